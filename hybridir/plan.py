@@ -1,0 +1,241 @@
+"""The batch plan: (sampling config, corpus index, seed, step) -> the global batch, a pure function.
+
+A batch has a *kind*: `mono` (one language for the whole batch), `mixed` (each pair within one language, languages
+mixed) or `cross` (query and passage of every item in different languages). The methods of arXiv 2408.10536 and LAReQA
+(2004.05484) are weights (mono, mixed, cross): X-X-mono (1, 0, 0), X-X (0, 1, 0), X-Y (0, 0, 1), hybrid with alpha
+(alpha, 0, 1 - alpha), En-En (1, 0, 0) with `languages: [en]`.
+
+Within a batch no two items share a passage group, so no item is another one's false negative. Randomness is
+counter-based (Philox, keyed by the seed, with the step in its counter), so any step is reached by a jump, and only raw
+64-bit words are used, whose stream NumPy guarantees.
+
+Shapes: B items of a batch, n hard negatives an item, G groups, L languages.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hybridir.corpus import Corpus
+from hybridir.records import check_languages
+
+KINDS = ("mono", "mixed", "cross")
+_ROUNDS = 64
+"""Draws of an item before the groups that are still free are listed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What batches are made of.
+
+    Args:
+        mono: probability that a batch has one language. With `mixed` and `cross` it sums to 1.
+        mixed: probability that a batch mixes pairs that are each in one language.
+        cross: probability that a batch has query and passage of every item in different languages.
+        languages: languages to draw from; all of the corpus when omitted.
+        language_exponent: a language (for cross an ordered pair of languages) is drawn with probability proportional
+            to (number of its groups) ** language_exponent; 0 is uniform.
+        source_exponent: then a source, in proportion to (number of its groups in these languages) ** source_exponent;
+            1 makes every group equally likely.
+        negatives: hard negatives of each item; groups with fewer are not drawn.
+    """
+
+    mono: float = 0.5
+    mixed: float = 0.0
+    cross: float = 0.5
+    languages: tuple[str, ...] | None = None
+    language_exponent: float = 0.0
+    source_exponent: float = 1.0
+    negatives: int = 0
+
+    def __post_init__(self) -> None:
+        weights = (self.mono, self.mixed, self.cross)
+        if min(weights) < 0 or abs(sum(weights) - 1) > 1e-9:
+            raise ValueError(f"sampling.mono, mixed and cross are {weights}: they must be at least 0 and sum to 1")
+        if self.negatives < 0:
+            raise ValueError(f"sampling.negatives is {self.negatives}: it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A global batch. Languages are indices into `Plan.languages`, rows and negatives positions in the corpus."""
+
+    step: int
+    kind: str
+    groups: np.ndarray  # int64 [B]
+    query_language: np.ndarray  # int64 [B]
+    passage_language: np.ndarray  # int64 [B]
+    query_row: np.ndarray  # int64 [B]
+    passage_row: np.ndarray  # int64 [B]
+    negatives: np.ndarray  # int64 [B, n]
+
+    def part(self, rank: int, world_size: int) -> "Batch":
+        """The items of one rank, a contiguous slice."""
+        size = len(self.groups) // world_size
+        assert size * world_size == len(self.groups), "the batch divides by the number of workers"
+        chosen = slice(rank * size, (rank + 1) * size)
+        arrays = {k: v[chosen] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return Batch(step=self.step, kind=self.kind, **arrays)
+
+
+class Plan:
+    """Draws the global batch of any step.
+
+    Raises:
+        ValueError: where some batch could not be filled, for whatever seed.
+    """
+
+    def __init__(self, corpus: Corpus, sampling: Sampling, batch_size: int, seed: int) -> None:
+        if batch_size < 2:
+            raise ValueError(f"the batch size is {batch_size}: in-batch negatives need at least 2 items")
+        self.corpus, self.sampling, self.batch_size, self.seed = corpus, sampling, batch_size, seed
+        self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
+        self._column = np.array([corpus.languages.index(code) for code in self.languages])
+        self._sort_groups()
+        self._check()
+
+    def batch(self, step: int) -> Batch:
+        """The global batch of `step` (0 or more)."""
+        words = np.random.Philox(key=np.array([self.seed, 0], np.uint64), counter=np.array([0, 0, 0, step], np.uint64))
+
+        def uniform(size: int) -> np.ndarray:  # float64 in [0, 1), from the upper 53 bits
+            return (words.random_raw(size) >> np.uint64(11)) * 2.0**-53
+
+        sampling = self.sampling
+        kind = KINDS[_choose(np.array([sampling.mono, sampling.mixed, sampling.cross]), uniform(1))[0]]
+        pairs, weights = self._language_pairs[kind]
+        drawn = _choose(weights, uniform(1 if kind == "mono" else self.batch_size))
+        pair_B = np.broadcast_to(pairs[drawn], (self.batch_size, 2))
+        groups = self._draw_groups(pair_B, uniform)
+        query_language, passage_language = pair_B.T
+        row_of = self.corpus.row_of
+        passage_row = row_of[groups, self._column[passage_language]].astype(np.int64)
+        return Batch(
+            step=step,
+            kind=kind,
+            groups=groups,
+            query_language=query_language.copy(),
+            passage_language=passage_language.copy(),
+            query_row=row_of[groups, self._column[query_language]].astype(np.int64),
+            passage_row=passage_row,
+            negatives=self._draw_negatives(passage_row, uniform),
+        )
+
+    @cached_property
+    def _language_pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """By kind: the (query, passage) languages that can be drawn, int64 [P, 2], and their weights, [P]."""
+        table = {}
+        for kind in KINDS:
+            every = [(x, y) for x in range(len(self.languages)) for y in range(len(self.languages))]
+            pairs = np.array([p for p in every if (p[0] != p[1]) == (kind == "cross") and self._sizes(*p).any()])
+            sizes = np.array([self._sizes(*pair).sum() for pair in pairs], dtype=np.float64)
+            table[kind] = (pairs.reshape(-1, 2), sizes**self.sampling.language_exponent)
+        return table
+
+    def _sort_groups(self) -> None:
+        """Sorts the groups into classes: same source, same languages for the query, same for the passage."""
+        corpus = self.corpus
+        rows_GL = corpus.row_of[:, self._column]
+        as_query = rows_GL >= 0
+        count = np.diff(corpus.negative_start)
+        as_passage = as_query & (count[rows_GL] >= self.sampling.negatives)
+        key = np.concatenate([np.packbits(as_query, axis=1), np.packbits(as_passage, axis=1)], axis=1)
+        key = np.concatenate([corpus.source_of[:, None].astype(">u2").view(np.uint8), key], axis=1)
+        key = np.ascontiguousarray(key).view(f"V{key.shape[1]}").ravel()
+        _, first, class_G = np.unique(key, return_index=True, return_inverse=True)
+        self._order = np.argsort(class_G, kind="stable").astype(np.int32)  # groups, class by class
+        self._class_start = np.concatenate([[0], np.cumsum(np.bincount(class_G))])
+        self._class_source = np.asarray(corpus.source_of[first])
+        self._class_query, self._class_passage = as_query[first], as_passage[first]
+
+    def _classes(self, query_language: int, passage_language: int) -> np.ndarray:
+        """The classes whose groups have a query and a passage in these languages."""
+        return np.flatnonzero(self._class_query[:, query_language] & self._class_passage[:, passage_language])
+
+    def _sizes(self, query_language: int, passage_language: int) -> np.ndarray:
+        """The number of groups in each of `_classes`."""
+        return np.diff(self._class_start)[self._classes(query_language, passage_language)]
+
+    def _eligible(self, query_language: int, passage_language: int) -> np.ndarray:
+        """The groups that have a query and a passage in these languages."""
+        spans = [(self._class_start[c], self._class_start[c + 1]) for c in self._classes(query_language, passage_language)]
+        return np.concatenate([self._order[a:b] for a, b in spans] or [self._order[:0]])
+
+    def _group_weights(self, query_language: int, passage_language: int) -> tuple[np.ndarray, np.ndarray]:
+        """Classes, and the probability of each: source by size ** exponent, then group uniformly within it."""
+        classes = self._classes(query_language, passage_language)
+        sizes = self._sizes(query_language, passage_language).astype(np.float64)
+        sources, of_class = np.unique(self._class_source[classes], return_inverse=True)
+        size_of_source = np.bincount(of_class, weights=sizes, minlength=len(sources))
+        return classes, sizes * (size_of_source ** (self.sampling.source_exponent - 1))[of_class]
+
+    def _draw_groups(self, pair_B: np.ndarray, uniform) -> np.ndarray:  # type: ignore[no-untyped-def]
+        """One group an item, no two of one passage group: an item that collides with one before it is drawn again."""
+        groups = np.full(len(pair_B), -1, dtype=np.int64)
+        taken = np.empty(0, dtype=np.int64)
+        pending = np.arange(len(pair_B))
+        for _ in range(_ROUNDS):
+            choice, place = uniform(len(pending)), uniform(len(pending))
+            candidate = np.empty(len(pending), dtype=np.int64)
+            for pair in np.unique(pair_B[pending], axis=0):
+                at = np.flatnonzero((pair_B[pending] == pair).all(axis=1))
+                classes, weights = self._group_weights(*pair)
+                chosen = classes[_choose(weights, choice[at])]
+                start, end = self._class_start[chosen], self._class_start[chosen + 1]
+                candidate[at] = self._order[start + (place[at] * (end - start)).astype(np.int64)]
+            passage_group = self.corpus.passage_group[candidate]
+            new = np.zeros(len(pending), dtype=bool)
+            new[np.unique(passage_group, return_index=True)[1]] = True
+            new &= ~np.isin(passage_group, taken)
+            groups[pending[new]] = candidate[new]
+            taken = np.concatenate([taken, passage_group[new]])
+            pending = pending[~new]
+            if not len(pending):
+                return groups
+        for item, u in zip(pending, uniform(len(pending)), strict=True):
+            free = self._eligible(*pair_B[item])
+            free = free[~np.isin(self.corpus.passage_group[free], taken)]
+            groups[item] = free[int(u * len(free))]
+            taken = np.append(taken, self.corpus.passage_group[groups[item]])
+        return groups
+
+    def _draw_negatives(self, passage_row: np.ndarray, uniform) -> np.ndarray:  # type: ignore[no-untyped-def]
+        """`sampling.negatives` of each row's hard negatives, without replacement; int64 [B, n]."""
+        n = self.sampling.negatives
+        drawn = np.empty((len(passage_row), n), dtype=np.int64)
+        for item, row in enumerate(passage_row if n else ()):
+            start, end = self.corpus.negative_start[row : row + 2]
+            drawn[item] = start + np.argsort(uniform(int(end - start)), kind="stable")[:n]
+        return drawn
+
+    def _check(self) -> None:
+        """Every language (pair) that can be drawn has enough passage groups to fill a batch alone."""
+        largest = int(np.bincount(self.corpus.passage_group).max())
+        for kind in KINDS:
+            if getattr(self.sampling, kind) == 0:
+                continue
+            pairs = self._language_pairs[kind][0]
+            if not len(pairs):
+                raise ValueError(
+                    f"sampling.{kind} is above 0, and no group offers a {kind} pair in the languages "
+                    f"{', '.join(self.languages)} with {self.sampling.negatives} hard negatives. Set it to 0, or add "
+                    "languages or hard negatives"
+                )
+            for x, y in pairs:
+                groups = self._eligible(x, y)
+                if len(groups) >= self.batch_size * largest:
+                    continue
+                distinct = len(np.unique(self.corpus.passage_group[groups]))
+                if distinct < self.batch_size:
+                    names = " -> ".join(dict.fromkeys((self.languages[x], self.languages[y])))
+                    raise ValueError(
+                        f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there "
+                        f"are {distinct}. Lower train.batch_size or leave the language out of sampling.languages"
+                    )
+
+
+def _choose(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """For every u in [0, 1) an index drawn in proportion to `weights`."""
+    bounds = np.cumsum(weights)
+    return np.minimum(np.searchsorted(bounds, u * bounds[-1], side="right"), np.flatnonzero(weights)[-1])
