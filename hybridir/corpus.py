@@ -141,9 +141,7 @@ class _Keys:
         self.passage_text.append(_hash("text", pair.language, pair.passage.text))
         self.passage_group.append(_hash(pair.source, pair.passage_group_id) if pair.passage_group_id else 0)
         texts = (negative.text for negative in pair.negatives)
-        self.content.append(
-            _hash(pair.source, pair.group_id, pair.language, pair.query, pair.passage.text, *texts)
-        )
+        self.content.append(_hash(pair.source, pair.group_id, pair.language, pair.query, pair.passage.text, *texts))
         self.negatives.append(len(pair.negatives))
         for negative in pair.negatives:
             self.negative_id.append(_id_hash(pair, negative))

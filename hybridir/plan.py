@@ -12,6 +12,7 @@ counter-based (Philox, keyed by the seed, with the step in its counter), so any 
 Shapes: B items of a batch, n hard negatives an item, G groups, L languages.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,7 @@ from hybridir.corpus import Corpus
 from hybridir.records import check_languages
 
 KINDS = ("mono", "mixed", "cross")
+Uniform = Callable[[int], np.ndarray]
 _ROUNDS = 64
 """Draws of an item before the groups that are still free are listed."""
 
@@ -159,7 +161,9 @@ class Plan:
 
     def _eligible(self, query_language: int, passage_language: int) -> np.ndarray:
         """The groups that have a query and a passage in these languages."""
-        spans = [(self._class_start[c], self._class_start[c + 1]) for c in self._classes(query_language, passage_language)]
+        spans = [
+            (self._class_start[c], self._class_start[c + 1]) for c in self._classes(query_language, passage_language)
+        ]
         return np.concatenate([self._order[a:b] for a, b in spans] or [self._order[:0]])
 
     def _group_weights(self, query_language: int, passage_language: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +174,7 @@ class Plan:
         size_of_source = np.bincount(of_class, weights=sizes, minlength=len(sources))
         return classes, sizes * (size_of_source ** (self.sampling.source_exponent - 1))[of_class]
 
-    def _draw_groups(self, pair_B: np.ndarray, uniform) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def _draw_groups(self, pair_B: np.ndarray, uniform: Uniform) -> np.ndarray:
         """One group an item, no two of one passage group: an item that collides with one before it is drawn again."""
         groups = np.full(len(pair_B), -1, dtype=np.int64)
         taken = np.empty(0, dtype=np.int64)
@@ -200,7 +204,7 @@ class Plan:
             taken = np.append(taken, self.corpus.passage_group[groups[item]])
         return groups
 
-    def _draw_negatives(self, passage_row: np.ndarray, uniform) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def _draw_negatives(self, passage_row: np.ndarray, uniform: Uniform) -> np.ndarray:
         """`sampling.negatives` of each row's hard negatives, without replacement; int64 [B, n]."""
         n = self.sampling.negatives
         drawn = np.empty((len(passage_row), n), dtype=np.int64)

@@ -142,7 +142,9 @@ def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))["data"]
         return [
-            tuple(_paragraph(p, language, f"{file}: data[{a}].paragraphs[{n}]") for n, p in enumerate(art["paragraphs"]))
+            tuple(
+                _paragraph(p, language, f"{file}: data[{a}].paragraphs[{n}]") for n, p in enumerate(art["paragraphs"])
+            )
             for a, art in enumerate(data)
         ]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -1,0 +1,118 @@
+"""Checkpoints: weights, optimiser and position in one folder that is either whole or not there.
+
+A checkpoint is written beside its place, every file synced, its manifest (sizes and SHA-256) last, and then renamed. A
+folder whose files do not match its manifest is passed over, and said.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+MANIFEST = "manifest.json"
+_WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def save_checkpoint(
+    root: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> Path:
+    """Writes `root/step-STEP`: the position after `step` steps. `state` is plain JSON."""
+    final = root / f"step-{step:08d}"
+    work = root / f".{final.name}.tmp"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, work / _WEIGHTS)
+    save_file(_flatten(model, optimizer), work / _OPTIMIZER)
+    (work / _STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
+    names = (_WEIGHTS, _OPTIMIZER, _STATE)
+    manifest = {name: {"size": (work / name).stat().st_size, "sha256": _sha256(work / name)} for name in names}
+    for name in names:
+        _sync(work / name)
+    (work / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    _sync(work / MANIFEST)
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(work, final)
+    _sync(root)
+    return final
+
+
+def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
+    """The latest checkpoint whose files match its manifest, None where there is no checkpoint.
+
+    `say` hears of every damaged one. `ValueError` where all are damaged: a run never starts from zero silently.
+    """
+    found = sorted(root.glob("step-*"), reverse=True)
+    for checkpoint in found:
+        if not (damage := find_damage(checkpoint)):
+            return checkpoint
+        say(f"checkpoint {checkpoint} is damaged ({damage}); trying the one before it")
+    if found:
+        raise ValueError(f"every checkpoint in {root} is damaged. Remove the folder to start from the beginning")
+    return None
+
+
+def find_damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, empty where nothing is."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        for name in (_WEIGHTS, _OPTIMIZER, _STATE):
+            size = (checkpoint / name).stat().st_size
+            if size != manifest[name]["size"]:
+                return f"{name} has {size} bytes instead of {manifest[name]['size']}"
+            if _sha256(checkpoint / name) != manifest[name]["sha256"]:
+                return f"{name} does not match its SHA-256"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The state that was saved, with `step`."""
+    return json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Puts the saved weights into `model`."""
+    model.load_state_dict(load_file(checkpoint / _WEIGHTS))
+
+
+def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Puts the saved moments into `optimizer`, whose parameters are those of `model`."""
+    saved = load_file(checkpoint / _OPTIMIZER)
+    for name, parameter in model.named_parameters():
+        fields = {k.removeprefix(f"{name}|"): v for k, v in saved.items() if k.startswith(f"{name}|")}
+        optimizer.state[parameter] = {
+            k: v if k == "step" else v.to(parameter.device, parameter.dtype) for k, v in fields.items()
+        }
+
+
+def prune(root: Path, keep_last: int, best_step: int | None) -> None:
+    """Removes all but the last `keep_last` checkpoints and that of `best_step`."""
+    for checkpoint in sorted(root.glob("step-*"))[:-keep_last]:
+        if best_step is None or checkpoint.name != f"step-{best_step:08d}":
+            shutil.rmtree(checkpoint)
+
+
+def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = ((name, optimizer.state.get(parameter, {})) for name, parameter in model.named_parameters())
+    return {f"{name}|{k}": v.contiguous().cpu() for name, state in states for k, v in state.items()}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

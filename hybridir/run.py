@@ -1,0 +1,213 @@
+"""A training run from recipe to results: prepare the data, train (by whatever computes), evaluate, write.
+
+Everything a run writes lies under `--output`; corpora, tokenizers and tokens lie in the cache, which runs share.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from hybridir import checkpoint, formats
+from hybridir.bm25 import bm25_scorer
+from hybridir.collate import BatchSource
+from hybridir.corpus import Corpus, build_corpus
+from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder, resolve_prefixes
+from hybridir.evaluate import SETTINGS, evaluate_scores, measure, summarise, versions
+from hybridir.plan import Sampling
+from hybridir.progress import Follow
+from hybridir.recipe import Recipe, fixed_part
+from hybridir.records import Benchmark
+from hybridir.report import results_table, show
+from hybridir.tokens import ChunkRunner, TokenJob, build_cache, load_tokenizer, tokenizer_fingerprint
+from hybridir.train import STOP, Job, train
+from hybridir.vocabulary import train_tokenizer
+
+VALIDATION_SEED = 20240816
+"""Of the validation plan: the same for every run, whatever its own seed."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs, on disk. `initial` is the encoder to start from; `corpus` and `validation` are open."""
+
+    job: Job
+    initial: EncoderConfig
+    corpus: Corpus
+    validation: Corpus
+
+
+Executor = Callable[[Prepared, Recipe], dict[str, Any]]
+"""Trains to the end, writes the best encoder to `job.output / "model"`, returns the last state."""
+
+
+def run_training(recipe: Recipe, execute: Executor, tokenize: ChunkRunner | None = None) -> Path:
+    """The whole run; returns the path of `results.json`."""
+    output = open_output(recipe)
+    prepared = prepare(recipe, output, tokenize)
+    (output / STOP).unlink(missing_ok=True)
+    with Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every):
+        state = execute(prepared, recipe)
+    if state["stopped"] == "signal":
+        raise SystemExit(f"stopped and saved at step {state['step']}; go on with --output {output} --resume")
+    say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
+    return write_results(recipe, prepared, output)
+
+
+def execute_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
+    """Trains in this process."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = torch.device("cuda" if recipe.scaling.use_gpu else "cpu")
+    encoder = Encoder.load(prepared.initial)
+    state = train(prepared.job, encoder, device)
+    if state["stopped"] != "signal":
+        encoder.save(prepared.job.output / "model")
+    return state
+
+
+def open_output(recipe: Recipe) -> Path:
+    """The output folder, made, with the resolved `config.yaml`; `ValueError` where it belongs to another run."""
+    output = Path(recipe.output or f"outputs/train-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    is_run = (output / "config.yaml").exists()
+    if is_run and not recipe.resume:
+        raise ValueError(f"{output} holds a run already: add --resume to go on with it, or name another --output")
+    if recipe.resume and not is_run:
+        raise ValueError(f"{output} holds no run to resume: check --output, or leave --resume out")
+    if output.exists() and any(output.iterdir()) and not is_run:
+        raise ValueError(f"{output} is not empty and holds no run: name another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False, allow_unicode=True)
+    (output / "config.yaml").write_text(text, encoding="utf-8")
+    say(f"results go to {output}")
+    if recipe.resume and (newest := checkpoint.newest_whole(output / "checkpoints", say)):
+        say(f"resuming from {newest}")
+    return output
+
+
+def prepare(recipe: Recipe, output: Path, tokenize: ChunkRunner | None = None) -> Prepared:
+    """Reads and tokenises the data, checks that every batch can be filled, and makes the first encoder."""
+    cache = cache_folder(recipe, output)
+    corpus = build_corpus(formats.read_pairs(recipe.data, "train"), cache)
+    validation = build_corpus(formats.read_pairs(recipe.data, "validation"), cache)
+    _tell_corpus(corpus, validation, output)
+    initial = _initial_encoder(recipe, corpus, output)
+    tokenizer = load_tokenizer(initial.name, initial.revision)
+    say("tokenising")
+    jobs = [
+        TokenJob(
+            corpus=str(part.directory),
+            tokenizer=initial.name,
+            revision=initial.revision,
+            query_prefix=initial.query_prefix or "",
+            passage_prefix=initial.passage_prefix or "",
+            max_query_length=initial.max_query_length,
+            max_passage_length=initial.max_passage_length,
+        )
+        for part in (corpus, validation)
+    ]
+    tokens = [build_cache(job, tokenize) for job in jobs]
+    source = BatchSource(
+        corpus=str(corpus.directory),
+        tokens=str(tokens[0]),
+        sampling=recipe.sampling,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+    )
+    source.plan()  # whatever cannot fill a batch is said now
+    kinds = {"mono": Sampling(mono=1, cross=0)}
+    if len(validation.languages) > 1:
+        kinds["cross"] = Sampling(mono=0, cross=1)
+    validation_sources = {
+        kind: BatchSource(
+            corpus=str(validation.directory),
+            tokens=str(tokens[1]),
+            sampling=sampling,
+            batch_size=recipe.validation.batch_size,
+            seed=VALIDATION_SEED,
+        )
+        for kind, sampling in kinds.items()
+    }
+    for kind, one in validation_sources.items():
+        try:
+            one.plan()
+        except ValueError as error:
+            raise ValueError(f"validation, {kind}: {str(error).replace('train.', 'validation.')}") from error
+    data = {"corpus": corpus.fingerprint, "validation": validation.fingerprint}
+    job = Job(
+        output=output,
+        seed=recipe.seed,
+        train=recipe.train,
+        loss=recipe.loss,
+        validation=recipe.validation,
+        source=source,
+        validation_sources=validation_sources,
+        identity=fixed_part(recipe) | data | {"tokenizer": tokenizer_fingerprint(tokenizer)},
+    )
+    return Prepared(job, initial, corpus, validation)
+
+
+def cache_folder(recipe: Recipe, output: Path) -> Path:
+    """The folder for corpora and tokens: `--cache`, or `cache` beside the output."""
+    cache = Path(recipe.cache or output.parent / "cache").absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def write_results(recipe: Recipe, prepared: Prepared, output: Path) -> Path:
+    """Measures the best encoder, the untrained one and BM25; writes `results.json` and shows the table."""
+    say(f"evaluating on {recipe.benchmark.name}")
+    benchmark = formats.read_benchmark(recipe.benchmark)
+    trained = measure(Encoder.load(EncoderConfig(name=str(output / "model"))), benchmark)
+    untrained = measure(Encoder.load(prepared.initial), benchmark)
+    lexical = measure_bm25(benchmark)
+    results = trained | {
+        "encoder": str(output / "model"),
+        "untrained": {setting: untrained[setting] for setting in SETTINGS},
+        "bm25": {setting: lexical[setting] for setting in SETTINGS},
+        "versions": versions(),
+    }
+    path = output / "results.json"
+    path.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    title = f"{benchmark.name}: {len(benchmark.queries)} queries, {len(benchmark.passages)} passages"
+    show(results_table(title, {"trained": trained, "untrained": untrained, "BM25": lexical}))
+    return path
+
+
+def measure_bm25(benchmark: Benchmark) -> dict[str, Any]:
+    """The results of BM25."""
+    return summarise(evaluate_scores(bm25_scorer(benchmark), benchmark), benchmark)
+
+
+def say(message: str) -> None:
+    print(message, flush=True)
+
+
+def _initial_encoder(recipe: Recipe, corpus: Corpus, output: Path) -> EncoderConfig:
+    """The encoder named in the recipe, or a small new one, saved to `initial`."""
+    if recipe.encoder.name:
+        return resolve_prefixes(recipe.encoder)
+    say("training a tokenizer on the corpus")
+    tokenizer = load_tokenizer(str(train_tokenizer(corpus, recipe.encoder.vocab_size)))
+    build_small_encoder(recipe.encoder, tokenizer, recipe.seed).save(output / "initial")
+    return resolve_prefixes(replace(recipe.encoder, name=str(output / "initial")))
+
+
+def _tell_corpus(corpus: Corpus, validation: Corpus, output: Path) -> None:
+    """Says what was read, and what was not."""
+    with open(output / "rejected.jsonl", "wb") as file:
+        for name, part in (("training", corpus), ("validation", validation)):
+            file.write((part.directory / "rejected.jsonl").read_bytes())
+            say(f"{name}: {part.n_pairs} pairs, {part.n_groups} groups, languages {', '.join(part.languages)}")
+            for reason, count in part.rejected.items():
+                say(f"  rejected: {count} x {reason} (see {file.name})")
+
+
+def _why(state: dict[str, Any]) -> str:
+    reasons = {"end": "all steps done", "patience": "no improvement since"}
+    return reasons[state["stopped"]]

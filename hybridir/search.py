@@ -1,0 +1,121 @@
+"""Exact search: the top k, and the exact rank of every relevant passage, over shards of passages.
+
+One rule for ties everywhere: higher score first, then the passage that stands first.
+
+Shapes: Q queries, P passages, D dimension, R (query, relevant passage) combinations, L languages.
+"""
+
+import importlib.util
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridir.records import Benchmark
+
+Scorer = Callable[[slice, slice], np.ndarray]
+"""(queries, passages) -> scores [number of queries, number of passages]. Passages come as `passage_shards` cuts them."""
+
+PASSAGE_SHARD = 65536
+_BLOCK_SCORES = 2**24
+"""Scores that are held at a time: 64 MiB."""
+
+
+def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
+    """Dot products; cosines for normalised embeddings."""
+
+    def score(queries: slice, passages: slice) -> np.ndarray:
+        return query_QD[queries] @ passage_PD[passages].T
+
+    return score
+
+
+def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best passages of each query: scores float32 [Q, k] in descending order and positions int64 [Q, k].
+
+    By faiss where it is installed, with this project's rule for ties; else by torch.
+    """
+    k = min(k, len(passage_PD))
+    if k == 0 or importlib.util.find_spec("faiss") is None:
+        return _top_k_torch(query_QD, passage_PD, k)
+    import faiss
+
+    more = min(k + 1, len(passage_PD))  # one more shows whether the last place is tied
+    scores, places = faiss.knn(query_QD, passage_PD, more, metric=faiss.METRIC_INNER_PRODUCT)
+    order = np.lexsort((places, -scores))
+    scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+    tied = np.flatnonzero(scores[:, k - 1] == scores[:, -1]) if more > k else np.empty(0, dtype=np.int64)
+    scores, places = scores[:, :k].copy(), places[:, :k].copy()
+    if len(tied):
+        scores[tied], places[tied] = _top_k_torch(query_QD[tied], passage_PD, k)
+    return scores, places
+
+
+def _top_k_torch(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    queries = torch.from_numpy(query_QD)
+    best_scores = torch.empty(len(query_QD), 0)
+    best_places = torch.empty(len(query_QD), 0, dtype=torch.int64)
+    for start in range(0, len(passage_PD), PASSAGE_SHARD):
+        scores = queries @ torch.from_numpy(passage_PD[start : start + PASSAGE_SHARD]).T
+        places = torch.arange(start, start + scores.shape[1]).expand(len(queries), -1)
+        scores, places = torch.cat([best_scores, scores], dim=1), torch.cat([best_places, places], dim=1)
+        best_scores, best_places = _keep(scores, places, k)
+    return best_scores.numpy(), best_places.numpy()
+
+
+def _keep(scores: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best columns of each row, ties in the order of the columns."""
+    order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :k]
+    return scores.gather(1, order), places.gather(1, order)
+
+
+def count_above(score: Scorer, benchmark: Benchmark) -> np.ndarray:
+    """For each relevant passage of each query, how many passages of each language stand before it; int64 [R, L].
+
+    R runs over the queries of the benchmark, and for each over `relevant` in its order. From these counts follow the
+    exact ranks in every setting: in one language, and pooled over all.
+    """
+    shards = passage_shards(benchmark)
+    counts = [np.zeros((len(found), len(benchmark.languages)), dtype=np.int64) for found in benchmark.relevant]
+    block_size = max(16, _BLOCK_SCORES // max(1, len(benchmark.passages)))
+    for start in range(0, len(benchmark.queries), block_size):
+        block = slice(start, min(start + block_size, len(benchmark.queries)))
+        relevant = [np.array(found, dtype=np.int64) for found in benchmark.relevant[block]]
+        width = max(len(found) for found in relevant)
+        place_QR = np.full((len(relevant), width), -1, dtype=np.int64)
+        score_QR = np.zeros((len(relevant), width), dtype=np.float32)
+        for row, found in enumerate(relevant):
+            place_QR[row, : len(found)] = found
+        scored = [(language, shard, score(block, shard)) for language, shard in shards]
+        for _, shard, scores in scored:
+            inside = (place_QR >= shard.start) & (place_QR < shard.stop)
+            score_QR[inside] = scores[np.nonzero(inside)[0], place_QR[inside] - shard.start]
+        for language, shard, scores in scored:
+            above_QR = _count(scores, shard.start, score_QR, place_QR)
+            for row, found in enumerate(relevant):
+                counts[start + row][:, language] += above_QR[row, : len(found)]
+    return np.concatenate(counts)
+
+
+def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
+    """(index of the language, slice of passages) for runs of passages of one language, of limited size."""
+    numbers = {language: n for n, language in enumerate(benchmark.languages)}
+    language_P = np.array([numbers[passage.language] for passage in benchmark.passages])
+    cuts = [0, *(np.flatnonzero(np.diff(language_P)) + 1).tolist(), len(language_P)]
+    return [
+        (int(language_P[first]), slice(first, min(first + PASSAGE_SHARD, end)))
+        for begin, end in itertools.pairwise(cuts)
+        for first in range(begin, end, PASSAGE_SHARD)
+    ]
+
+
+def _count(scores_QP: np.ndarray, first: int, score_QR: np.ndarray, place_QR: np.ndarray) -> np.ndarray:
+    """How many columns stand before each relevant passage: a higher score, or an equal one and a lower place."""
+    columns = np.arange(first, first + scores_QP.shape[1])
+    above = np.empty(score_QR.shape, dtype=np.int64)
+    for r in range(score_QR.shape[1]):
+        own, place = score_QR[:, r, None], place_QR[:, r, None]
+        above[:, r] = ((scores_QP > own) | ((scores_QP == own) & (columns < place))).sum(axis=1)
+    return above

@@ -1,0 +1,420 @@
+"""The training loop: the same function in one process and on every rank of a process group.
+
+What the ranks decide (stop, non-finite loss) they decide together, from one small gather a step. Nothing random is
+kept: torch's generators are seeded anew from (seed, step, rank).
+
+Shapes: b queries of this rank, D dimension.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hybridir import checkpoint as ckpt
+from hybridir.collate import BatchSource, TokenBatch
+from hybridir.distributed import barrier, broadcast_object, gather, gather_with_grad, rank, world_size
+from hybridir.encoder import Encoder
+from hybridir.history import History
+from hybridir.losses import info_nce
+
+STOP = "STOP"
+"""Name of the file that asks a run to save and end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The objective: InfoNCE over the passages of all workers.
+
+    Args:
+        temperature: of the softmax, above 0 (E5 takes 0.01, often 0.05).
+        learn_temperature: whether it is a parameter, starting from `temperature`.
+    """
+
+    temperature: float = 0.05
+    learn_temperature: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"loss.temperature is {self.temperature}: it must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The optimisation (AdamW).
+
+    Args:
+        steps: optimiser steps.
+        batch_size: pairs of a global batch, over all workers.
+        lr: peak learning rate.
+        weight_decay: of matrices; biases, norms and the temperature have none.
+        warmup_steps: steps over which the learning rate rises from 0.
+        schedule: `linear` falls to 0 at the last step, `constant` stays.
+        clip_norm: gradients are scaled down to this norm; 0 is off.
+        bf16: forward passes in bfloat16 (GPUs of the Ampere generation or later).
+        gradient_checkpointing: saves memory, costs a second forward pass.
+        checkpoint_every: steps between checkpoints; every validation makes one too.
+        keep_last: checkpoints kept, besides the best.
+        log_every: steps between lines on the screen.
+    """
+
+    steps: int = 400
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 40
+    schedule: Literal["linear", "constant"] = "linear"
+    clip_norm: float = 1.0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 200
+    keep_last: int = 2
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}: it must be at least 1")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of `step` (from 0)."""
+        rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        falling = (self.steps - step) / max(1, self.steps - self.warmup_steps)
+        return self.lr * min(rising, falling if self.schedule == "linear" else 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """A fixed set of batches, half monolingual and half cross-lingual whatever is trained; the loss over it decides.
+
+    Args:
+        every: steps between validations; the last step has one too.
+        batches: number of batches; even.
+        batch_size: pairs of each.
+        temperature: of the softmax, the same for every run that is to be compared.
+        patience: validations without a new best after which training stops; 0 is never.
+    """
+
+    every: int = 50
+    batches: int = 16
+    batch_size: int = 32
+    temperature: float = 0.05
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batches < 2 or self.batches % 2:
+            raise ValueError(f"validation.batches is {self.batches}: it must be even and at least 2")
+
+
+Stream = Callable[[BatchSource, int, int, int, int], Iterator[TokenBatch]]
+"""(source, first step, end, rank, world size) -> the rank's batches of those steps, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the loop works on; the same on every rank.
+
+    Attributes:
+        source: the training plan.
+        validation_sources: plans of validation by kind, seeds independent of the run's.
+        identity: fixed part of the recipe and fingerprints of the data: a checkpoint of another one is refused.
+    """
+
+    output: Path
+    seed: int
+    train: TrainConfig
+    loss: LossConfig
+    validation: ValidationConfig
+    source: BatchSource
+    validation_sources: dict[str, BatchSource]
+    identity: dict[str, Any]
+
+
+class DualEncoder(nn.Module):
+    """What DDP wraps: the encoder with the temperature. Queries and passages go through in one forward pass."""
+
+    def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        log = torch.tensor(math.log(loss.temperature))
+        if loss.learn_temperature:
+            self.log_temperature = nn.Parameter(log)
+        else:
+            self.register_buffer("log_temperature", log)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, D] of all texts, and the temperature."""
+        return self.encoder(ids, lengths), self.log_temperature.exp()
+
+
+def local_stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
+    """A stream that draws in this process."""
+    return (source.batch(step, rank, world_size) for step in range(start, end))
+
+
+def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = local_stream) -> dict[str, Any]:
+    """Trains `encoder` from the newest checkpoint of `job.output`, or from its own weights, to the end.
+
+    Batches come from `stream`. A file `STOP` in the output folder makes the run save and end at the next step. Leaves the best weights in `encoder`. Returns the last state: `step` (steps done), `best_step`, `best_loss` (the
+    validation loss), `stopped` (`end`, `patience` or `signal`).
+
+    Raises:
+        ValueError: the newest checkpoint belongs to another recipe or other data.
+        FloatingPointError: loss or gradient is not finite; no update was made, the items are named.
+    """
+    model = DualEncoder(encoder, job.loss).to(device).train()
+    if job.train.gradient_checkpointing:
+        encoder.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    optimizer = _optimizer(model, job.train)
+    state = _restore(job, model, optimizer)
+    start = state["step"]
+    if state["stopped"] == "signal":
+        state["stopped"] = ""
+    if start < job.train.steps and not state["stopped"]:
+        state = _steps(job, model, optimizer, state, device, stream)
+    if state["stopped"] != "signal":
+        best = job.output / "checkpoints" / f"step-{state['best_step']:08d}"
+        if damage := ckpt.find_damage(best):
+            raise ValueError(f"the best checkpoint {best} is damaged: {damage}")
+        ckpt.load_weights(best, model)
+    barrier()
+    return state
+
+
+def _steps(
+    job: Job,
+    model: DualEncoder,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    device: torch.device,
+    stream: Stream,
+) -> dict[str, Any]:
+    """From `state["step"]` to the last step; returns the new state."""
+    config, start = job.train, state["step"]
+    history = History(job.output, start) if rank() == 0 else None
+    validation = _Validation(job, device, stream)
+    wrapped: nn.Module = DistributedDataParallel(model) if dist.is_initialized() else model
+    batches = stream(job.source, start, config.steps, rank(), world_size())
+    clock = _Clock()
+    for step in range(start, config.steps):
+        with clock.waiting():
+            batch = next(batches)
+        assert (batch.step, batch.rank) == (step, rank()), f"the stream gave {batch.step, batch.rank}, not {step}"
+        if step == start and world_size() > 1:
+            # DDP lays its buckets out anew after the first backward pass; gloo's sums depend on the layout.
+            _forward_loss(wrapped, batch, job, device).mean().backward()
+            optimizer.zero_grad()
+        _seed(job.seed, step)
+        loss = _forward_loss(wrapped, batch, job, device).mean()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
+        finite = bool(torch.isfinite(loss) and torch.isfinite(norm))
+        shared = _exchange(loss.item(), finite, rank() == 0 and (job.output / STOP).exists(), batch)
+        if not shared.finite:
+            _raise_not_finite(step, finite, batch, job)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr_at(step)
+        optimizer.step()
+        optimizer.zero_grad()
+
+        state = {**state, "step": step + 1}
+        line: dict[str, Any] = {
+            "step": step,
+            "loss": shared.loss,
+            "kind": batch.kind,
+            "example_ids_sha256": shared.sha256,
+            "world_size": world_size(),
+            "time": time.time(),
+            "lr": config.lr_at(step),
+            "grad_norm": float(norm),
+            "temperature": float(model.log_temperature.detach().exp()),
+            **clock.read(len(batch.example) * world_size()),
+        }
+        last = step + 1 == config.steps
+        if (step + 1) % job.validation.every == 0 or last:
+            line["validation"] = validation.run(model)
+            clock.restart()
+            state = _judge(state, line["validation"]["loss"], job.validation.patience)
+        if shared.stop and not state["stopped"]:
+            state["stopped"] = "signal"
+        if last:
+            state["stopped"] = "end"
+        if history:
+            history.append(line)
+        if state["stopped"] or "validation" in line or (step + 1) % config.checkpoint_every == 0:
+            if rank() == 0:
+                root = job.output / "checkpoints"
+                ckpt.save_checkpoint(root, step + 1, model, optimizer, {**state, "identity": job.identity})
+                ckpt.prune(root, config.keep_last, state["best_step"])
+            barrier()
+        if state["stopped"]:
+            break
+    if history:
+        history.close()
+    return state
+
+
+def _forward_loss(model: nn.Module, batch: TokenBatch, job: Job, device: torch.device) -> Tensor:
+    """InfoNCE of this rank's queries against the passages of all ranks, [b]."""
+    context = torch.autocast(device.type, dtype=torch.bfloat16) if job.train.bf16 else nullcontext()
+    with context:
+        embeddings, temperature = model(*_to_torch(batch, device))
+    size = len(batch.example)
+    groups = gather(torch.from_numpy(batch.passage_group.copy()).to(device))
+    first = rank() * len(batch.passage_group)
+    return info_nce(
+        embeddings[:size],
+        gather_with_grad(embeddings[size:]),
+        positive_Q=torch.arange(first, first + size, device=device),
+        passage_group_P=groups,
+        temperature=temperature,
+    )
+
+
+def _to_torch(batch: TokenBatch, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(batch.ids.copy()).to(device), torch.from_numpy(batch.lengths.copy())
+
+
+class _Validation:
+    """Validation batches, read once; each is computed whole by one rank."""
+
+    def __init__(self, job: Job, device: torch.device, stream: Stream) -> None:
+        self._job, self._device = job, device
+        half = job.validation.batches // len(job.validation_sources)
+        self._batches = [
+            (kind, batch) for kind, source in job.validation_sources.items() for batch in stream(source, 0, half, 0, 1)
+        ]
+
+    def run(self, model: DualEncoder) -> dict[str, float]:
+        """Mean loss over the batches, and by kind."""
+        model.eval()
+        mine = torch.zeros(len(self._batches), dtype=torch.float64)
+        with torch.inference_mode():
+            for n in range(rank(), len(self._batches), world_size()):
+                mine[n] = self._loss(model.encoder, self._batches[n][1])
+        model.train()
+        losses = gather(mine[None].to(self._device)).sum(0).cpu()
+        kinds = np.array([kind for kind, _ in self._batches])
+        by_kind = {kind: float(losses[kinds == kind].mean()) for kind in dict.fromkeys(kinds.tolist())}
+        return {"loss": float(losses.mean()), **by_kind}
+
+    def _loss(self, encoder: Encoder, batch: TokenBatch) -> float:
+        embeddings = encoder(*_to_torch(batch, self._device))
+        size = len(batch.example)
+        loss = info_nce(
+            embeddings[:size],
+            embeddings[size:],
+            positive_Q=torch.arange(size, device=self._device),
+            passage_group_P=torch.from_numpy(batch.passage_group.copy()).to(self._device),
+            temperature=self._job.validation.temperature,
+        )
+        return float(loss.mean())
+
+
+def _judge(state: dict[str, Any], loss: float, patience: int) -> dict[str, Any]:
+    """The state after a validation: a new best, or one more without."""
+    if state["best_loss"] is None or loss < state["best_loss"]:
+        return {**state, "best_loss": loss, "best_step": state["step"], "waited": 0}
+    waited = state["waited"] + 1
+    return {**state, "waited": waited, "stopped": "patience" if patience and waited >= patience else ""}
+
+
+@dataclass(frozen=True)
+class _Shared:
+    loss: float
+    finite: bool
+    stop: bool
+    sha256: str
+
+
+def _exchange(loss: float, finite: bool, stop: bool, batch: TokenBatch) -> _Shared:
+    """What all ranks must agree on, from one gather: mean loss, whether it is finite, stop, the hash of the batch."""
+    head = np.array([loss, finite, stop], dtype=np.float64).view(np.int64)
+    backend = torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
+    mine = torch.from_numpy(np.concatenate([head, batch.digests()])).to(backend)
+    rows = gather(mine[None]).cpu().numpy()
+    losses, finites, stops = np.ascontiguousarray(rows[:, :3]).view(np.float64).T
+    digest = hashlib.sha256(rows[:, 3:].tobytes()).hexdigest()
+    return _Shared(float(losses.mean()), bool(finites.all()), bool(stops.any()), digest)
+
+
+def _raise_not_finite(step: int, finite: bool, batch: TokenBatch, job: Job) -> None:
+    plan = job.source.plan()
+    own = plan.batch(step).part(rank(), world_size())
+    shown = [plan.corpus.pair(int(row)) for row in own.query_row[:3]]
+    where = "in this worker" if not finite else "in another worker"
+    raise FloatingPointError(
+        f"step {step}: the loss or a gradient is not finite ({where}, rank {rank()}); no update was made and no "
+        f"checkpoint written. Lower train.lr or switch train.bf16 off. The batch begins with "
+        + "; ".join(f"{p['where'] or p['group_id']}: {p['query'][:80]!r}" for p in shown)
+    )
+
+
+def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Loads the checkpoint that rank 0 finds, on every rank; else the state of a start."""
+    found = ckpt.newest_whole(job.output / "checkpoints", print) if rank() == 0 else None
+    newest = broadcast_object(found)
+    if newest is None:
+        return {"step": 0, "best_step": None, "best_loss": None, "waited": 0, "stopped": ""}
+    assert isinstance(newest, Path)
+    state = ckpt.read_state(newest)
+    identity = state.pop("identity")
+    for name in identity.keys() | job.identity.keys():
+        if identity.get(name) != job.identity.get(name):
+            raise ValueError(
+                f"{newest} was written with {name} = {identity.get(name)!r}, now it is {job.identity.get(name)!r}. "
+                "Resume with the same value, or start anew with another --output"
+            )
+    ckpt.load_weights(newest, model)
+    ckpt.load_optimizer(newest, model, optimizer)
+    if state["stopped"] == "end" and state["step"] < job.train.steps:
+        state["stopped"] = ""
+    return state
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def _seed(seed: int, step: int) -> None:
+    """Dropout depends on (seed, step, rank) alone."""
+    key = hashlib.blake2b(f"{seed} {step} {rank()}".encode(), digest_size=7).digest()
+    torch.manual_seed(int.from_bytes(key, "big"))
+
+
+class _Clock:
+    """Speed and the share of time spent waiting for data, since the last reading."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._since, self._waited = time.perf_counter(), 0.0
+
+    def waiting(self) -> "_Clock":
+        return self
+
+    def __enter__(self) -> None:
+        self._entered = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._waited += time.perf_counter() - self._entered
+
+    def read(self, pairs: int) -> dict[str, float]:
+        seconds = time.perf_counter() - self._since
+        values = {"seconds": seconds, "pairs_per_s": pairs / seconds, "data_wait": self._waited / seconds}
+        self.restart()
+        return values
