@@ -12,7 +12,7 @@ from hybridir.history import read_history
 
 
 class Follow:
-    """While entered, a thread shows new lines of `history`: a bar on a terminal, elsewhere a line every `every` steps."""
+    """While entered, a thread shows new lines of `history`: a bar on a terminal, else a line every `every` steps."""
 
     def __init__(self, history: Path, steps: int, every: int) -> None:
         self._history, self._steps, self._every = history, steps, every

@@ -49,6 +49,7 @@ Executor = Callable[[Prepared, Recipe], dict[str, Any]]
 
 def run_training(recipe: Recipe, execute: Executor, tokenize: ChunkRunner | None = None) -> Path:
     """The whole run; returns the path of `results.json`."""
+    quiet_libraries()
     output = open_output(recipe)
     prepared = prepare(recipe, output, tokenize)
     (output / STOP).unlink(missing_ok=True)
@@ -58,6 +59,14 @@ def run_training(recipe: Recipe, execute: Executor, tokenize: ChunkRunner | None
         raise SystemExit(f"stopped and saved at step {state['step']}; go on with --output {output} --resume")
     say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
     return write_results(recipe, prepared, output)
+
+
+def quiet_libraries() -> None:
+    """Turns off the progress bars and reports of transformers; errors still show."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def execute_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
@@ -120,9 +129,10 @@ def prepare(recipe: Recipe, output: Path, tokenize: ChunkRunner | None = None) -
         seed=recipe.seed,
     )
     source.plan()  # whatever cannot fill a batch is said now
-    kinds = {"mono": Sampling(mono=1, cross=0)}
-    if len(validation.languages) > 1:
-        kinds["cross"] = Sampling(mono=0, cross=1)
+    languages = recipe.validation.languages
+    kinds = {"mono": Sampling(mono=1, cross=0, languages=languages)}
+    if len(languages or validation.languages) > 1:
+        kinds["cross"] = Sampling(mono=0, cross=1, languages=languages)
     validation_sources = {
         kind: BatchSource(
             corpus=str(validation.directory),

@@ -16,7 +16,7 @@ from torch import Tensor
 from hybridir.records import Benchmark
 
 Scorer = Callable[[slice, slice], np.ndarray]
-"""(queries, passages) -> scores [number of queries, number of passages]. Passages come as `passage_shards` cuts them."""
+"""(queries, passages) -> scores [queries, passages]. Passages come as `passage_shards` cuts them."""
 
 PASSAGE_SHARD = 65536
 _BLOCK_SCORES = 2**24

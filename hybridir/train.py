@@ -103,6 +103,7 @@ class ValidationConfig:
         batch_size: pairs of each.
         temperature: of the softmax, the same for every run that is to be compared.
         patience: validations without a new best after which training stops; 0 is never.
+        languages: languages of the validation pairs; all of the data when omitted.
     """
 
     every: int = 50
@@ -110,6 +111,7 @@ class ValidationConfig:
     batch_size: int = 32
     temperature: float = 0.05
     patience: int = 0
+    languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.batches < 2 or self.batches % 2:
@@ -165,7 +167,8 @@ def local_stream(source: BatchSource, start: int, end: int, rank: int, world_siz
 def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = local_stream) -> dict[str, Any]:
     """Trains `encoder` from the newest checkpoint of `job.output`, or from its own weights, to the end.
 
-    Batches come from `stream`. A file `STOP` in the output folder makes the run save and end at the next step. Leaves the best weights in `encoder`. Returns the last state: `step` (steps done), `best_step`, `best_loss` (the
+    Batches come from `stream`. A file `STOP` in the output folder makes the run save and end at the next step.
+    Leaves the best weights in `encoder`. Returns the last state: `step` (steps done), `best_step`, `best_loss` (the
     validation loss), `stopped` (`end`, `patience` or `signal`).
 
     Raises:

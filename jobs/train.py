@@ -17,7 +17,7 @@ def parse(arguments: list[str]) -> Recipe:
     parser.add_class_arguments(Recipe)
     if not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(SAMPLE), *arguments]
-    recipe = parser.instantiate_classes(parser.parse_args(arguments))
+    recipe = parser.instantiate(parser.parse_args(arguments))
     del recipe["config"]
     return Recipe(**recipe)
 

@@ -1,0 +1,46 @@
+"""Joins the cluster that RAY_ADDRESS names, or starts one on this machine that listens on the loopback alone."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+# Read by Ray when it is imported or starts its processes; what the user has set stays.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
+_LOCAL = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # bind to 127.0.0.1
+    "RAY_num_workers_soft_limit": "8",  # else idle processes end after a second and start again
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+@contextlib.contextmanager
+def cluster(num_cpus: int) -> Iterator[None]:
+    """A running Ray: the cluster of RAY_ADDRESS, else a local one with at least `num_cpus`, ended on leaving.
+
+    Raises:
+        ValueError: the cluster cannot give the CPUs asked for.
+    """
+    joined = "RAY_ADDRESS" in os.environ
+    for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():
+        os.environ.setdefault(name, value)
+    import ray
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    local = {} if joined else {"num_cpus": max(num_cpus, len(os.sched_getaffinity(0))), "include_dashboard": False}
+    print(f"{'joining the Ray cluster' if joined else 'starting Ray on this machine'} (about 10 s)", flush=True)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
+    try:
+        yield
+    finally:
+        ray.shutdown()
