@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,13 @@ class Follow:
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         with Progress(*columns, TimeRemainingColumn(), disable=not sys.stdout.isatty()) as progress:
             task = progress.add_task("", total=self._steps, completed=self._seen + 1)
-            started, first = time.monotonic(), self._seen
+            started = first = 0.0
             while not self._done.wait(0.5) or self._unseen():
                 for line in self._unseen():
                     self._seen = line["step"]
+                    started, first = started or line["time"], first or line["step"]
                     progress.update(task, completed=line["step"] + 1, description=describe(line))
-                    speed = (time.monotonic() - started) / max(1, line["step"] - first)
+                    speed = (line["time"] - started) / max(1.0, line["step"] - first)
                     shown = (line["step"] + 1) % self._every == 0 or line["step"] + 1 == self._steps
                     if progress.disable and (shown or "validation" in line):
                         left = speed * (self._steps - line["step"] - 1)

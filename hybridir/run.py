@@ -20,7 +20,8 @@ from hybridir.collate import BatchSource
 from hybridir.corpus import Corpus, build_corpus
 from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder, resolve_prefixes
 from hybridir.evaluate import SETTINGS, evaluate_scores, measure, summarise, versions
-from hybridir.plan import Sampling
+from hybridir.plan import Plan, Sampling
+from hybridir.preview import show_plan
 from hybridir.progress import Follow
 from hybridir.recipe import Recipe, fixed_part
 from hybridir.records import Benchmark
@@ -59,6 +60,14 @@ def run_training(recipe: Recipe, execute: Executor, tokenize: ChunkRunner | None
         raise SystemExit(f"stopped and saved at step {state['step']}; go on with --output {output} --resume")
     say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
     return write_results(recipe, prepared, output)
+
+
+def preview(recipe: Recipe) -> None:
+    """Prints what the corpus holds and what the plan draws; trains nothing and keeps no output."""
+    cache = cache_folder(recipe, Path(recipe.output or "outputs/dry-run").absolute())
+    corpus = build_corpus(formats.read_pairs(recipe.data, "train"), cache)
+    _tell_corpus("training", corpus)
+    show_plan(Plan(corpus, recipe.sampling, recipe.train.batch_size, recipe.seed), recipe.train.steps)
 
 
 def quiet_libraries() -> None:
@@ -104,7 +113,10 @@ def prepare(recipe: Recipe, output: Path, tokenize: ChunkRunner | None = None) -
     cache = cache_folder(recipe, output)
     corpus = build_corpus(formats.read_pairs(recipe.data, "train"), cache)
     validation = build_corpus(formats.read_pairs(recipe.data, "validation"), cache)
-    _tell_corpus(corpus, validation, output)
+    for name, part in (("training", corpus), ("validation", validation)):
+        _tell_corpus(name, part)
+    rejected = [(part.directory / "rejected.jsonl").read_bytes() for part in (corpus, validation)]
+    (output / "rejected.jsonl").write_bytes(b"".join(rejected))
     initial = _initial_encoder(recipe, corpus, output)
     tokenizer = load_tokenizer(initial.name, initial.revision)
     say("tokenising")
@@ -208,14 +220,11 @@ def _initial_encoder(recipe: Recipe, corpus: Corpus, output: Path) -> EncoderCon
     return resolve_prefixes(replace(recipe.encoder, name=str(output / "initial")))
 
 
-def _tell_corpus(corpus: Corpus, validation: Corpus, output: Path) -> None:
+def _tell_corpus(name: str, corpus: Corpus) -> None:
     """Says what was read, and what was not."""
-    with open(output / "rejected.jsonl", "wb") as file:
-        for name, part in (("training", corpus), ("validation", validation)):
-            file.write((part.directory / "rejected.jsonl").read_bytes())
-            say(f"{name}: {part.n_pairs} pairs, {part.n_groups} groups, languages {', '.join(part.languages)}")
-            for reason, count in part.rejected.items():
-                say(f"  rejected: {count} x {reason} (see {file.name})")
+    say(f"{name}: {corpus.n_pairs} pairs, {corpus.n_groups} groups, languages {', '.join(corpus.languages)}")
+    for reason, count in corpus.rejected.items():
+        say(f"  rejected: {count} x {reason} (see {corpus.directory / 'rejected.jsonl'})")
 
 
 def _why(state: dict[str, Any]) -> str:

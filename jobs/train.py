@@ -15,6 +15,7 @@ def parse(arguments: list[str]) -> Recipe:
     parser = ArgumentParser(prog="python jobs/train.py", description=__doc__)
     parser.add_argument("--config", action="config", help=f"YAML file; {SAMPLE.name} when omitted")
     parser.add_class_arguments(Recipe)
+    arguments = [f"{argument}=true" if argument in ("--resume", "--dry_run") else argument for argument in arguments]
     if not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(SAMPLE), *arguments]
     recipe = parser.instantiate(parser.parse_args(arguments))
@@ -26,7 +27,7 @@ def main() -> None:
     recipe = parse(sys.argv[1:])
     try:
         if recipe.dry_run:
-            from hybridir.preview import preview
+            from hybridir.run import preview
 
             preview(recipe)
             return

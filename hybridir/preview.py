@@ -1,0 +1,93 @@
+"""What a plan draws, before anything is paid for: the first batches, and shares over the whole run."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.table import Table
+
+from hybridir.plan import Batch, Plan
+from hybridir.report import show
+
+
+@dataclass
+class Census:
+    """Counts over batches of a plan."""
+
+    kinds: Counter = field(default_factory=Counter)
+    pairs: Counter = field(default_factory=Counter)
+    sources: Counter = field(default_factory=Counter)
+    groups: set[int] = field(default_factory=set)
+    items: int = 0
+    negatives: int = 0
+    same_language: int = 0
+
+    def add(self, plan: Plan, batch: Batch) -> None:
+        """Counts a batch."""
+        corpus, size = plan.corpus, len(batch.groups)
+        self.kinds[batch.kind] += 1
+        languages = zip(batch.query_language.tolist(), batch.passage_language.tolist(), strict=True)
+        self.pairs.update((plan.languages[x], plan.languages[y]) for x, y in languages)
+        self.sources.update(corpus.sources[s] for s in corpus.source_of[batch.groups].tolist())
+        self.groups.update(batch.groups.tolist())
+        self.items += size
+        # In-batch negatives of an item: all positives but its own, all hard negatives outside its passage group.
+        own, hard = corpus.passage_group[batch.groups], corpus.negative_group[batch.negatives.ravel()]
+        self.negatives += size * (size - 1) + int((own[:, None] != hard[None, :]).sum())
+        counts = np.bincount(batch.passage_language)
+        self.same_language += int((counts * (counts - 1)).sum())
+
+
+def take_census(plan: Plan, steps: int) -> Census:
+    """The census of the first `steps` batches."""
+    census = Census()
+    for step in range(steps):
+        census.add(plan, plan.batch(step))
+    return census
+
+
+def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
+    """Prints the first batches and the census of `steps` steps."""
+    for step in range(first):
+        _show_batch(plan, plan.batch(step), items)
+    census = take_census(plan, steps)
+    show(_shares(f"kinds of {steps} batches", census.kinds))
+    queries: Counter = Counter()
+    passages: Counter = Counter()
+    for (x, y), count in census.pairs.items():
+        queries[x] += count
+        passages[y] += count
+    show(_shares("query languages", queries))
+    show(_shares("passage languages", passages))
+    crossing = Counter({f"{x}-{y}": n for (x, y), n in census.pairs.items() if x != y})
+    if crossing:
+        show(_shares("cross-lingual pairs (query-passage), the 5 most and least frequent", crossing, ends=5))
+    show(_shares("sources", Counter({name or "(unnamed)": n for name, n in census.sources.items()})))
+    possible = plan.corpus.n_groups
+    print(f"groups drawn at least once: {len(census.groups)} of {possible} ({len(census.groups) / possible:.1%})")
+    print(
+        f"negatives of a query: {census.negatives / census.items:.1f} on average, "
+        f"{census.same_language / census.items:.1f} of the in-batch ones in the language of its positive"
+    )
+
+
+def _show_batch(plan: Plan, batch: Batch, items: int) -> None:
+    table = Table(title=f"step {batch.step}: {batch.kind}, {len(batch.groups)} items", title_justify="left")
+    for name in ("query", "passage"):
+        table.add_column(name)
+    for n in range(min(items, len(batch.groups))):
+        query, passage = plan.corpus.pair(int(batch.query_row[n])), plan.corpus.pair(int(batch.passage_row[n]))
+        table.add_row(f"{query['language']}  {query['query']}", f"{passage['language']}  {passage['passage']['text']}")
+    show(table)
+
+
+def _shares(title: str, counts: Counter, ends: int | None = None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("", "count", "share"):
+        table.add_column(name, justify="left" if not name else "right")
+    rows = counts.most_common()
+    if ends and len(rows) > 2 * ends:
+        rows = [*rows[:ends], *rows[-ends:]]
+    for name, count in rows:
+        table.add_row(str(name), str(count), f"{count / counts.total():.1%}")
+    return table
