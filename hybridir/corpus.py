@@ -199,9 +199,12 @@ def _write_index(keys: _Keys, directory: Path, rejected: TextIO) -> dict[str, An
     np.cumsum(np.frombuffer(keys.negatives, dtype=np.uint32), out=negative_start[1:])
     negative_group = _groups_of_negatives(keys, by_id, by_text, passage_group[group_N], n_groups)
 
-    arrays = {"row_of": row_of, "group_key": group_key, "source_of": source_of, "passage_group": passage_group}
-    for name, values in {**arrays, "negative_start": negative_start, "negative_group": negative_group}.items():
-        np.save(directory / f"{name}.npy", values)
+    np.save(directory / "row_of.npy", row_of)
+    np.save(directory / "group_key.npy", group_key)
+    np.save(directory / "source_of.npy", source_of)
+    np.save(directory / "passage_group.npy", passage_group)
+    np.save(directory / "negative_start.npy", negative_start)
+    np.save(directory / "negative_group.npy", negative_group)
 
     with pa.OSFile(str(directory / "pairs.arrow")) as file, pa.ipc.open_file(file) as reader:
         for row in np.flatnonzero(~kept):

@@ -51,11 +51,11 @@ def barrier() -> None:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, tensor: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         return gather(tensor)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient.chunk(world_size())[rank()]
