@@ -6,6 +6,7 @@ Shapes: b items of a rank, n hard negatives an item, T tokens of all its texts.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,6 +74,15 @@ class BatchSource:
             passage_group=np.concatenate(groups),
             example=example.astype(np.uint64),
         )
+
+
+Stream = Callable[[BatchSource, int, int, int, int], Iterator[TokenBatch]]
+"""(source, first step, end, rank, world size) -> the rank's batches of those steps, in order."""
+
+
+def local_stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
+    """A stream that draws in this process."""
+    return (source.batch(step, rank, world_size) for step in range(start, end))
 
 
 def to_table(batches: list[TokenBatch]) -> pa.Table:

@@ -5,10 +5,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hybridir.dual_encoder import LossConfig
 from hybridir.encoder import EncoderConfig
 from hybridir.plan import Sampling
 from hybridir.records import BenchmarkConfig, DataConfig
-from hybridir.train import LossConfig, TrainConfig, ValidationConfig
+from hybridir.train import TrainConfig
+from hybridir.validation import ValidationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,11 @@
 
 What the ranks decide (stop, non-finite loss) they decide together, from one small gather a step. Nothing random is
 kept: torch's generators are seeded anew from (seed, step, rank).
-
-Shapes: b queries of this rank, D dimension.
 """
 
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,35 +14,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hybridir import checkpoint as ckpt
-from hybridir.collate import BatchSource, TokenBatch
-from hybridir.distributed import barrier, broadcast_object, gather, gather_with_grad, rank, world_size
+from hybridir.collate import BatchSource, Stream, TokenBatch, local_stream
+from hybridir.distributed import barrier, broadcast_object, gather, rank, world_size
+from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder
 from hybridir.history import History
-from hybridir.losses import info_nce
+from hybridir.validation import Validation, ValidationConfig
 
 STOP = "STOP"
 """Name of the file that asks a run to save and end."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The objective: InfoNCE over the passages of all workers.
-
-    Args:
-        temperature: of the softmax, above 0 (E5 takes 0.01, often 0.05).
-        learn_temperature: whether it is a parameter, starting from `temperature`.
-    """
-
-    temperature: float = 0.05
-    learn_temperature: bool = False
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"loss.temperature is {self.temperature}: it must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,35 +74,6 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
-    """A fixed set of batches, half monolingual and half cross-lingual whatever is trained; the loss over it decides.
-
-    Args:
-        every: steps between validations; the last step has one too.
-        batches: number of batches; even.
-        batch_size: pairs of each.
-        temperature: of the softmax, the same for every run that is to be compared.
-        patience: validations without a new best after which training stops; 0 is never.
-        languages: languages of the validation pairs; all of the data when omitted.
-    """
-
-    every: int = 50
-    batches: int = 16
-    batch_size: int = 32
-    temperature: float = 0.05
-    patience: int = 0
-    languages: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.batches < 2 or self.batches % 2:
-            raise ValueError(f"validation.batches is {self.batches}: it must be even and at least 2")
-
-
-Stream = Callable[[BatchSource, int, int, int, int], Iterator[TokenBatch]]
-"""(source, first step, end, rank, world size) -> the rank's batches of those steps, in order."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """What the loop works on; the same on every rank.
 
@@ -140,28 +91,6 @@ class Job:
     source: BatchSource
     validation_sources: dict[str, BatchSource]
     identity: dict[str, Any]
-
-
-class DualEncoder(nn.Module):
-    """What DDP wraps: the encoder with the temperature. Queries and passages go through in one forward pass."""
-
-    def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
-        super().__init__()
-        self.encoder = encoder
-        log = torch.tensor(math.log(loss.temperature))
-        if loss.learn_temperature:
-            self.log_temperature = nn.Parameter(log)
-        else:
-            self.register_buffer("log_temperature", log)
-
-    def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [N, D] of all texts, and the temperature."""
-        return self.encoder(ids, lengths), self.log_temperature.exp()
-
-
-def local_stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
-    """A stream that draws in this process."""
-    return (source.batch(step, rank, world_size) for step in range(start, end))
 
 
 def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = local_stream) -> dict[str, Any]:
@@ -205,7 +134,7 @@ def _steps(
     """From `state["step"]` to the last step; returns the new state."""
     config, start = job.train, state["step"]
     history = History(job.output, start) if rank() == 0 else None
-    validation = _Validation(job, device, stream)
+    validation = Validation(job.validation, job.validation_sources, device, stream)
     wrapped: nn.Module = DistributedDataParallel(model) if dist.is_initialized() else model
     batches = stream(job.source, start, config.steps, rank(), world_size())
     clock = _Clock()
@@ -215,10 +144,10 @@ def _steps(
         assert (batch.step, batch.rank) == (step, rank()), f"the stream gave {batch.step, batch.rank}, not {step}"
         if step == start and world_size() > 1:
             # DDP lays its buckets out anew after the first backward pass; gloo's sums depend on the layout.
-            _forward_loss(wrapped, batch, job, device).mean().backward()
+            batch_loss(wrapped, batch, device, config.bf16).mean().backward()
             optimizer.zero_grad()
         _seed(job.seed, step)
-        loss = _forward_loss(wrapped, batch, job, device).mean()
+        loss = batch_loss(wrapped, batch, device, config.bf16).mean()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
         finite = bool(torch.isfinite(loss) and torch.isfinite(norm))
@@ -265,63 +194,6 @@ def _steps(
     if history:
         history.close()
     return state
-
-
-def _forward_loss(model: nn.Module, batch: TokenBatch, job: Job, device: torch.device) -> Tensor:
-    """InfoNCE of this rank's queries against the passages of all ranks, [b]."""
-    context = torch.autocast(device.type, dtype=torch.bfloat16) if job.train.bf16 else nullcontext()
-    with context:
-        embeddings, temperature = model(*_to_torch(batch, device))
-    size = len(batch.example)
-    groups = gather(torch.from_numpy(batch.passage_group.copy()).to(device))
-    first = rank() * len(batch.passage_group)
-    return info_nce(
-        embeddings[:size],
-        gather_with_grad(embeddings[size:]),
-        positive_Q=torch.arange(first, first + size, device=device),
-        passage_group_P=groups,
-        temperature=temperature,
-    )
-
-
-def _to_torch(batch: TokenBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(batch.ids.copy()).to(device), torch.from_numpy(batch.lengths.copy())
-
-
-class _Validation:
-    """Validation batches, read once; each is computed whole by one rank."""
-
-    def __init__(self, job: Job, device: torch.device, stream: Stream) -> None:
-        self._job, self._device = job, device
-        half = job.validation.batches // len(job.validation_sources)
-        self._batches = [
-            (kind, batch) for kind, source in job.validation_sources.items() for batch in stream(source, 0, half, 0, 1)
-        ]
-
-    def run(self, model: DualEncoder) -> dict[str, float]:
-        """Mean loss over the batches, and by kind."""
-        model.eval()
-        mine = torch.zeros(len(self._batches), dtype=torch.float64)
-        with torch.inference_mode():
-            for n in range(rank(), len(self._batches), world_size()):
-                mine[n] = self._loss(model.encoder, self._batches[n][1])
-        model.train()
-        losses = gather(mine[None].to(self._device)).sum(0).cpu()
-        kinds = np.array([kind for kind, _ in self._batches])
-        by_kind = {kind: float(losses[kinds == kind].mean()) for kind in dict.fromkeys(kinds.tolist())}
-        return {"loss": float(losses.mean()), **by_kind}
-
-    def _loss(self, encoder: Encoder, batch: TokenBatch) -> float:
-        embeddings = encoder(*_to_torch(batch, self._device))
-        size = len(batch.example)
-        loss = info_nce(
-            embeddings[:size],
-            embeddings[size:],
-            positive_Q=torch.arange(size, device=self._device),
-            passage_group_P=torch.from_numpy(batch.passage_group.copy()).to(self._device),
-            temperature=self._job.validation.temperature,
-        )
-        return float(loss.mean())
 
 
 def _judge(state: dict[str, Any], loss: float, patience: int) -> dict[str, Any]:
