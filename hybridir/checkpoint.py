@@ -93,10 +93,15 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
         }
 
 
-def prune(root: Path, keep_last: int, best_step: int | None) -> None:
-    """Removes all but the last `keep_last` checkpoints and that of `best_step`."""
-    for checkpoint in sorted(root.glob("step-*"))[:-keep_last]:
-        if best_step is None or checkpoint.name != f"step-{best_step:08d}":
+def prune(root: Path, step: int, keep_last: int, best_step: int | None) -> None:
+    """Removes all but the last `keep_last` checkpoints up to `step` and that of `best_step`.
+
+    Those after `step` go too: the run went on from before them because they are damaged.
+    """
+    found = sorted(root.glob("step-*"))
+    kept = [checkpoint for checkpoint in found if checkpoint.name <= f"step-{step:08d}"][-keep_last:]
+    for checkpoint in found:
+        if checkpoint not in kept and (best_step is None or checkpoint.name != f"step-{best_step:08d}"):
             shutil.rmtree(checkpoint)
 
 

@@ -8,7 +8,6 @@ into one *passage group* (connected components), whose members are never negativ
 Shapes: G groups, L languages, N pairs (rows), H hard negatives.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -94,7 +93,7 @@ class Corpus:
 
 
 def build_corpus(records: Iterable[Pair | Rejected], root: str | Path) -> Corpus:
-    """Writes `records` to `root/corpus-FINGERPRINT` (nothing, if it is there) and opens it.
+    """Writes `records` to `root/corpus-FINGERPRINT` (only the rejects, if it is there) and opens it.
 
     A record is accepted, or written with its place and reason to `rejected.jsonl` in that folder. `ValueError` where
     nothing is accepted.
@@ -108,8 +107,11 @@ def build_corpus(records: Iterable[Pair | Rejected], root: str | Path) -> Corpus
             description = _write_index(keys, work, rejected)
         (work / "corpus.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
         final = root / f"corpus-{description['fingerprint'][:16]}"
-        with contextlib.suppress(OSError):  # the same corpus is there already
+        try:
             os.rename(work, final)
+        except OSError:  # the same pairs are there already; what was rejected beside them may differ
+            for name in ("rejected.jsonl", "corpus.json"):
+                os.replace(work / name, final / name)
         return Corpus.open(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -178,9 +180,9 @@ def _write_rows(records: Iterable[Pair | Rejected], path: Path, rejected: TextIO
 
 def _write_index(keys: _Keys, directory: Path, rejected: TextIO) -> dict[str, Any]:
     """Makes and writes the arrays of `Corpus`; returns its other fields."""
-    languages = sorted(keys.languages)
-    renumber = np.array([languages.index(code) for code in keys.languages], dtype=np.int64)
-    language_N = renumber[np.frombuffer(keys.language, dtype=np.uint16)]
+    languages, sources = sorted(keys.languages), sorted(keys.sources)
+    language_N = _renumber(keys.languages, keys.language)
+    source_N = _renumber(keys.sources, keys.source)
     group_key, group_N = np.unique(np.frombuffer(keys.group, dtype=np.uint64), return_inverse=True)
     n_rows, n_groups = len(group_N), len(group_key)
 
@@ -188,7 +190,7 @@ def _write_index(keys: _Keys, directory: Path, rejected: TextIO) -> dict[str, An
     row_of[group_N[::-1], language_N[::-1]] = np.arange(n_rows - 1, -1, -1)  # the first row of a place stays
     kept = row_of[group_N, language_N] == np.arange(n_rows)
     source_of = np.zeros(n_groups, dtype=np.int16)
-    source_of[group_N] = np.frombuffer(keys.source, dtype=np.uint16)
+    source_of[group_N] = source_N
 
     by_id = np.frombuffer(keys.passage_id, dtype=np.uint64)
     by_text = np.frombuffer(keys.passage_text, dtype=np.uint64)
@@ -212,14 +214,23 @@ def _write_index(keys: _Keys, directory: Path, rejected: TextIO) -> dict[str, An
             value = f"{pair['group_id']} in {pair['language']}"
             record = Rejected(where=pair["where"], reason="the group has this language already", value=value)
             _reject(record, rejected, keys.rejected)
-    content = np.sort(np.frombuffer(keys.content, dtype=np.uint64)[kept])
+    content_N = np.frombuffer(keys.content, dtype=np.uint64)
+    row_H = np.repeat(np.arange(n_rows), np.diff(negative_start))
+    of_negatives = np.stack([content_N[row_H], np.minimum(negative_group, n_groups).astype(np.uint64)])[:, kept[row_H]]
+    parts = (np.sort(content_N[kept]), passage_group, of_negatives[:, np.lexsort(of_negatives)])
     return {
         "languages": languages,
-        "sources": list(keys.sources),
-        "fingerprint": hashlib.sha256(content.tobytes() + passage_group.tobytes()).hexdigest(),
+        "sources": sources,
+        "fingerprint": hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest(),
         "n_pairs": int(kept.sum()),
         "rejected": dict(keys.rejected),
     }
+
+
+def _renumber(names: dict[str, int], numbers: array) -> np.ndarray:
+    """`numbers`, given to the names as they came, as positions in their alphabetical order."""
+    place = {name: n for n, name in enumerate(sorted(names))}
+    return np.array([place[name] for name in names], dtype=np.int64)[np.frombuffer(numbers, dtype=np.uint16)]
 
 
 def _components(n_groups: int, group_N: np.ndarray, keys: Sequence[np.ndarray]) -> np.ndarray:
@@ -261,6 +272,8 @@ def _check(pair: Pair) -> Pair | Rejected:
             return Rejected(where=pair.where, reason=f"empty {name.partition('[')[0]}", value=name)
         if "\0" in text:
             return Rejected(where=pair.where, reason="NUL byte", value=f"{name}: {text[:80]}")
+        if not text.isascii() and text.encode("utf-8", "ignore").decode() != text:
+            return Rejected(where=pair.where, reason="half a surrogate pair", value=f"{name}: {text[:80]!a}")
     if pair.language not in known_languages():
         return Rejected(where=pair.where, reason="unknown language code", value=pair.language)
     return pair

@@ -56,6 +56,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd may share what it hands over
         dist.all_reduce(gradient)
         return gradient.chunk(world_size())[rank()]

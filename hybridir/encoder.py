@@ -155,8 +155,12 @@ class Encoder(nn.Module):
         }
         if self.dense:
             (directory / "2_Dense").mkdir(exist_ok=True)
-            sizes = {"in_features": self.dense.in_features, "out_features": self.dense.out_features, "bias": True}
-            files["2_Dense/config.json"] = sizes | {"activation_function": "torch.nn.modules.activation.Tanh"}
+            files["2_Dense/config.json"] = {
+                "in_features": self.dense.in_features,
+                "out_features": self.dense.out_features,
+                "bias": self.dense.bias is not None,
+                "activation_function": "torch.nn.modules.activation.Tanh",
+            }
             weights = {f"linear.{k}": v.contiguous() for k, v in self.dense.state_dict().items()}
             save_file(weights, directory / "2_Dense" / "model.safetensors")
         for name, content in files.items():
@@ -251,6 +255,8 @@ def _pooling_mode(name: str, config: dict[str, Any]) -> str:
     mode = config.get("pooling_mode") or (modes.pop() if len(modes) == 1 else f"{sorted(modes)}")
     if mode not in ("mean_tokens", "mean", "cls_token", "cls"):
         raise ValueError(f"{name!r} pools by {mode}; mean and cls are supported")
+    if not config.get("include_prompt", True):
+        raise ValueError(f"{name!r} pools without the tokens of its prompt, which is not supported")
     return str(mode).removesuffix("_tokens").removesuffix("_token")
 
 
@@ -258,6 +264,8 @@ def _read_dense(name: str, revision: str | None, path: str) -> nn.Linear:
     config = _read_json(name, revision, f"{path}/config.json") or {}
     if not str(config.get("activation_function")).endswith("Tanh"):
         raise ValueError(f"{name!r}: the dense layer's activation {config.get('activation_function')} is not tanh")
+    if config.get("use_residual"):
+        raise ValueError(f"{name!r}: a dense layer with a residual is not supported")
     file = _cached_file(name, revision, f"{path}/model.safetensors")
     if file is None:
         raise ValueError(f"{name!r} has no {path}/model.safetensors; weights in other formats are not read")
@@ -278,10 +286,13 @@ def _cached_file(name: str, revision: str | None, file: str) -> str | None:
     if os.path.isdir(name):
         path = os.path.join(name, file)
         return path if os.path.exists(path) else None
-    return cached_file(
-        name,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    try:
+        return cached_file(
+            name,
+            file,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError as error:
+        raise ValueError(f"no encoder at {name!r}, which is neither a folder nor a hub id: {error}") from error

@@ -17,7 +17,7 @@ class History:
         if redone:
             with open(directory / "history.discarded.jsonl", "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in redone)
-        if lines:
+        if self.path.exists():
             kept = directory / "history.jsonl.tmp"
             kept.write_text("".join(json.dumps(line) + "\n" for line in lines if line["step"] < start_step))
             kept.replace(self.path)

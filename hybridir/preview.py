@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from hybridir.plan import Batch, Plan
 from hybridir.report import show
@@ -77,7 +78,8 @@ def _show_batch(plan: Plan, batch: Batch, items: int) -> None:
         table.add_column(name)
     for n in range(min(items, len(batch.groups))):
         query, passage = plan.corpus.pair(int(batch.query_row[n])), plan.corpus.pair(int(batch.passage_row[n]))
-        table.add_row(f"{query['language']}  {query['query']}", f"{passage['language']}  {passage['passage']['text']}")
+        texts = f"{query['language']}  {query['query']}", f"{passage['language']}  {passage['passage']['text']}"
+        table.add_row(*map(Text, texts))  # as they are: brackets in a string would be read as markup
     show(table)
 
 
@@ -89,5 +91,5 @@ def _shares(title: str, counts: Counter, ends: int | None = None) -> Table:
     if ends and len(rows) > 2 * ends:
         rows = [*rows[:ends], *rows[-ends:]]
     for name, count in rows:
-        table.add_row(str(name), str(count), f"{count / counts.total():.1%}")
+        table.add_row(Text(str(name)), str(count), f"{count / counts.total():.1%}")
     return table

@@ -185,7 +185,8 @@ def write_results(recipe: Recipe, prepared: Prepared, output: Path) -> Path:
     """Measures the best encoder, the untrained one and BM25; writes `results.json` and shows the table."""
     say(f"evaluating on {recipe.benchmark.name}")
     benchmark = formats.read_benchmark(recipe.benchmark)
-    trained = measure(Encoder.load(EncoderConfig(name=str(output / "model"))), benchmark)
+    best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
+    trained = measure(Encoder.load(best), benchmark)
     untrained = measure(Encoder.load(prepared.initial), benchmark)
     lexical = measure_bm25(benchmark)
     results = trained | {

@@ -75,7 +75,7 @@ def count_above(score: Scorer, benchmark: Benchmark) -> np.ndarray:
     """For each relevant passage of each query, how many passages of each language stand before it; int64 [R, L].
 
     R runs over the queries of the benchmark, and for each over `relevant` in its order. From these counts follow the
-    exact ranks in every setting: in one language, and pooled over all.
+    exact ranks in every setting: in one language, and pooled over all. `ValueError` where a score is not finite.
     """
     shards = passage_shards(benchmark)
     counts = [np.zeros((len(found), len(benchmark.languages)), dtype=np.int64) for found in benchmark.relevant]
@@ -89,6 +89,8 @@ def count_above(score: Scorer, benchmark: Benchmark) -> np.ndarray:
         for row, found in enumerate(relevant):
             place_QR[row, : len(found)] = found
         scored = [(language, shard, score(block, shard)) for language, shard in shards]
+        if not all(np.isfinite(scores).all() for _, _, scores in scored):  # nothing stands before NaN
+            raise ValueError("some scores are not finite: the encoder is broken, or overflows in this precision")
         for _, shard, scores in scored:
             inside = (place_QR >= shard.start) & (place_QR < shard.stop)
             score_QR[inside] = scores[np.nonzero(inside)[0], place_QR[inside] - shard.start]

@@ -77,6 +77,8 @@ class Ragged:
     def __init__(self, path: Path) -> None:
         self._start = np.load(path.with_suffix(".npy"), mmap_mode="r")
         self._file = os.open(path.with_suffix(".bin"), os.O_RDONLY)
+        if os.fstat(self._file).st_size != int(self._start[-1]) * _ID.itemsize:
+            raise ValueError(f"{path}.bin is not whole: delete the folder {path.parent}, and it is made again")
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -116,6 +118,8 @@ def _load_tokenizer(name: str, revision: str | None) -> "PreTrainedTokenizerFast
         raise ValueError(
             f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with tokenizer.json ({error})"
         ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:  # transformers makes an empty one where files are missing
+        raise ValueError(f"no tokenizer at {name!r}: it has no vocabulary. Save tokenizer.json beside the model")
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {name!r} has no tokenizer.json: save it once as a fast tokenizer")
     return tokenizer
@@ -131,8 +135,9 @@ def tokenize(
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """SHA-256 of the tokenizer's full description."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """SHA-256 of the tokenizer's description, without the truncation and padding that a call leaves in it."""
+    description = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 ChunkRunner = Callable[[TokenJob, int], Iterable[pa.RecordBatch]]
@@ -149,6 +154,7 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
     identity = {k: v for k, v in asdict(job).items() if k not in ("corpus", "tokenizer", "revision")}
     identity |= {
         "corpus": corpus.fingerprint,
+        "rows": hashlib.sha256(np.ascontiguousarray(corpus.row_of)).hexdigest(),  # their order is that of the files
         "tokenizer": tokenizer_fingerprint(load_tokenizer(job.tokenizer, job.revision)),
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

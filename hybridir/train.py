@@ -101,7 +101,7 @@ def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = loc
     validation loss), `stopped` (`end`, `patience` or `signal`).
 
     Raises:
-        ValueError: the newest checkpoint belongs to another recipe or other data.
+        ValueError: the newest checkpoint belongs to another recipe or other data, or lies after the last step.
         FloatingPointError: loss or gradient is not finite; no update was made, the items are named.
     """
     model = DualEncoder(encoder, job.loss).to(device).train()
@@ -112,6 +112,8 @@ def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = loc
     start = state["step"]
     if state["stopped"] == "signal":
         state["stopped"] = ""
+    if start > job.train.steps or (start == job.train.steps and not state["stopped"]):
+        raise ValueError(f"train.steps is {job.train.steps}, and the newest checkpoint stands at {start}: name more")
     if start < job.train.steps and not state["stopped"]:
         state = _steps(job, model, optimizer, state, device, stream)
     if state["stopped"] != "signal":
@@ -187,7 +189,7 @@ def _steps(
             if rank() == 0:
                 root = job.output / "checkpoints"
                 ckpt.save_checkpoint(root, step + 1, model, optimizer, {**state, "identity": job.identity})
-                ckpt.prune(root, config.keep_last, state["best_step"])
+                ckpt.prune(root, step + 1, config.keep_last, state["best_step"])
             barrier()
         if state["stopped"]:
             break
@@ -244,7 +246,7 @@ def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> 
     assert isinstance(newest, Path)
     state = ckpt.read_state(newest)
     identity = state.pop("identity")
-    for name in identity.keys() | job.identity.keys():
+    for name in sorted(identity.keys() | job.identity.keys()):
         if identity.get(name) != job.identity.get(name):
             raise ValueError(
                 f"{newest} was written with {name} = {identity.get(name)!r}, now it is {job.identity.get(name)!r}. "

@@ -106,19 +106,22 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 
 def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> list[Article]:
-    """The articles of one split, language by language in alphabetical order."""
+    """The articles of one split, language by language in alphabetical order.
+
+    Files of other languages are read too: a split must not depend on the languages that are taken.
+    """
     folder = Path(path)
     available = sorted(file.stem for file in folder.glob("*.json"))
     if not path or not available:
         raise ValueError(f"no LANGUAGE.json found in {path!r}: the path must be a folder as published at {SOURCE}")
-    chosen = sorted(check_languages(languages or available, available, f"the folder {path}"))
-    parsed = [(language, _parse(folder / f"{language}.json", language)) for language in chosen]
+    chosen = check_languages(languages or available, available, f"the folder {path}")
+    parsed = [(language, _parse(folder / f"{language}.json", language)) for language in available]
     everything = [(language, paragraphs) for language, articles in parsed for paragraphs in articles]
     clusters = _clusters([paragraphs for _, paragraphs in everything])
     return [
         Article(language, cluster, paragraphs)
         for (language, paragraphs), cluster in zip(everything, clusters, strict=True)
-        if split == "all" or SHARES[split][0] <= int(cluster, 16) / 16**16 < SHARES[split][1]
+        if language in chosen and (split == "all" or SHARES[split][0] <= int(cluster, 16) / 16**16 < SHARES[split][1])
     ]
 
 
@@ -139,25 +142,29 @@ def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:
 
 def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
     """The articles of one file; `ValueError` naming file and place for whatever is not as the format wants it."""
+    place = "data"
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))["data"]
-        return [
-            tuple(
-                _paragraph(p, language, f"{file}: data[{a}].paragraphs[{n}]") for n, p in enumerate(art["paragraphs"])
-            )
-            for a, art in enumerate(data)
-        ]
+        articles = []
+        for a, article in enumerate(json.loads(file.read_text(encoding="utf-8"))["data"]):
+            place, paragraphs = f"data[{a}]", []
+            for n, paragraph in enumerate(article["paragraphs"]):
+                place = f"data[{a}].paragraphs[{n}]"
+                paragraphs.append(_paragraph(paragraph, language, f"{a}.{n}", f"{file}: {place}"))
+            articles.append(tuple(paragraphs))
+        return articles
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not valid JSON in UTF-8: {error}. Fetch it again from {SOURCE}") from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not in LAReQA's format ({error!r}). Fetch it again from {SOURCE}") from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file}: {place} is not in LAReQA's format ({error!r}). Fetch it again from {SOURCE}"
+        ) from error
 
 
-def _paragraph(raw: dict[str, Any], language: str, where: str) -> Paragraph:
-    """One paragraph, checked."""
+def _paragraph(raw: dict[str, Any], language: str, place: str, where: str) -> Paragraph:
+    """One paragraph, checked; `place` begins the ids of its passages."""
     sentences, breaks = raw["sentences"], raw["sentence_breaks"]
-    if len(sentences) != len(breaks):
-        raise ValueError(f"{where} has {len(sentences)} sentences and {len(breaks)} sentence breaks")
+    if len(sentences) != len(breaks) or any(len(interval) != 2 for interval in breaks):
+        raise ValueError(f"{where} has {len(sentences)} sentences and the sentence breaks {breaks}")
     questions = []
     for n, qa in enumerate(raw["qas"]):
         start = qa["answers"][0]["answer_start"]
@@ -165,6 +172,7 @@ def _paragraph(raw: dict[str, Any], language: str, where: str) -> Paragraph:
         if len(holding) != 1:
             raise ValueError(f"{where}.qas[{n}]: answer_start {start} lies in {len(holding)} sentences instead of one")
         questions.append(Question(qa["id"], qa["question"], holding[0], f"{where}.qas[{n}]"))
-    place = where.partition(": ")[2].replace("data[", "").replace("].paragraphs[", ".").rstrip("]")
+    if wrong := [x for x in (*sentences, *(t for q in questions for t in (q.id, q.text))) if not isinstance(x, str)]:
+        raise ValueError(f"{where} has {wrong[0]!r} where a text should be")
     passages = tuple(Passage(passage_id=f"{place}.{i}", language=language, text=s) for i, s in enumerate(sentences))
     return Paragraph(passages, tuple(questions))

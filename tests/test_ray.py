@@ -1,0 +1,125 @@
+"""Ray: batches through Ray Data, workers under Ray Train. The tests share one cluster."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybridir.collate import BatchSource, local_stream
+from hybridir.encoder import EncoderConfig
+from hybridir.on_ray.cluster import cluster
+from hybridir.on_ray.train import execute_on_ray
+from hybridir.plan import Sampling
+from hybridir.recipe import Recipe, ScalingConfig
+from hybridir.records import DataConfig
+from hybridir.run import Prepared, execute_here, open_output, prepare
+from hybridir.train import TrainConfig
+from hybridir.validation import ValidationConfig
+
+STEPS = 50
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_cluster() -> Iterator[None]:
+    with cluster(4):
+        yield
+
+
+def recipe(output: Path, workers: int, **train: Any) -> Recipe:
+    return Recipe(
+        data=DataConfig(facts=300, languages=("de", "en", "ru")),
+        encoder=EncoderConfig(hidden_size=32, layers=1, vocab_size=800, dropout=0.0),
+        sampling=Sampling(mono=0.4, mixed=0.2, cross=0.4),
+        train=TrainConfig(**{"steps": STEPS, "batch_size": 16, "warmup_steps": 5, "schedule": "constant"} | train),
+        validation=ValidationConfig(every=25, batches=4, batch_size=8),
+        scaling=ScalingConfig(num_workers=workers),
+        cache=str(output.parent / "cache"),
+        output=str(output),
+    )
+
+
+def run(output: Path, workers: int, resume: bool = False, **train: Any) -> list[dict[str, Any]]:
+    """Trains and returns the history."""
+    wanted = dataclasses.replace(recipe(output, workers, **train), resume=resume)
+    prepared = prepare(wanted, open_output(wanted))
+    (execute_on_ray if workers else execute_here)(prepared, wanted)
+    return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ray")
+
+
+@pytest.fixture(scope="module")
+def two_workers(folder: Path) -> list[dict[str, Any]]:
+    return run(folder / "two", 2)
+
+
+def test_any_number_of_workers_sees_the_same_batches(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    here = run(folder / "none", 0)
+    for other in (run(folder / "one", 1), two_workers, run(folder / "four", 4)):
+        assert [line["step"] for line in other] == list(range(STEPS))
+        assert [line["example_ids_sha256"] for line in other] == [line["example_ids_sha256"] for line in here]
+        assert [line["loss"] for line in other] == pytest.approx([line["loss"] for line in here], rel=1e-5)
+    assert {line["kind"] for line in here} == {"mono", "mixed", "cross"}
+    assert here[-1]["loss"] < here[0]["loss"]
+
+
+def test_stopped_and_resumed_is_the_undisturbed_run(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    run(folder / "stopped", 2, steps=20, checkpoint_every=20)
+    resumed = run(folder / "stopped", 2, resume=True, checkpoint_every=20)
+    assert [line["loss"] for line in resumed] == [line["loss"] for line in two_workers]
+    assert [line["world_size"] for line in resumed] == [2] * STEPS
+
+
+def test_an_error_of_the_run_is_raised_once_as_it_is(folder: Path) -> None:
+    with pytest.raises(FloatingPointError, match="not finite"):
+        run(folder / "infinite", 2, lr=1e38, clip_norm=0.0, warmup_steps=0)
+    lines = (folder / "infinite" / "history.jsonl").read_text().splitlines()
+    assert {json.loads(line)["attempt"] for line in lines} == {1}
+
+
+@pytest.fixture(scope="module")
+def prepared(folder: Path) -> Prepared:
+    wanted = recipe(folder / "streams", 2)
+    return prepare(wanted, open_output(wanted))
+
+
+def test_tokens_by_ray_data_are_the_same(folder: Path, prepared: Prepared) -> None:
+    from hybridir.on_ray.data import tokenize_chunks
+
+    elsewhere = dataclasses.replace(recipe(folder / "tokens", 2), cache=str(folder / "other-cache"))
+    again = prepare(elsewhere, open_output(elsewhere), tokenize_chunks)
+    theirs, ours = Path(again.job.source.tokens), Path(prepared.job.source.tokens)
+    assert theirs != ours
+    for file in sorted(ours.iterdir()):
+        assert (theirs / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:
+    from hybridir.on_ray.data import stream
+
+    def digests(source: BatchSource, rank: int) -> list[bytes]:
+        return [batch.digests().tobytes() for batch in stream(source, 3, 40, rank, 2)]
+
+    source = prepared.job.source
+    before = [digests(source, rank) for rank in (0, 1)]
+    for rank in (0, 1):
+        assert before[rank] == [batch.digests().tobytes() for batch in local_stream(source, 3, 40, rank, 2)]
+    row = int(source.plan().batch(10).part(1, 2).query_row[0])
+    tokens = Path(source.tokens)
+    start = int(np.load(tokens / "query.npy")[row])
+    with open(tokens / "query.bin", "r+b") as file:
+        file.seek(4 * (start + 1))
+        old = file.read(4)
+        file.seek(4 * (start + 1))
+        file.write((int.from_bytes(old, "little") ^ 1).to_bytes(4, "little"))
+    after = digests(source, 1)
+    with_row = {s for s in range(3, 40) if row in source.plan().batch(s).part(1, 2).query_row}
+    assert {s for s in range(3, 40) if after[s - 3] != before[1][s - 3]} == with_row
+    assert 10 in with_row
