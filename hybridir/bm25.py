@@ -5,12 +5,13 @@ Lao, Khmer, Burmese) are cut into overlapping pairs of characters.
 """
 
 import unicodedata
+from functools import lru_cache
 
 import bm25s
 import numpy as np
 
 from hybridir.records import Benchmark
-from hybridir.search import Scorer, passage_shards
+from hybridir.search import Scorer
 
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
@@ -21,24 +22,34 @@ def bm25_scorer(benchmark: Benchmark) -> Scorer:
     Document frequencies are those of the passage's language, so that a pool of languages is what one engine with an
     index a language would give.
     """
-    queries = [tokens(query.text) for query in benchmark.queries]
-    indices = []
-    for _, shard in passage_shards(benchmark):
-        index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-        index.index([tokens(passage.text) for passage in benchmark.passages[shard]], show_progress=False)
-        indices.append((shard, index))
+    query_words = [tokens(query.text) for query in benchmark.queries]
+    words_of: dict[str, list[list[str]]] = {language: [] for language in benchmark.languages}
+    place_P = []  # of each passage among those of its language
+    for passage in benchmark.passages:
+        place_P.append(len(words_of[passage.language]))
+        words_of[passage.language].append(tokens(passage.text))
+    indices = {}
+    for language, words in words_of.items():
+        if any(words):  # the library cannot index nothing
+            indices[language] = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+            indices[language].index(words, show_progress=False)
+
+    @lru_cache(maxsize=1)  # shards of one language are asked for one after the other
+    def of_language(language: str, first: int, end: int) -> np.ndarray:
+        size = len(words_of[language])
+        return np.stack([_scores(indices.get(language), words, size) for words in query_words[first:end]])
 
     def score(rows: slice, passages: slice) -> np.ndarray:
-        index = next(index for shard, index in indices if shard == passages)
-        scores = [_scores(index, words, passages.stop - passages.start) for words in queries[rows]]
-        return np.stack(scores)
+        scores = of_language(benchmark.passages[passages.start].language, rows.start, rows.stop)
+        first = place_P[passages.start]
+        return scores[:, first : first + passages.stop - passages.start]
 
     return score
 
 
-def _scores(index: bm25s.BM25, words: list[str], size: int) -> np.ndarray:
-    known = [word for word in words if word in index.vocab_dict]
-    return index.get_scores(known) if known else np.zeros(size, dtype=np.float32)
+def _scores(index: bm25s.BM25 | None, words: list[str], size: int) -> np.ndarray:
+    known = [word for word in words if index and word in index.vocab_dict]
+    return index.get_scores(known) if index and known else np.zeros(size, dtype=np.float32)
 
 
 def tokens(text: str) -> list[str]:

@@ -63,7 +63,7 @@ class BatchSource:
         batch = plan.batch(step).part(rank, world_size)
         texts = cache.query.take(batch.query_row) + cache.passage.take(batch.passage_row)
         texts += cache.negatives.take(batch.negatives.ravel())
-        example = np.stack([plan.corpus.group_key[batch.groups], batch.query_language, batch.passage_language], axis=1)
+        example = (plan.corpus.group_key[batch.groups], batch.query_language, batch.passage_language)
         groups = [plan.corpus.passage_group[batch.groups], plan.corpus.negative_group[batch.negatives.ravel()]]
         return TokenBatch(
             step=step,
@@ -72,7 +72,7 @@ class BatchSource:
             ids=np.concatenate(texts),
             lengths=np.array([len(text) for text in texts], dtype=np.int32),
             passage_group=np.concatenate(groups),
-            example=example.astype(np.uint64),
+            example=np.stack([column.astype(np.uint64) for column in example], axis=1),  # mixed types would be floats
         )
 
 

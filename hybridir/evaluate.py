@@ -18,6 +18,7 @@ from hybridir.encoder import Encoder
 from hybridir.metrics import MEASURES
 from hybridir.records import Benchmark
 from hybridir.search import Scorer, count_above, dot_scorer
+from hybridir.significance import macro_mean, macro_mean_interval
 
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
 
@@ -94,9 +95,30 @@ def summarise(scores: list[PerQuery], benchmark: Benchmark) -> dict[str, Any]:
     return result
 
 
-def measure(encoder: Encoder, benchmark: Benchmark) -> dict[str, Any]:
-    """`summarise(evaluate_encoder(...))`."""
-    return summarise(evaluate_encoder(encoder, benchmark), benchmark)
+def intervals(scores: list[PerQuery], benchmark: Benchmark, baseline: list[PerQuery]) -> dict[str, dict[str, Any]]:
+    """By setting, 95 % intervals of mAP (and of the rank distance), and of the difference to `baseline`.
+
+    `{setting: {measure: {"interval": [low, high], "difference": d, "difference_interval": [low, high]}}}`. Clusters are
+    resampled; the interval holds for this one trained model, not for other seeds.
+    """
+    before = {(one.query, one.setting, one.passage_language): one.values for one in baseline}
+    found: dict[str, dict[str, Any]] = {}
+    for setting in SETTINGS:
+        found[setting] = {}
+        for name in ("mAP", "rank_distance"):
+            rows = [one for one in scores if one.setting == setting and name in one.values]
+            clusters = [benchmark.queries[one.query].cluster for one in rows]
+            if len(set(clusters)) < 2:
+                continue
+            strata = [f"{benchmark.queries[one.query].language}-{one.passage_language}" for one in rows]
+            values = np.array([one.values[name] for one in rows])
+            change = values - [before[one.query, one.setting, one.passage_language][name] for one in rows]
+            found[setting][name] = {
+                "interval": macro_mean_interval(values, strata, clusters),
+                "difference": macro_mean(change, strata),
+                "difference_interval": macro_mean_interval(change, strata, clusters),
+            }
+    return found
 
 
 def versions() -> dict[str, str]:

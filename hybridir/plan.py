@@ -53,7 +53,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         weights = (self.mono, self.mixed, self.cross)
-        if min(weights) < 0 or abs(sum(weights) - 1) > 1e-9:
+        if not (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-9):  # not-a-number fails too
             raise ValueError(f"sampling.mono, mixed and cross are {weights}: they must be at least 0 and sum to 1")
         if self.negatives < 0:
             raise ValueError(f"sampling.negatives is {self.negatives}: it must be at least 0")

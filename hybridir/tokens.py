@@ -154,7 +154,7 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
     identity = {k: v for k, v in asdict(job).items() if k not in ("corpus", "tokenizer", "revision")}
     identity |= {
         "corpus": corpus.fingerprint,
-        "rows": hashlib.sha256(np.ascontiguousarray(corpus.row_of)).hexdigest(),  # their order is that of the files
+        "rows": hashlib.sha256(corpus.row_of.tobytes()).hexdigest(),  # their order is that of the files
         "tokenizer": tokenizer_fingerprint(load_tokenizer(job.tokenizer, job.revision)),
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

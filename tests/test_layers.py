@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"records"},
-    {"formats", "corpus", "plan", "metrics", "bias"},
+    {"formats", "corpus", "plan", "metrics", "bias", "significance"},
     {"tokens", "vocabulary", "collate", "encoder", "losses", "distributed", "search", "bm25"},
     {"dual_encoder", "validation", "checkpoint", "history", "evaluate", "report", "preview", "progress"},
     {"train"},

@@ -1,0 +1,115 @@
+"""Shared: a small corpus and its token cache, runs of a few steps with a tiny encoder, process groups."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from hybridir.dual_encoder import LossConfig
+from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.plan import Sampling
+from hybridir.recipe import Recipe, ScalingConfig
+from hybridir.records import DataConfig
+from hybridir.run import Prepared, prepare
+from hybridir.train import TrainConfig, train
+from hybridir.validation import ValidationConfig
+
+VOLATILE = {"time", "seconds", "pairs_per_s", "data_wait", "attempt"}
+"""What two equal runs write differently."""
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of corpora, tokenizers and tokens that tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def make_run(cache: Path) -> Callable[..., Prepared]:
+    """`make_run(output, train={"steps": 4}, ...)`: a run of a few steps, ready to train; sections as in the config."""
+
+    def make(output: Path, **sections: dict[str, Any]) -> Prepared:
+        output.mkdir(parents=True, exist_ok=True)
+        return prepare(small_recipe(output, cache, **sections), output)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_run(make_run: Callable[..., Prepared], tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A prepared run that no test trains: for its corpus, its batches and its first encoder."""
+    return make_run(tmp_path_factory.mktemp("small") / "run")
+
+
+@pytest.fixture(scope="session")
+def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """`on_ranks(2, function, *arguments)` calls `function` in two processes that form a gloo group."""
+
+    def start(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
+        meeting = tmp_path_factory.mktemp("group") / "meeting"
+        mp.spawn(_rank, (world_size, str(meeting), function, arguments), nprocs=world_size)
+
+    return start
+
+
+def _rank(rank: int, world_size: int, meeting: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
+    try:
+        function(*arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recipe:
+    """A recipe that trains in about a second."""
+    defaults: dict[str, dict[str, Any]] = {
+        "data": {"facts": 80, "languages": ("de", "en", "es")},
+        "sampling": {"mono": 0.5, "cross": 0.5},
+        "encoder": {"layers": 1, "hidden_size": 32, "vocab_size": 400},
+        "loss": {},
+        "train": {"steps": 8, "batch_size": 8, "lr": 5e-3, "warmup_steps": 2, "checkpoint_every": 3},
+        "validation": {"every": 4, "batches": 2, "batch_size": 4},
+        "scaling": {"num_workers": 0},
+    }
+    classes = {
+        "data": DataConfig,
+        "sampling": Sampling,
+        "encoder": EncoderConfig,
+        "loss": LossConfig,
+        "train": TrainConfig,
+        "validation": ValidationConfig,
+        "scaling": ScalingConfig,
+    }
+    made = {name: classes[name](**defaults[name] | sections.get(name, {})) for name in classes}
+    return Recipe(**made, output=str(output), cache=str(cache))
+
+
+def train_here(prepared: Prepared, **options: Any) -> tuple[dict[str, Any], Encoder]:
+    """Trains in this process, on one thread; the last state and the encoder."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        encoder = Encoder.load(prepared.initial)
+        return train(prepared.job, encoder, torch.device("cpu"), **options), encoder
+    finally:
+        torch.set_num_threads(threads)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def steady(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of a history without what two equal runs write differently."""
+    return [{k: v for k, v in line.items() if k not in VOLATILE} for line in lines]

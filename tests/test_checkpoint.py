@@ -1,0 +1,166 @@
+"""Checkpoints: whole or not there, damage of every part is found, nothing is lost on the way through a file."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hybridir import checkpoint as ckpt
+
+Trained = tuple[nn.Module, torch.optim.Optimizer]
+PARTS = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    """Flips one bit in the middle; the size stays."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def new(seed: int = 0) -> Trained:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    return model, torch.optim.AdamW(model.parameters(), lr=0.1)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    model(torch.ones(2, 3)).pow(3).sum().backward()
+    optimizer.step()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Checkpoints of the steps 1 and 2."""
+    model, optimizer = new()
+    for number in (1, 2):
+        step(model, optimizer)
+        ckpt.save_checkpoint(tmp_path, number, model, optimizer, {"best_step": 1})
+    return tmp_path
+
+
+def test_newest_is_found(root: Path) -> None:
+    said: list[str] = []
+    assert ckpt.newest_whole(root, said.append) == root / "step-00000002"
+    assert said == []
+    assert ckpt.read_state(root / "step-00000002") == {"step": 2, "best_step": 1}
+    assert sorted(file.name for file in (root / "step-00000002").iterdir()) == sorted(PARTS)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("damage", [truncate, flip, os.remove])
+def test_damage_is_found_and_said(root: Path, part: str, damage: Callable[[Path], None]) -> None:
+    damage(root / "step-00000002" / part)
+    said: list[str] = []
+    assert ckpt.newest_whole(root, said.append) == root / "step-00000001"
+    assert len(said) == 1
+    assert "step-00000002 is damaged" in said[0]
+    assert "trying the one before" in said[0]
+
+
+def test_a_changed_byte_of_the_manifest_is_found_wherever_it_stands(root: Path) -> None:
+    manifest = root / "step-00000002" / "manifest.json"
+    whole = manifest.read_bytes()
+    for place in range(len(whole)):
+        manifest.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert ckpt.find_damage(manifest.parent), f"byte {place}"
+    manifest.write_bytes(whole)
+    assert ckpt.find_damage(manifest.parent) == ""
+
+
+def test_all_damaged_is_an_error(root: Path) -> None:
+    for name in ("step-00000001", "step-00000002"):
+        flip(root / name / "model.safetensors")
+    with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
+        ckpt.newest_whole(root, print)
+
+
+def test_none_is_none(tmp_path: Path) -> None:
+    assert ckpt.newest_whole(tmp_path, print) is None
+    assert ckpt.newest_whole(tmp_path / "missing", print) is None
+
+
+@pytest.mark.parametrize("where", ["_sha256", "os.rename"])
+def test_a_half_written_checkpoint_is_not_seen(root: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """The process dies while files are hashed, or just before the folder gets its name."""
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"hybridir.checkpoint.{where}", die)
+        with pytest.raises(KeyboardInterrupt):
+            ckpt.save_checkpoint(root, 3, *new(), {})
+    assert (root / ".step-00000003.tmp" / "model.safetensors").exists()
+    said: list[str] = []
+    assert ckpt.newest_whole(root, said.append) == root / "step-00000002"
+    assert said == []
+    assert ckpt.save_checkpoint(root, 3, *new(), {}) == ckpt.newest_whole(root, said.append)
+    assert not (root / ".step-00000003.tmp").exists()
+
+
+def test_a_step_can_be_saved_again(root: Path) -> None:
+    flip(root / "step-00000002" / "state.json")
+    ckpt.save_checkpoint(root, 2, *new(), {"again": True})
+    assert ckpt.find_damage(root / "step-00000002") == ""
+    assert ckpt.read_state(root / "step-00000002") == {"step": 2, "again": True}
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    """Weights, moments and step counts come back bit by bit, so the next step is the same too."""
+    model, optimizer = new(seed=1)
+    for _ in range(3):
+        step(model, optimizer)
+    saved = ckpt.save_checkpoint(tmp_path, 3, model, optimizer, {})
+    other, its_optimizer = new(seed=2)
+    ckpt.load_weights(saved, other)
+    ckpt.load_optimizer(saved, other, its_optimizer)
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+        ours, theirs = optimizer.state[one], its_optimizer.state[two]
+        assert ours.keys() == theirs.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        for key in ours:
+            assert torch.equal(ours[key], theirs[key])
+            assert ours[key].dtype == theirs[key].dtype
+    for pair in ((model, optimizer), (other, its_optimizer)):
+        step(*pair)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def save_steps(root: Path, *steps: int) -> None:
+    for number in steps:
+        ckpt.save_checkpoint(root, number, *new(), {})
+
+
+def names(root: Path) -> list[str]:
+    return sorted(folder.name for folder in root.iterdir())
+
+
+def test_prune_keeps_the_last_and_the_best(tmp_path: Path) -> None:
+    save_steps(tmp_path, 1, 2, 3, 4)
+    ckpt.prune(tmp_path, 4, keep_last=2, best_step=1)
+    assert names(tmp_path) == ["step-00000001", "step-00000003", "step-00000004"]
+    ckpt.prune(tmp_path, 4, keep_last=1, best_step=4)
+    assert names(tmp_path) == ["step-00000004"]
+
+
+def test_prune_without_a_best(tmp_path: Path) -> None:
+    save_steps(tmp_path, 1, 2, 3)
+    ckpt.prune(tmp_path, 3, keep_last=2, best_step=None)
+    assert names(tmp_path) == ["step-00000002", "step-00000003"]
+
+
+def test_prune_removes_what_lies_ahead(tmp_path: Path) -> None:
+    """The checkpoint of step 20 was damaged and the run went on from 10: 20 must not push 15 out."""
+    save_steps(tmp_path, 10, 15, 20)
+    flip(tmp_path / "step-00000020" / "model.safetensors")
+    ckpt.prune(tmp_path, 15, keep_last=1, best_step=10)
+    assert names(tmp_path) == ["step-00000010", "step-00000015"]

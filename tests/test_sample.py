@@ -1,0 +1,137 @@
+"""The embedded sample: enough facts, whole sentences, splits that share nothing."""
+
+from collections import Counter
+
+import pytest
+
+from hybridir.formats import sample
+from hybridir.records import BenchmarkConfig, DataConfig
+
+LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+
+
+def pairs(split, **options):
+    return list(sample.read_pairs(DataConfig(languages=LANGUAGES, **options), split))
+
+
+def test_has_eleven_languages_and_enough_facts():
+    everything = sample.facts(960, "all")
+    assert len(everything) == 960
+    assert len({(fact.relation, fact.territory) for fact in everything}) == 960
+    relations = Counter(fact.relation for fact in everything)
+    assert len(relations) >= 4
+    assert min(relations.values()) >= 100
+    assert Counter(pair.language for pair in pairs("all")) == dict.fromkeys(LANGUAGES, 960)
+
+
+def test_default_languages():
+    assert {pair.language for pair in sample.read_pairs(DataConfig(facts=20), "all")} == set(sample.TRAINED)
+    assert sample.read_benchmark(BenchmarkConfig(facts=20, split="all")).languages == LANGUAGES
+    assert set(sample.TRAINED) | set(sample.ZERO_SHOT) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_templates(language):
+    for relation, sides in sample._templates()[language].items():
+        for side, slots in (("query", ["{territory}"]), ("passage", ["{territory}", "{answer}"])):
+            assert len(set(sides[side])) >= 3, (relation, side)
+            for template in sides[side]:
+                assert [template.count(slot) for slot in slots] == [1] * len(slots), template
+                assert template.count("{") == len(slots), template
+
+
+def test_every_template_is_used_and_no_slot_is_left():
+    for pair in pairs("all"):
+        text = pair.query + pair.passage.text
+        assert "{" not in text, pair
+        assert "}" not in text, pair
+        assert "None" not in text, pair
+    for language in LANGUAGES:
+        for relation in {fact.relation for fact in sample.facts(960, "all")}:
+            starts = Counter()
+            for fact in sample.facts(960, "all"):
+                if fact.relation == relation:
+                    territory = sample.Locale.parse(language).territories[fact.territory]
+                    starts[sample._sentence(fact, language, "query").replace(territory, "")] += 1
+            assert len(starts) >= 3, (language, relation)
+
+
+def test_splits_are_disjoint_and_whole():
+    ids = {split: {fact.id for fact in sample.facts(960, split)} for split in ("train", "validation", "test", "all")}
+    assert ids["train"] | ids["validation"] | ids["test"] == ids["all"]
+    assert sum(len(ids[split]) for split in ("train", "validation", "test")) == len(ids["all"]) == 960
+    for split, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
+        assert abs(len(ids[split]) / 960 - share) < 0.03, split
+
+
+def test_no_test_question_or_answer_is_trained_on():
+    train, test = pairs("train"), pairs("test")
+    assert not {pair.group_id for pair in train} & {pair.group_id for pair in test}
+    assert not {(p.language, p.query) for p in train} & {(p.language, p.query) for p in test}
+    assert not {(p.language, p.passage.text) for p in train} & {(p.language, p.passage.text) for p in test}
+
+
+def test_is_deterministic():
+    assert pairs("test") == pairs("test")
+    assert [fact.id for fact in sample.facts(10, "all")] == [fact.id for fact in sample._all_facts()[:10]]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test", "all"])
+def test_smaller_sample_is_part_of_larger(split):
+    small, large = sample.facts(300, split), sample.facts(960, split)
+    assert set(small) < set(large)
+    assert pairs(split, facts=300) == [p for p in pairs(split) if p.group_id in {fact.id for fact in small}]
+
+
+def test_answers_are_translated():
+    """Else a model could match the answer's string, whatever the language."""
+    shares = []
+    for fact in sample.facts(960, "all"):
+        names = [sample._name(fact.relation, fact.answer, language) for language in LANGUAGES]
+        assert all(names), fact
+        shares.append(len(set(names)) / len(LANGUAGES))
+    assert min(shares) > 0.5
+    assert sum(shares) / len(shares) > 0.9
+
+
+def test_passage_holds_territory_and_answer():
+    for fact in sample.facts(200, "all"):
+        for language in LANGUAGES:
+            text = sample._passage(fact, language).text
+            assert sample._name(fact.relation, fact.answer, language) in text
+            assert sample.Locale.parse(language).territories[fact.territory] in text
+
+
+def test_known_facts():
+    facts = {fact.id: fact for fact in sample._all_facts()}
+    assert sample._name("currency", facts["currency-JP"].answer, "en") == "Japanese Yen"
+    assert sample._name("currency", facts["currency-JP"].answer, "de") == "Japanischer Yen"
+    assert sample._name("language", facts["language-BR"].answer, "es") == "portugués"
+    assert sample._name("week_start", facts["week_start-DE"].answer, "en") == "Monday"
+    assert sample._name("week_start", facts["week_start-US"].answer, "en") == "Sunday"
+    assert sample._name("time_zone", facts["time_zone-DE"].answer, "ru") == "Берлин"
+
+
+def test_benchmark_pools_all_facts_and_points_at_the_translations():
+    benchmark = sample.read_benchmark(BenchmarkConfig(facts=100, split="test"))
+    asked = sample.facts(100, "test")
+    assert len(benchmark.queries) == 11 * len(asked)
+    assert len(benchmark.passages) == 11 * 100
+    for query, relevant in zip(benchmark.queries, benchmark.relevant, strict=True):
+        assert [benchmark.passages[place].language for place in relevant] == list(LANGUAGES)
+        assert {benchmark.passages[place].passage_id for place in relevant} == {query.group_id}
+        assert query.cluster == query.group_id.partition("-")[2]
+    assert len({query.query_id for query in benchmark.queries}) == len(benchmark.queries)
+
+
+@pytest.mark.parametrize("count", [0, 9, 100_000])
+def test_bad_number_of_facts(count):
+    with pytest.raises(ValueError, match=f"facts is {count}; the sample has from 10 to"):
+        sample.facts(count, "all")
+
+
+def test_bad_languages():
+    with pytest.raises(ValueError, match="the sample has no language 'xx'; it has ar, de"):
+        list(sample.read_pairs(DataConfig(languages=("en", "xx")), "train"))
+    with pytest.raises(ValueError, match="named twice: en, en"):
+        sample.read_benchmark(BenchmarkConfig(languages=("en", "en")))

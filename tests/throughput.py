@@ -1,0 +1,77 @@
+"""Speed of a training step against sentence-transformers, on the same pairs and the same model, in one run.
+
+    python tests/throughput.py RUN
+
+RUN is the output folder of a run on the sample in one process. Steps alternate between the two, so that both meet the
+same load of the machine; medians of pairs per second and their ratio are printed. sentence-transformers is
+MultipleNegativesRankingLoss over the columns query and passage, once with texts tokenised beforehand, once as its
+trainer does it, at every step.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from hybridir.collate import BatchSource
+from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
+from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.plan import Sampling
+from hybridir.recipe import Recipe
+from hybridir.records import DataConfig
+from hybridir.run import prepare, quiet_libraries
+
+STEPS, BATCH = 60, 64
+
+
+def main(run: Path) -> None:
+    quiet_libraries()
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    data = DataConfig(facts=config["data"]["facts"], languages=tuple(config["data"]["languages"]))
+    encoder_config = EncoderConfig(**config["encoder"])
+    recipe = Recipe(data=data, sampling=Sampling(), encoder=encoder_config, cache=str(run.parent / "cache"))
+    source: BatchSource = prepare(recipe, run).job.source
+    plan = source.plan()
+    ours = DualEncoder(Encoder.load(EncoderConfig(name=str(run / "model"))), LossConfig(temperature=0.05)).train()
+    theirs = SentenceTransformer(str(run / "model"), device="cpu").train()
+    loss = MultipleNegativesRankingLoss(theirs, scale=20.0)
+    prompts = theirs.prompts
+
+    def texts(step: int) -> list[list[str]]:
+        batch = plan.batch(step)
+        queries = [prompts["query"] + plan.corpus.pair(int(row))["query"] for row in batch.query_row]
+        passages = [prompts["passage"] + plan.corpus.pair(int(row))["passage"]["text"] for row in batch.passage_row]
+        return [queries, passages]
+
+    seconds: dict[str, list[float]] = {"hybridir": [], "tokenised beforehand": [], "tokenised at each step": []}
+    values: list[float] = []
+
+    def timed(name: str, step: Callable[[], torch.Tensor]) -> None:
+        start = time.perf_counter()
+        value = step()
+        value.backward()
+        seconds[name].append(time.perf_counter() - start)
+        values.append(float(value))
+
+    for step in range(STEPS):
+        columns = texts(step)
+        features = [theirs.preprocess(column) for column in columns]
+        timed("hybridir", lambda s=step: batch_loss(ours, source.batch(s), torch.device("cpu")).mean())  # type: ignore[misc]
+        timed("tokenised beforehand", lambda f=features: loss(f, None))  # type: ignore[misc]
+        timed("tokenised at each step", lambda c=columns: loss([theirs.preprocess(x) for x in c], None))  # type: ignore[misc]
+        assert max(values[-3:]) - min(values[-3:]) < 1e-4, values[-3:]
+    own = statistics.median(seconds["hybridir"])
+    print(f"hybridir: {BATCH / own:.0f} pairs/s")
+    for name in ("tokenised beforehand", "tokenised at each step"):
+        other = statistics.median(seconds[name])
+        print(f"sentence-transformers, {name}: {BATCH / other:.0f} pairs/s; hybridir is {other / own:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute())
