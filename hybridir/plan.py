@@ -94,6 +94,7 @@ class Plan:
         self.corpus, self.sampling, self.batch_size, self.seed = corpus, sampling, batch_size, seed
         self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
         self._column = np.array([corpus.languages.index(code) for code in self.languages])
+        self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # computed once a pair of languages
         self._sort_groups()
         self._check()
 
@@ -168,11 +169,13 @@ class Plan:
 
     def _group_weights(self, query_language: int, passage_language: int) -> tuple[np.ndarray, np.ndarray]:
         """Classes, and the probability of each: source by size ** exponent, then group uniformly within it."""
-        classes = self._classes(query_language, passage_language)
-        sizes = self._sizes(query_language, passage_language).astype(np.float64)
-        sources, of_class = np.unique(self._class_source[classes], return_inverse=True)
-        size_of_source = np.bincount(of_class, weights=sizes, minlength=len(sources))
-        return classes, sizes * (size_of_source ** (self.sampling.source_exponent - 1))[of_class]
+        pair = (int(query_language), int(passage_language))
+        if pair not in self._weights:
+            classes, sizes = self._classes(*pair), self._sizes(*pair).astype(np.float64)
+            sources, of_class = np.unique(self._class_source[classes], return_inverse=True)
+            size_of_source = np.bincount(of_class, weights=sizes, minlength=len(sources))
+            self._weights[pair] = classes, sizes * (size_of_source ** (self.sampling.source_exponent - 1))[of_class]
+        return self._weights[pair]
 
     def _draw_groups(self, pair_B: np.ndarray, uniform: Uniform) -> np.ndarray:
         """One group an item, no two of one passage group: an item that collides with one before it is drawn again."""

@@ -82,7 +82,8 @@ def read(folder: str, size: int) -> None:
                 source.batch(step)
             return high_water()
 
-        print(f"{size} pairs, {steps} batches: reader {reader:.0f} MB, drawer {ray.get(draw.remote()):.0f} MB", flush=True)
+        drawer = ray.get(draw.remote())
+        print(f"{size} pairs, {steps} batches: reader {reader:.0f} MB, drawer {drawer:.0f} MB", flush=True)
 
 
 def main(folder: Path) -> None:

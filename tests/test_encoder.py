@@ -133,6 +133,8 @@ def test_embeddings_do_not_depend_on_chunks(encoder: Encoder, monkeypatch: pytes
     encoder.eval()
     with torch.no_grad():
         chunked = encoder(ids, lengths)
+        by_text = encoder.encode(TEXTS, "passage")
+        np.testing.assert_allclose(chunked.numpy(), np.tile(by_text, (30, 1)), **CLOSE)  # in the order they came
         monkeypatch.setattr(encoder, "_chunks", lambda order, lengths: [order.tolist()])
         torch.testing.assert_close(encoder(ids, lengths), chunked, **CLOSE)
 

@@ -124,3 +124,11 @@ def test_configs_are_valid(name: str) -> None:
     done = job("--config", f"jobs/configs/{name}.yaml", "--print_config")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["train"]["batch_size"] in (64, 100)
+
+
+def test_python_in_the_readme_runs(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = text.split("## In Python")[1].split("```python")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout.splitlines()[-1]) < 1

@@ -57,7 +57,7 @@ def main(run: Path) -> None:
         value = step()
         value.backward()
         seconds[name].append(time.perf_counter() - start)
-        values.append(float(value))
+        values.append(value.item())
 
     for step in range(STEPS):
         columns = texts(step)
@@ -70,7 +70,7 @@ def main(run: Path) -> None:
     print(f"hybridir: {BATCH / own:.0f} pairs/s")
     for name in ("tokenised beforehand", "tokenised at each step"):
         other = statistics.median(seconds[name])
-        print(f"sentence-transformers, {name}: {BATCH / other:.0f} pairs/s; hybridir is {other / own:.2f} times as fast")
+        print(f"sentence-transformers, {name}: {BATCH / other:.0f} pairs/s; hybridir: {other / own:.2f} times as many")
 
 
 if __name__ == "__main__":
