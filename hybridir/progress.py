@@ -1,5 +1,6 @@
 """Shows a training run on the screen by following its history file: the same for one process and for many."""
 
+import json
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ class Follow:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._seen = max((line["step"] for line in read_history(history)), default=-1)
+        self._offset = 0
 
     def __enter__(self) -> "Follow":
         self._thread.start()
@@ -32,7 +34,9 @@ class Follow:
         with Progress(*columns, TimeRemainingColumn(), disable=not sys.stdout.isatty()) as progress:
             task = progress.add_task("", total=self._steps, completed=self._seen + 1)
             started = first = 0.0
-            while not self._done.wait(0.5) or self._unseen():
+            done = False
+            while not done:
+                done = self._done.wait(0.5)
                 for line in self._unseen():
                     self._seen = line["step"]
                     started, first = started or line["time"], first or line["step"]
@@ -46,7 +50,17 @@ class Follow:
                         progress.console.print(f"step {line['step'] + 1}  {describe(line)}")
 
     def _unseen(self) -> list[dict[str, Any]]:
-        return [line for line in read_history(self._history) if line["step"] > self._seen]
+        """Whole lines written since the last call, of steps not shown yet."""
+        if not self._history.exists():
+            return []
+        with open(self._history, "rb") as file:
+            if self._history.stat().st_size < self._offset:  # cut back by a resume
+                self._offset = 0
+            file.seek(self._offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [line for line in map(json.loads, whole.splitlines()) if line["step"] > self._seen]
 
 
 def describe(line: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from hybridir.progress import Follow
 from hybridir.recipe import Recipe, fixed_part
 from hybridir.report import results_table, show
 from hybridir.tokens import ChunkRunner, TokenJob, build_cache, load_tokenizer, tokenizer_fingerprint
-from hybridir.train import STOP, Job, train
+from hybridir.train import STOP, Job, check_identity, train
 from hybridir.vocabulary import train_tokenizer
 
 VALIDATION_SEED = 20240816
@@ -98,12 +98,13 @@ def open_output(recipe: Recipe) -> Path:
         raise ValueError(f"{output} holds no run to resume: check --output, or leave --resume out")
     if output.exists() and any(output.iterdir()) and not is_run:
         raise ValueError(f"{output} is not empty and holds no run: name another --output")
+    if recipe.resume and (newest := checkpoint.newest_whole(output / "checkpoints", say)):
+        check_identity(newest, fixed_part(recipe))
+        say(f"resuming from {newest}")
     output.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False, allow_unicode=True)
     (output / "config.yaml").write_text(text, encoding="utf-8")
     say(f"results go to {output}")
-    if recipe.resume and (newest := checkpoint.newest_whole(output / "checkpoints", say)):
-        say(f"resuming from {newest}")
     return output
 
 

@@ -119,7 +119,9 @@ def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = loc
     if state["stopped"] != "signal":
         best = job.output / "checkpoints" / f"step-{state['best_step']:08d}"
         if damage := ckpt.find_damage(best):
-            raise ValueError(f"the best checkpoint {best} is damaged: {damage}")
+            raise ValueError(
+                f"the best checkpoint {best} is damaged ({damage}): restore it, or start anew with another --output"
+            )
         ckpt.load_weights(best, model)
     barrier()
     return state
@@ -200,6 +202,8 @@ def _steps(
 
 def _judge(state: dict[str, Any], loss: float, patience: int) -> dict[str, Any]:
     """The state after a validation: a new best, or one more without."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the validation loss after step {state['step']} is {loss}: lower train.lr")
     if state["best_loss"] is None or loss < state["best_loss"]:
         return {**state, "best_loss": loss, "best_step": state["step"], "waited": 0}
     waited = state["waited"] + 1
@@ -237,6 +241,17 @@ def _raise_not_finite(step: int, finite: bool, batch: TokenBatch, job: Job) -> N
     )
 
 
+def check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
+    """`ValueError` naming the first value of `identity` that differs from what the checkpoint was written with."""
+    saved = ckpt.read_state(checkpoint)["identity"]
+    for name in sorted(identity):
+        if saved.get(name) != identity[name]:
+            raise ValueError(
+                f"{checkpoint} was written with {name} = {saved.get(name)!r}, now it is {identity[name]!r}. "
+                "Resume with the same value, or start anew with another --output"
+            )
+
+
 def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Loads the checkpoint that rank 0 finds, on every rank; else the state of a start."""
     found = ckpt.newest_whole(job.output / "checkpoints", print) if rank() == 0 else None
@@ -244,14 +259,9 @@ def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> 
     if newest is None:
         return {"step": 0, "best_step": None, "best_loss": None, "waited": 0, "stopped": ""}
     assert isinstance(newest, Path)
+    check_identity(newest, job.identity)
     state = ckpt.read_state(newest)
-    identity = state.pop("identity")
-    for name in sorted(identity.keys() | job.identity.keys()):
-        if identity.get(name) != job.identity.get(name):
-            raise ValueError(
-                f"{newest} was written with {name} = {identity.get(name)!r}, now it is {job.identity.get(name)!r}. "
-                "Resume with the same value, or start anew with another --output"
-            )
+    del state["identity"]
     ckpt.load_weights(newest, model)
     ckpt.load_optimizer(newest, model, optimizer)
     if state["stopped"] == "end" and state["step"] < job.train.steps:

@@ -51,7 +51,7 @@ class Validation:
         """Mean loss over the batches, and by kind."""
         model.eval()
         mine = torch.zeros(len(self._batches), dtype=torch.float64)
-        with torch.inference_mode():
+        with torch.no_grad():
             for n in range(rank(), len(self._batches), world_size()):
                 mine[n] = self._loss(model.encoder, self._batches[n][1])
         model.train()
