@@ -19,11 +19,12 @@ from hybridir.bm25 import bm25_scorer
 from hybridir.collate import BatchSource
 from hybridir.corpus import Corpus, build_corpus
 from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder, resolve_prefixes
-from hybridir.evaluate import SETTINGS, evaluate_encoder, evaluate_scores, intervals, summarise, versions
+from hybridir.evaluate import SETTINGS, PerQuery, evaluate_encoder, evaluate_scores, intervals, summarise, versions
 from hybridir.plan import Plan, Sampling
 from hybridir.preview import show_plan
 from hybridir.progress import Follow
 from hybridir.recipe import Recipe, fixed_part
+from hybridir.records import BenchmarkConfig
 from hybridir.report import results_table, show
 from hybridir.tokens import ChunkRunner, TokenJob, build_cache, load_tokenizer, tokenizer_fingerprint
 from hybridir.train import STOP, Job, check_identity, train
@@ -43,22 +44,37 @@ class Prepared:
     validation: Corpus
 
 
-Executor = Callable[[Prepared, Recipe], dict[str, Any]]
-"""Trains to the end, writes the best encoder to `job.output / "model"`, returns the last state."""
+@dataclass(frozen=True)
+class Backend:
+    """What computes a run: this process (`HERE`), or workers elsewhere.
+
+    Attributes:
+        train: trains to the end, writes the best encoder to `job.output / "model"`, returns the last state.
+        tokenize: see `build_cache`.
+        call: calls a function where an encoder can be used: with a GPU, if the run has GPUs.
+    """
+
+    train: Callable[[Prepared, Recipe], dict[str, Any]]
+    tokenize: ChunkRunner | None
+    call: Callable[..., Any]
 
 
-def run_training(recipe: Recipe, execute: Executor, tokenize: ChunkRunner | None = None) -> Path:
+def run_training(recipe: Recipe, backend: Backend) -> Path:
     """The whole run; returns the path of `results.json`."""
     quiet_libraries()
     output = open_output(recipe)
-    prepared = prepare(recipe, output, tokenize)
+    prepared = prepare(recipe, output, backend.tokenize)
     (output / STOP).unlink(missing_ok=True)
     with Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every):
-        state = execute(prepared, recipe)
+        state = backend.train(prepared, recipe)
     if state["stopped"] == "signal":
         raise SystemExit(f"stopped and saved at step {state['step']}; go on with --output {output} --resume")
     say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
-    return write_results(recipe, prepared, output)
+    say(f"evaluating on {recipe.benchmark.name}")
+    best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
+    encoders = {"trained": best, "untrained": prepared.initial}
+    per_query = backend.call(score_encoders, encoders, recipe.benchmark, recipe.scaling.use_gpu)
+    return write_results(recipe, per_query, output)
 
 
 def preview(recipe: Recipe) -> None:
@@ -77,15 +93,18 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def execute_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
+def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     """Trains in this process."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    device = torch.device("cuda" if recipe.scaling.use_gpu else "cpu")
     encoder = Encoder.load(prepared.initial)
-    state = train(prepared.job, encoder, device)
+    state = train(prepared.job, encoder, _device(recipe.scaling.use_gpu))
     if state["stopped"] != "signal":
         encoder.save(prepared.job.output / "model")
     return state
+
+
+HERE = Backend(train_here, None, lambda function, *arguments: function(*arguments))
+"""This process, without Ray."""
 
 
 def open_output(recipe: Recipe) -> Path:
@@ -181,16 +200,22 @@ def cache_folder(recipe: Recipe, output: Path) -> Path:
     return cache
 
 
-def write_results(recipe: Recipe, prepared: Prepared, output: Path) -> Path:
-    """Measures the best encoder, the untrained one and BM25; writes `results.json` and shows the table."""
-    say(f"evaluating on {recipe.benchmark.name}")
-    benchmark = formats.read_benchmark(recipe.benchmark)
-    best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
-    per_query = {
-        "trained": evaluate_encoder(Encoder.load(best), benchmark),
-        "untrained": evaluate_encoder(Encoder.load(prepared.initial), benchmark),
-        "BM25": evaluate_scores(bm25_scorer(benchmark), benchmark),
+def score_encoders(
+    encoders: dict[str, EncoderConfig], config: BenchmarkConfig, use_gpu: bool
+) -> dict[str, list[PerQuery]]:
+    """The scores of several encoders on a benchmark, query by query."""
+    quiet_libraries()
+    benchmark = formats.read_benchmark(config)
+    return {
+        name: evaluate_encoder(Encoder.load(encoder).to(_device(use_gpu)), benchmark)
+        for name, encoder in encoders.items()
     }
+
+
+def write_results(recipe: Recipe, per_query: dict[str, list[PerQuery]], output: Path) -> Path:
+    """Writes `results.json` and shows the table, with BM25 beside the `trained` and the `untrained` encoder."""
+    benchmark = formats.read_benchmark(recipe.benchmark)
+    per_query = per_query | {"BM25": evaluate_scores(bm25_scorer(benchmark), benchmark)}
     systems = {name: summarise(scores, benchmark) for name, scores in per_query.items()}
     changes = intervals(per_query["trained"], benchmark, per_query["untrained"])
     results = systems["trained"] | {
@@ -211,6 +236,14 @@ def write_results(recipe: Recipe, prepared: Prepared, output: Path) -> Path:
             say(f"{setting} mAP, trained - untrained: {gain:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]")
     say("(intervals resample clusters, for this one seed; recall@k is TREC's: with 11 answers R@1 is at most 0.091)")
     return path
+
+
+def _device(use_gpu: bool) -> torch.device:
+    if use_gpu and not torch.cuda.is_available():
+        raise ValueError(
+            "scaling.use_gpu is true, and torch sees no GPU here: set it to false, or install a CUDA build"
+        )
+    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def say(message: str) -> None:

@@ -36,9 +36,9 @@ def main() -> None:
 
             results = run_on_ray(recipe)
         else:
-            from hybridir.run import execute_here, run_training
+            from hybridir.run import HERE, run_training
 
-            results = run_training(recipe, execute_here)
+            results = run_training(recipe, HERE)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     print(results)

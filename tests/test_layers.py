@@ -69,7 +69,7 @@ for name in ("ray", "mlflow"):
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.encoder import EncoderConfig
-from hybridir.run import execute_here, run_training
+from hybridir.run import HERE, run_training
 from hybridir.train import TrainConfig
 from hybridir.validation import ValidationConfig
 
@@ -84,7 +84,7 @@ run_training(
         scaling=ScalingConfig(num_workers=0),
         output=sys.argv[1],
     ),
-    execute_here,
+    HERE,
 )
 """
 

@@ -12,11 +12,11 @@ import pytest
 from hybridir.collate import BatchSource, local_stream
 from hybridir.encoder import EncoderConfig
 from hybridir.on_ray.cluster import cluster
-from hybridir.on_ray.train import execute_on_ray
+from hybridir.on_ray.train import train_on_ray
 from hybridir.plan import Sampling
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import DataConfig
-from hybridir.run import Prepared, execute_here, open_output, prepare
+from hybridir.run import Prepared, open_output, prepare, train_here
 from hybridir.train import TrainConfig
 from hybridir.validation import ValidationConfig
 
@@ -46,7 +46,7 @@ def run(output: Path, workers: int, resume: bool = False, **train: Any) -> list[
     """Trains and returns the history."""
     wanted = dataclasses.replace(recipe(output, workers, **train), resume=resume)
     prepared = prepare(wanted, open_output(wanted))
-    (execute_on_ray if workers else execute_here)(prepared, wanted)
+    (train_on_ray if workers else train_here)(prepared, wanted)
     return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
 
 

@@ -1,7 +1,9 @@
 """Training under Ray Train: one process a worker, DDP, batches from Ray Data, checkpoints of our own."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import torch
 
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.on_ray.cluster import cluster
-from hybridir.recipe import Recipe
-from hybridir.run import Prepared, quiet_libraries, run_training
+from hybridir.recipe import Recipe, ScalingConfig
+from hybridir.run import Backend, Prepared, quiet_libraries, run_training
 from hybridir.train import Job, train
 
 
@@ -20,11 +22,11 @@ def run_on_ray(recipe: Recipe) -> Path:
     with cluster(scaling.num_workers * scaling.cpus_per_worker):
         from hybridir.on_ray.data import tokenize_chunks
 
-        return run_training(recipe, execute_on_ray, tokenize_chunks)
+        return run_training(recipe, Backend(train_on_ray, tokenize_chunks, partial(call_on_ray, recipe.scaling)))
 
 
-def execute_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
-    """Trains on the workers; see `hybridir.run.Executor`.
+def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
+    """Trains on the workers; see `hybridir.run.Backend`.
 
     A lost worker is replaced and the run goes on from its last checkpoint. An error of the run's own is raised here as
     it is, without another try.
@@ -54,6 +56,15 @@ def execute_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
         raise error.controller_failure from None
     except ray.train.WorkerGroupError as error:
         raise next(iter(error.worker_failures.values()), error) from None
+
+
+def call_on_ray(scaling: ScalingConfig, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls `function` with the resources of a worker; in this process where no GPU is asked for."""
+    import ray
+
+    if not scaling.use_gpu:
+        return function(*arguments)
+    return ray.get(ray.remote(num_gpus=1, num_cpus=scaling.cpus_per_worker)(function).remote(*arguments))
 
 
 @dataclass(frozen=True)
