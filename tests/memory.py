@@ -62,8 +62,6 @@ def make(folder: str, size: int) -> None:
 
 
 def read(folder: str, size: int) -> None:
-    import ray
-
     from hybridir.collate import BatchSource
     from hybridir.on_ray.cluster import cluster
     from hybridir.plan import Sampling
@@ -71,6 +69,8 @@ def read(folder: str, size: int) -> None:
     where = json.loads(Path(folder, f"{size}.json").read_text())
     source = BatchSource(**where, sampling=Sampling(), batch_size=64, seed=0)
     with cluster(2):
+        import ray
+
         from hybridir.on_ray.data import stream
 
         steps = sum(1 for _ in stream(source, 0, 100, 0, 1))

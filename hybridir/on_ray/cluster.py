@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 # Read by Ray when it is imported or starts its processes; what the user has set stays.
@@ -15,7 +16,6 @@ _QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 _LOCAL = {
-    "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # bind to 127.0.0.1
     "RAY_num_workers_soft_limit": "8",  # else idle processes end after a second and start again
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -32,6 +32,8 @@ def cluster(num_cpus: int) -> Iterator[None]:
     joined = "RAY_ADDRESS" in os.environ
     for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():
         os.environ.setdefault(name, value)
+    if not joined and "ray" not in sys.modules:  # read when Ray is imported: later, only half of it would take effect
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     import ray.data
 
