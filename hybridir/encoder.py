@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from hybridir.tokens import load_tokenizer, tokenize
 
 Side = Literal["query", "passage"]
+_LENGTHS = "text_lengths.json"
 _SENTENCE_TRANSFORMERS = "sentence_transformers.models"
 
 
@@ -39,8 +40,8 @@ class EncoderConfig:
             sentence-transformers folder says, else mean.
         query_prefix: put before every query. Omitted: the model's own prompt, else nothing.
         passage_prefix: put before every passage, likewise.
-        max_query_length: tokens of a query, special tokens included.
-        max_passage_length: tokens of a passage, special tokens included.
+        max_query_length: tokens of a query, special tokens included. Omitted: as the model was trained, else 64.
+        max_passage_length: tokens of a passage, likewise; else 256.
         vocab_size: of the tokenizer, when one is built.
         layers: of the encoder, when one is built.
         hidden_size: likewise, its width and the dimension of the embeddings.
@@ -52,12 +53,18 @@ class EncoderConfig:
     pooling: Literal["mean", "cls", "pooler"] | None = None
     query_prefix: str | None = None
     passage_prefix: str | None = None
-    max_query_length: int = 64
-    max_passage_length: int = 256
+    max_query_length: int | None = None
+    max_passage_length: int | None = None
     vocab_size: int = 8000
     layers: int = 2
     hidden_size: int = 128
     dropout: float | None = None
+
+    def max_length(self, side: Side) -> int:
+        """Tokens of a text, in a config from `resolve`."""
+        length = self.max_query_length if side == "query" else self.max_passage_length
+        assert length is not None, "the config is resolved"
+        return length
 
 
 class Encoder(nn.Module):
@@ -93,8 +100,16 @@ class Encoder(nn.Module):
             pooling, dense = "cls", head
         if hasattr(backbone, "pooler"):
             backbone.pooler = None
-        tokenizer = load_tokenizer(config.name, config.revision)
-        return cls(backbone, pooling, dense, tokenizer, resolve_prefixes(config))
+        config = resolve(config)
+        positions = getattr(backbone.config, "max_position_embeddings", None)
+        if positions and "roberta" in backbone.config.model_type:
+            positions -= backbone.config.pad_token_id + 1  # its positions start behind the padding id
+        longest = max(config.max_length(side) for side in get_args(Side))
+        if positions and longest > positions:
+            raise ValueError(
+                f"encoder lengths go up to {longest} tokens, and {config.name!r} has {positions} positions"
+            )
+        return cls(backbone, pooling, dense, load_tokenizer(config.name, config.revision), config)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings, float32 [N, D], of length 1.
@@ -111,7 +126,7 @@ class Encoder(nn.Module):
     def encode(self, texts: Sequence[str], side: Side, batch_size: int = 256) -> np.ndarray:
         """Embeddings of texts as queries or passages (their prefix is added), float32 [N, D]."""
         prefix = self.config.query_prefix if side == "query" else self.config.passage_prefix
-        limit = self.config.max_query_length if side == "query" else self.config.max_passage_length
+        limit = self.config.max_length(side)
         ids = [np.array(t, dtype=np.int64) for t in tokenize(self.tokenizer, texts, prefix or "", limit)]
         order = np.argsort([-len(t) for t in ids], kind="stable")
         device = next(self.parameters()).device
@@ -142,7 +157,8 @@ class Encoder(nn.Module):
                 {"idx": i, "name": str(i), "path": path, "type": f"{_SENTENCE_TRANSFORMERS}.{kind}"}
                 for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
             ],
-            "sentence_bert_config.json": {"max_seq_length": self.config.max_passage_length, "do_lower_case": False},
+            "sentence_bert_config.json": {"max_seq_length": self.config.max_length("passage"), "do_lower_case": False},
+            _LENGTHS: {side: self.config.max_length(side) for side in get_args(Side)},
             "config_sentence_transformers.json": {
                 "prompts": {"query": self.config.query_prefix, "passage": self.config.passage_prefix},
                 "similarity_fn_name": "cosine",
@@ -187,14 +203,21 @@ class Encoder(nn.Module):
         return torch.tanh(self.dense(pooled)) if self.dense else pooled
 
 
-def resolve_prefixes(config: EncoderConfig) -> EncoderConfig:
-    """`config` with the prefixes filled in: where they are omitted, from the model's own prompts."""
+def resolve(config: EncoderConfig) -> EncoderConfig:
+    """`config` with prefixes and lengths filled in: what is omitted is as the model says, else the defaults."""
     prompts = _read_modules(config.name, config.revision).prompts if config.name else {}
+    lengths = _read_json(config.name, config.revision, _LENGTHS) if config.name else None
+    if lengths is None:
+        limits = _read_json(config.name, config.revision, "sentence_bert_config.json") if config.name else None
+        longest = (limits or {}).get("max_seq_length") or 256
+        lengths = {"query": min(64, longest), "passage": min(256, longest)}
     own = {"query": prompts.get("query", ""), "passage": prompts.get("passage", prompts.get("document", ""))}
     return replace(
         config,
         query_prefix=own["query"] if config.query_prefix is None else config.query_prefix,
         passage_prefix=own["passage"] if config.passage_prefix is None else config.passage_prefix,
+        max_query_length=config.max_query_length or lengths["query"],
+        max_passage_length=config.max_passage_length or lengths["passage"],
     )
 
 
@@ -202,6 +225,7 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
     """A BERT of the size that `config` gives, with random weights drawn from `seed`."""
     from transformers import BertConfig, BertModel
 
+    config = resolve(config)
     dropout = 0.0 if config.dropout is None else config.dropout
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -212,7 +236,7 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
                 num_hidden_layers=config.layers,
                 num_attention_heads=max(1, config.hidden_size // 64),
                 intermediate_size=4 * config.hidden_size,
-                max_position_embeddings=max(config.max_query_length, config.max_passage_length),
+                max_position_embeddings=max(config.max_length(side) for side in get_args(Side)),
                 hidden_dropout_prob=dropout,
                 attention_probs_dropout_prob=dropout,
                 pad_token_id=tokenizer.pad_token_id,
@@ -220,7 +244,7 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
             add_pooling_layer=False,
         )
     pooling = "mean" if config.pooling in (None, "mean") else "cls"
-    return Encoder(backbone, pooling, None, tokenizer, resolve_prefixes(config))
+    return Encoder(backbone, pooling, None, tokenizer, config)
 
 
 @dataclass(frozen=True)

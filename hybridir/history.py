@@ -19,7 +19,9 @@ class History:
                 file.writelines(json.dumps(line) + "\n" for line in redone)
         if self.path.exists():
             kept = directory / "history.jsonl.tmp"
-            kept.write_text("".join(json.dumps(line) + "\n" for line in lines if line["step"] < start_step))
+            kept.write_text(
+                "".join(json.dumps(line) + "\n" for line in lines if line["step"] < start_step), encoding="utf-8"
+            )
             kept.replace(self.path)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
 

@@ -18,7 +18,7 @@ class Follow:
         self._history, self._steps, self._every = history, steps, every
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._seen = max((line["step"] for line in read_history(history)), default=-1)
+        self._seen = max(((line["attempt"], line["step"]) for line in read_history(history)), default=(0, -1))
         self._offset = 0
 
     def __enter__(self) -> "Follow":
@@ -32,16 +32,16 @@ class Follow:
     def _run(self) -> None:
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         with Progress(*columns, TimeRemainingColumn(), disable=not sys.stdout.isatty()) as progress:
-            task = progress.add_task("", total=self._steps, completed=self._seen + 1)
-            started = first = 0.0
+            task = progress.add_task("", total=self._steps, completed=self._seen[1] + 1)
+            first: dict[str, Any] | None = None
             done = False
             while not done:
                 done = self._done.wait(0.5)
                 for line in self._unseen():
-                    self._seen = line["step"]
-                    started, first = started or line["time"], first or line["step"]
+                    self._seen = (line["attempt"], line["step"])
+                    first = first or line
                     progress.update(task, completed=line["step"] + 1, description=describe(line))
-                    speed = (line["time"] - started) / max(1.0, line["step"] - first)
+                    speed = (line["time"] - first["time"]) / max(1, line["step"] - first["step"])
                     shown = (line["step"] + 1) % self._every == 0 or line["step"] + 1 == self._steps
                     if progress.disable and (shown or "validation" in line):
                         left = speed * (self._steps - line["step"] - 1)
@@ -60,7 +60,7 @@ class Follow:
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [line for line in map(json.loads, whole.splitlines()) if line["step"] > self._seen]
+        return [line for line in map(json.loads, whole.splitlines()) if (line["attempt"], line["step"]) > self._seen]
 
 
 def describe(line: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,9 +68,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: it must be 0 or more")
-        if self.benchmark.split == "all" and self.data.path == self.benchmark.path:
+        same = os.path.realpath(self.data.path) == os.path.realpath(self.benchmark.path)
+        if self.benchmark.split == "all" and same:
             raise ValueError("benchmark.split is all, on the data that is trained on: take test, or other data")
         workers = self.scaling.num_workers
+        if self.scaling.cpus_per_worker < 1:
+            raise ValueError(f"scaling.cpus_per_worker is {self.scaling.cpus_per_worker}: it must be at least 1")
         if workers < 0:
             raise ValueError(f"scaling.num_workers is {workers}: it must be 0 (no Ray) or more")
         if workers and self.train.batch_size % workers:

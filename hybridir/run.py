@@ -18,13 +18,13 @@ from hybridir import checkpoint, formats
 from hybridir.bm25 import bm25_scorer
 from hybridir.collate import BatchSource
 from hybridir.corpus import Corpus, build_corpus
-from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder, resolve_prefixes
+from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder, resolve
 from hybridir.evaluate import SETTINGS, PerQuery, evaluate_encoder, evaluate_scores, intervals, summarise, versions
 from hybridir.plan import Plan, Sampling
 from hybridir.preview import show_plan
 from hybridir.progress import Follow
 from hybridir.recipe import Recipe, fixed_part
-from hybridir.records import BenchmarkConfig
+from hybridir.records import Benchmark
 from hybridir.report import results_table, show
 from hybridir.tokens import ChunkRunner, TokenJob, build_cache, load_tokenizer, tokenizer_fingerprint
 from hybridir.train import STOP, Job, check_identity, train
@@ -63,18 +63,20 @@ def run_training(recipe: Recipe, backend: Backend) -> Path:
     """The whole run; returns the path of `results.json`."""
     quiet_libraries()
     output = open_output(recipe)
+    benchmark = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
     prepared = prepare(recipe, output, backend.tokenize)
     (output / STOP).unlink(missing_ok=True)
     with Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every):
         state = backend.train(prepared, recipe)
     if state["stopped"] == "signal":
-        raise SystemExit(f"stopped and saved at step {state['step']}; go on with --output {output} --resume")
+        again = f"--config {output / 'config.yaml'} --resume"
+        raise SystemExit(f"stopped and saved at step {state['step']}; go on with {again}")
     say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
-    say(f"evaluating on {recipe.benchmark.name}")
+    say(f"evaluating on {benchmark.name}")
     best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
     encoders = {"trained": best, "untrained": prepared.initial}
-    per_query = backend.call(score_encoders, encoders, recipe.benchmark, recipe.scaling.use_gpu)
-    return write_results(recipe, per_query, output)
+    per_query = backend.call(score_encoders, encoders, benchmark, recipe.scaling.use_gpu)
+    return write_results(benchmark, per_query, output)
 
 
 def preview(recipe: Recipe) -> None:
@@ -110,6 +112,8 @@ HERE = Backend(train_here, None, lambda function, *arguments: function(*argument
 def open_output(recipe: Recipe) -> Path:
     """The output folder, made, with the resolved `config.yaml`; `ValueError` where it belongs to another run."""
     output = Path(recipe.output or f"outputs/train-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    if not recipe.output and "RAY_ADDRESS" in os.environ:
+        raise ValueError("a submitted job runs in a folder of Ray's that goes with it: name an --output that stays")
     is_run = (output / "config.yaml").exists()
     if is_run and not recipe.resume:
         raise ValueError(f"{output} holds a run already: add --resume to go on with it, or name another --output")
@@ -121,7 +125,8 @@ def open_output(recipe: Recipe) -> Path:
         check_identity(newest, fixed_part(recipe))
         say(f"resuming from {newest}")
     output.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False, allow_unicode=True)
+    resolved = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)), resume=False)
+    text = yaml.safe_dump(json.loads(json.dumps(asdict(resolved))), sort_keys=False, allow_unicode=True)
     (output / "config.yaml").write_text(text, encoding="utf-8")
     say(f"results go to {output}")
     return output
@@ -129,6 +134,7 @@ def open_output(recipe: Recipe) -> Path:
 
 def prepare(recipe: Recipe, output: Path, tokenize: ChunkRunner | None = None) -> Prepared:
     """Reads and tokenises the data, checks that every batch can be filled, and makes the first encoder."""
+    output.mkdir(parents=True, exist_ok=True)
     cache = cache_folder(recipe, output)
     corpus = build_corpus(formats.read_pairs(recipe.data, "train"), cache)
     validation = build_corpus(formats.read_pairs(recipe.data, "validation"), cache)
@@ -146,8 +152,8 @@ def prepare(recipe: Recipe, output: Path, tokenize: ChunkRunner | None = None) -
             revision=initial.revision,
             query_prefix=initial.query_prefix or "",
             passage_prefix=initial.passage_prefix or "",
-            max_query_length=initial.max_query_length,
-            max_passage_length=initial.max_passage_length,
+            max_query_length=initial.max_length("query"),
+            max_passage_length=initial.max_length("passage"),
         )
         for part in (corpus, validation)
     ]
@@ -178,7 +184,9 @@ def prepare(recipe: Recipe, output: Path, tokenize: ChunkRunner | None = None) -
         try:
             one.plan()
         except ValueError as error:
-            raise ValueError(f"validation, {kind}: {str(error).replace('train.', 'validation.')}") from error
+            raise ValueError(
+                f"validation, {kind}: {str(error).replace('train.', 'validation.').replace('sampling.', 'validation.')}"
+            ) from error
     data = {"corpus": corpus.fingerprint, "validation": validation.fingerprint}
     job = Job(
         output=output,
@@ -201,20 +209,18 @@ def cache_folder(recipe: Recipe, output: Path) -> Path:
 
 
 def score_encoders(
-    encoders: dict[str, EncoderConfig], config: BenchmarkConfig, use_gpu: bool
+    encoders: dict[str, EncoderConfig], benchmark: Benchmark, use_gpu: bool
 ) -> dict[str, list[PerQuery]]:
     """The scores of several encoders on a benchmark, query by query."""
     quiet_libraries()
-    benchmark = formats.read_benchmark(config)
     return {
         name: evaluate_encoder(Encoder.load(encoder).to(_device(use_gpu)), benchmark)
         for name, encoder in encoders.items()
     }
 
 
-def write_results(recipe: Recipe, per_query: dict[str, list[PerQuery]], output: Path) -> Path:
+def write_results(benchmark: Benchmark, per_query: dict[str, list[PerQuery]], output: Path) -> Path:
     """Writes `results.json` and shows the table, with BM25 beside the `trained` and the `untrained` encoder."""
-    benchmark = formats.read_benchmark(recipe.benchmark)
     per_query = per_query | {"BM25": evaluate_scores(bm25_scorer(benchmark), benchmark)}
     systems = {name: summarise(scores, benchmark) for name, scores in per_query.items()}
     changes = intervals(per_query["trained"], benchmark, per_query["untrained"])
@@ -234,7 +240,8 @@ def write_results(recipe: Recipe, per_query: dict[str, list[PerQuery]], output: 
             low, high = change["mAP"]["difference_interval"]
             gain = change["mAP"]["difference"]
             say(f"{setting} mAP, trained - untrained: {gain:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]")
-    say("(intervals resample clusters, for this one seed; recall@k is TREC's: with 11 answers R@1 is at most 0.091)")
+    say("(intervals resample clusters of questions, for this one seed)")
+    say(f"(multilingual R@1 is at most {1 / len(benchmark.languages):.3f}: each of the parallel answers counts)")
     return path
 
 
@@ -253,11 +260,11 @@ def say(message: str) -> None:
 def _initial_encoder(recipe: Recipe, corpus: Corpus, output: Path) -> EncoderConfig:
     """The encoder named in the recipe, or a small new one, saved to `initial`."""
     if recipe.encoder.name:
-        return resolve_prefixes(recipe.encoder)
+        return resolve(recipe.encoder)
     say("training a tokenizer on the corpus")
     tokenizer = load_tokenizer(str(train_tokenizer(corpus, recipe.encoder.vocab_size)))
     build_small_encoder(recipe.encoder, tokenizer, recipe.seed).save(output / "initial")
-    return resolve_prefixes(replace(recipe.encoder, name=str(output / "initial")))
+    return resolve(replace(recipe.encoder, name=str(output / "initial")))
 
 
 def _tell_corpus(name: str, corpus: Corpus) -> None:

@@ -103,13 +103,9 @@ class TokenCache:
         self.query, self.passage, self.negatives = (Ragged(Path(directory) / name) for name in COLUMNS)
 
 
+@lru_cache(maxsize=4)
 def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerFast":
     """The fast tokenizer of a folder or hub id; kept for the process."""
-    return _load_tokenizer(name, revision)
-
-
-@lru_cache(maxsize=4)
-def _load_tokenizer(name: str, revision: str | None) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer
 
     try:

@@ -139,7 +139,7 @@ def _steps(
     config, start = job.train, state["step"]
     history = History(job.output, start) if rank() == 0 else None
     validation = Validation(job.validation, job.validation_sources, device, stream)
-    wrapped: nn.Module = DistributedDataParallel(model) if dist.is_initialized() else model
+    wrapped: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
     batches = stream(job.source, start, config.steps, rank(), world_size())
     clock = _Clock()
     for step in range(start, config.steps):
@@ -154,10 +154,9 @@ def _steps(
         loss = batch_loss(wrapped, batch, device, config.bf16).mean()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-        finite = bool(torch.isfinite(loss) and torch.isfinite(norm))
-        shared = _exchange(loss.item(), finite, rank() == 0 and (job.output / STOP).exists(), batch)
-        if not shared.finite:
-            _raise_not_finite(step, finite, batch, job)
+        shared = _exchange(loss.item(), norm.item(), rank() == 0 and (job.output / STOP).exists(), batch)
+        if not math.isfinite(shared.loss + shared.norm):
+            _raise_not_finite(step, shared, job)
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step)
         optimizer.step()
@@ -213,31 +212,36 @@ def _judge(state: dict[str, Any], loss: float, patience: int) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Shared:
     loss: float
-    finite: bool
+    norm: float
     stop: bool
     sha256: str
+    not_finite: list[int]  # ranks
 
 
-def _exchange(loss: float, finite: bool, stop: bool, batch: TokenBatch) -> _Shared:
-    """What all ranks must agree on, from one gather: mean loss, whether it is finite, stop, the hash of the batch."""
-    head = np.array([loss, finite, stop], dtype=np.float64).view(np.int64)
+def _exchange(loss: float, norm: float, stop: bool, batch: TokenBatch) -> _Shared:
+    """What all ranks must agree on, from one gather: mean loss, largest norm, stop, the hash of the batch."""
+    head = np.array([loss, norm, stop], dtype=np.float64).view(np.int64)
     backend = torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
     mine = torch.from_numpy(np.concatenate([head, batch.digests()])).to(backend)
     rows = gather(mine[None]).cpu().numpy()
-    losses, finites, stops = np.ascontiguousarray(rows[:, :3]).view(np.float64).T
+    losses, norms, stops = np.ascontiguousarray(rows[:, :3]).view(np.float64).T
     digest = hashlib.sha256(rows[:, 3:].tobytes()).hexdigest()
-    return _Shared(float(losses.mean()), bool(finites.all()), bool(stops.any()), digest)
+    not_finite = np.flatnonzero(~np.isfinite(losses)).tolist()
+    return _Shared(float(losses.mean()), float(norms.max()), bool(stops.any()), digest, not_finite)
 
 
-def _raise_not_finite(step: int, finite: bool, batch: TokenBatch, job: Job) -> None:
+def _raise_not_finite(step: int, shared: _Shared, job: Job) -> None:
+    """The same error on every rank: it names the first items of the first rank whose loss is not finite."""
     plan = job.source.plan()
-    own = plan.batch(step).part(rank(), world_size())
-    shown = [plan.corpus.pair(int(row)) for row in own.query_row[:3]]
-    where = "in this worker" if not finite else "in another worker"
+    first = shared.not_finite[0] if shared.not_finite else 0
+    rows = plan.batch(step).part(first, world_size()).query_row[:3]
+    shown = "; ".join(
+        f"{p['where'] or p['group_id']}: {p['query'][:80]!r}" for p in map(plan.corpus.pair, rows.tolist())
+    )
+    what = f"the loss of rank {first} is" if shared.not_finite else "every loss is finite, and the gradient is"
     raise FloatingPointError(
-        f"step {step}: the loss or a gradient is not finite ({where}, rank {rank()}); no update was made and no "
-        f"checkpoint written. Lower train.lr or switch train.bf16 off. The batch begins with "
-        + "; ".join(f"{p['where'] or p['group_id']}: {p['query'][:80]!r}" for p in shown)
+        f"step {step}: {what} not finite; no update was made and no checkpoint written. Lower train.lr or switch "
+        f"train.bf16 off. The batch of rank {first} begins with {shown}"
     )
 
 

@@ -33,6 +33,11 @@ class ValidationConfig:
     languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.every < 1 or self.temperature <= 0:
+            raise ValueError(
+                f"validation.every is {self.every} and validation.temperature {self.temperature}: "
+                "they must be at least 1, and above 0"
+            )
         if self.batches < 2 or self.batches % 2:
             raise ValueError(f"validation.batches is {self.batches}: it must be even and at least 2")
 

@@ -45,7 +45,9 @@ def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
             single="[CLS] $A [SEP]",
             special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
         )
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+        work = folder.with_name(f"{folder.name}.tmp")
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(work)
+        work.rename(folder)
     return folder
 
 

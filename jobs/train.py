@@ -24,8 +24,8 @@ def parse(arguments: list[str]) -> Recipe:
 
 
 def main() -> None:
-    recipe = parse(sys.argv[1:])
     try:
+        recipe = parse(sys.argv[1:])
         if recipe.dry_run:
             from hybridir.run import preview
 

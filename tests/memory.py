@@ -6,6 +6,7 @@ peak of the process that reads the stream, and of the one that draws them, is th
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,13 +16,11 @@ LANGUAGES = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh", "el")
 
 MAKE = """
 import sys
-sys.path.insert(0, sys.argv[3])
 from memory import make
 make(sys.argv[1], int(sys.argv[2]))
 """
 READ = """
 import sys
-sys.path.insert(0, sys.argv[3])
 from memory import read
 read(sys.argv[1], int(sys.argv[2]))
 """
@@ -89,7 +88,8 @@ def read(folder: str, size: int) -> None:
 def main(folder: Path) -> None:
     for size in (100_000, 1_000_000):
         for code in (MAKE, READ):
-            subprocess.run([sys.executable, "-c", code, folder, str(size), Path(__file__).parent], check=True)
+            command = [sys.executable, "-c", code, str(folder), str(size)]
+            subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)})
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ _LOCAL = {
 
 
 @contextlib.contextmanager
-def cluster(num_cpus: int) -> Iterator[None]:
+def cluster(num_cpus: int, num_gpus: int = 0) -> Iterator[None]:
     """A running Ray: the cluster of RAY_ADDRESS, else a local one with at least `num_cpus`, ended on leaving.
 
-    Raises:
-        ValueError: the cluster cannot give the CPUs asked for.
+    Where it has fewer CPUs or GPUs than asked for, that is said: a cluster that does not grow would wait for ever.
     """
     joined = "RAY_ADDRESS" in os.environ
     for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():
@@ -39,9 +38,16 @@ def cluster(num_cpus: int) -> Iterator[None]:
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    local = {} if joined else {"num_cpus": max(num_cpus, len(os.sched_getaffinity(0))), "include_dashboard": False}
+    local = (
+        {}
+        if joined
+        else {"address": "local", "num_cpus": max(num_cpus, len(os.sched_getaffinity(0))), "include_dashboard": False}
+    )
     print(f"{'joining the Ray cluster' if joined else 'starting Ray on this machine'} (about 10 s)", flush=True)
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
+    for kind, wanted in (("CPU", num_cpus), ("GPU", num_gpus)):
+        if (there := ray.cluster_resources().get(kind, 0)) < wanted:
+            print(f"the cluster has {there:.0f} {kind}s and the run needs {wanted}: waiting for it to grow", flush=True)
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ from hybridir.train import Job, train
 def run_on_ray(recipe: Recipe) -> Path:
     """The run of `recipe` on Ray; returns the path of `results.json`."""
     scaling = recipe.scaling
-    with cluster(scaling.num_workers * scaling.cpus_per_worker):
+    with cluster(scaling.num_workers * scaling.cpus_per_worker, scaling.num_workers * scaling.use_gpu):
         from hybridir.on_ray.data import tokenize_chunks
 
         return run_training(recipe, Backend(train_on_ray, tokenize_chunks, partial(call_on_ray, recipe.scaling)))
@@ -92,13 +92,20 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stop_on_own_error() -> Any:
-    """A callback of Ray Train's controller: errors that would come again are not tried again."""
+    """A callback of Ray Train's controller: errors that would come again are not tried again.
+
+    What a lost worker causes, in Ray or in a collective operation of its peers, is tried again, and so is trouble with
+    storage.
+    """
+    import ray.exceptions
     import ray.train
+
+    passing = (RuntimeError, OSError, ray.exceptions.RayError)
 
     class StopOnOwnError(ray.train.UserCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
-                if isinstance(error, ValueError | AssertionError | TypeError | KeyError | FloatingPointError):
+                if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, passing):
                     raise error
 
     return StopOnOwnError()
