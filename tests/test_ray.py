@@ -79,7 +79,7 @@ def test_stopped_and_resumed_is_the_undisturbed_run(folder: Path, two_workers: l
 
 def test_an_error_of_the_run_is_raised_once_as_it_is(folder: Path) -> None:
     with pytest.raises(FloatingPointError, match="not finite"):
-        run(folder / "infinite", 2, lr=1e38, clip_norm=0.0, warmup_steps=0)
+        run(folder / "infinite", 2, lr=1e30, clip_norm=0.0, warmup_steps=0)
     lines = (folder / "infinite" / "history.jsonl").read_text().splitlines()
     assert {json.loads(line)["attempt"] for line in lines} == {1}
 

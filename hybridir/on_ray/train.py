@@ -97,15 +97,16 @@ def _stop_on_own_error() -> Any:
     What a lost worker causes, in Ray or in a collective operation of its peers, is tried again, and so is trouble with
     storage.
     """
-    import ray.exceptions
     import ray.train
-
-    passing = (RuntimeError, OSError, ray.exceptions.RayError)
 
     class StopOnOwnError(ray.train.UserCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
-                if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, passing):
+                lost_peer = isinstance(error, RuntimeError) and any(
+                    w in str(error) for w in ("gloo", "NCCL", "onnection")
+                )
+                from_ray = type(error).__module__.startswith("ray.")
+                if not (lost_peer or from_ray or isinstance(error, OSError)):
                     raise error
 
     return StopOnOwnError()
