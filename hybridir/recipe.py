@@ -1,6 +1,5 @@
 """The recipe of a training run: every section of its configuration, each defined beside the code that reads it."""
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -93,8 +92,3 @@ def fixed_part(recipe: Recipe) -> dict[str, Any]:
     flat["seed"] = recipe.seed
     kept = {k: v for k, v in flat.items() if k not in MAY_CHANGE and k.partition(".")[0] not in MAY_CHANGE}
     return json.loads(json.dumps(kept))
-
-
-def fingerprint(recipe: Recipe) -> str:
-    """SHA-256 of `fixed_part`."""
-    return hashlib.sha256(json.dumps(fixed_part(recipe), sort_keys=True).encode()).hexdigest()
