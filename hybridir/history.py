@@ -1,6 +1,7 @@
 """`history.jsonl`: one line a step, the one record that progress, tracking and reports are made from."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class History:
         self._file.close()
 
 
+def last_attempt(path: Path) -> int:
+    """The number of the last attempt that wrote to a history; 0 without one."""
+    return max((line["attempt"] for line in read_history(path)), default=0)
+
+
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a history; a last line that was cut off while it was written is left out."""
     if path.exists():
@@ -41,3 +47,24 @@ def read_history(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 if line.endswith("\n"):
                     yield json.loads(line)
+
+
+class Tail:
+    """Follows a history while it is written; one that was cut back by a resume is read from its start again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file, self._offset = path, -1, 0
+
+    def read(self, at_most: int = 1 << 20) -> list[dict[str, Any]]:
+        """The whole lines since the last call, about `at_most` bytes of them; empty when there are no more."""
+        if not self._path.exists():
+            return []
+        with open(self._path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._file or status.st_size < self._offset:
+                self._file, self._offset = status.st_ino, 0
+            file.seek(self._offset)
+            text = file.read(at_most)
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]

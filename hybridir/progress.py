@@ -1,25 +1,35 @@
-"""Shows a training run on the screen by following its history file: the same for one process and for many."""
+"""Progress on the screen: a bar on a terminal, plain lines elsewhere."""
 
-import json
 import sys
 import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hybridir.history import read_history
+from hybridir.history import Tail, read_history
+from hybridir.records import Shard
+from hybridir.secrets import without_secrets
+
+SECONDS = 10
+"""Between lines about data."""
 
 
 class Follow:
-    """While entered, a thread shows new lines of `history`: a bar on a terminal, else a line every `every` steps."""
+    """While entered, a thread shows new lines of `history`: the same for one process and for many.
+
+    Where there is no bar, it shows a line every `every` steps.
+    """
 
     def __init__(self, history: Path, steps: int, every: int) -> None:
-        self._history, self._steps, self._every = history, steps, every
+        self._tail, self._steps, self._every = Tail(history), steps, every
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._seen = max(((line["attempt"], line["step"]) for line in read_history(history)), default=(0, -1))
-        self._offset = 0
 
     def __enter__(self) -> "Follow":
         self._thread.start()
@@ -37,7 +47,9 @@ class Follow:
             done = False
             while not done:
                 done = self._done.wait(0.5)
-                for line in self._unseen():
+                for line in chain.from_iterable(iter(self._tail.read, [])):
+                    if (line["attempt"], line["step"]) <= self._seen:
+                        continue
                     self._seen = (line["attempt"], line["step"])
                     first = first or line
                     progress.update(task, completed=line["step"] + 1, description=describe(line))
@@ -49,19 +61,6 @@ class Follow:
                     elif "validation" in line:
                         progress.console.print(f"step {line['step'] + 1}  {describe(line)}")
 
-    def _unseen(self) -> list[dict[str, Any]]:
-        """Whole lines written since the last call, of steps not shown yet."""
-        if not self._history.exists():
-            return []
-        with open(self._history, "rb") as file:
-            if self._history.stat().st_size < self._offset:  # cut back by a resume
-                self._offset = 0
-            file.seek(self._offset)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [line for line in map(json.loads, whole.splitlines()) if (line["attempt"], line["step"]) > self._seen]
-
 
 def describe(line: dict[str, Any]) -> str:
     """A line of the history in words."""
@@ -70,3 +69,37 @@ def describe(line: dict[str, Any]) -> str:
         f"waiting for data {line['data_wait']:.0%}"
     )
     return text + (f"  validation loss {line['validation']['loss']:.4f}" if "validation" in line else "")
+
+
+def watch_reading(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+    """The same batches, while it shows how much of the shards was read."""
+    ends = list(accumulate((shard.size for shard in shards), initial=0))
+    return _watch("read", ((b, b.num_rows, ends[b["shard"][0].as_py()] / max(1, ends[-1])) for b in batches))
+
+
+def watch_chunks(done: str, chunks: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:
+    """The same chunks, while it shows how many of `total` are there."""
+    return _watch(done, ((chunk, chunk.num_rows, n / total) for n, chunk in enumerate(chunks)))
+
+
+def _watch(done: str, batches: Iterable[tuple[pa.RecordBatch, int, float]]) -> Iterator[pa.RecordBatch]:
+    """Shows progress over (batch, its rows, the share of the whole that is done)."""
+    began = shown = time.monotonic()
+    rows = 0
+    columns = (TextColumn(done), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as progress:
+        task = progress.add_task("", total=1.0)
+        for batch, size, share in batches:
+            rows += size
+            progress.update(task, completed=share, description=f"{rows:,} rows")
+            if progress.disable and time.monotonic() - shown > SECONDS:
+                shown = time.monotonic()
+                say(f"{done} {rows:,} rows ({share:.0%}), {rows / (shown - began):,.0f} rows/s")
+            yield batch
+    seconds = time.monotonic() - began
+    say(f"{done} {rows:,} rows in {seconds:.0f} s ({rows / max(seconds, 1e-9):,.0f} rows/s)")
+
+
+def say(message: str) -> None:
+    """Prints a line at once, without secrets."""
+    print(without_secrets(message), flush=True)

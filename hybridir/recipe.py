@@ -1,6 +1,5 @@
 """The recipe of a training run: every section of its configuration, each defined beside the code that reads it."""
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ from hybridir.dual_encoder import LossConfig
 from hybridir.encoder import EncoderConfig
 from hybridir.plan import Sampling
 from hybridir.records import BenchmarkConfig, DataConfig
+from hybridir.secrets import MASK, without_secrets
 from hybridir.train import TrainConfig
 from hybridir.validation import ValidationConfig
 
@@ -31,6 +31,41 @@ class ScalingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Where the run is written down, besides its output folder.
+
+    Args:
+        enabled: whether it is written to MLflow.
+        uri: of the MLflow server or database. Omitted: the sqlite file `mlflow.db` beside the output.
+        experiment: name of the MLflow experiment.
+        model_name: name of the registered model; its alias `champion` is the best by validation.
+        system_metrics_every: seconds between measurements of the driver's machine; 0 is never.
+    """
+
+    enabled: bool = True
+    uri: str = ""
+    experiment: str = "train"
+    model_name: str = "hybridir"
+    system_metrics_every: float = 10.0
+
+    def __post_init__(self) -> None:
+        shown = without_secrets(self.uri)
+        if self.uri and ("://" not in self.uri or self.uri.startswith("file:")):
+            raise ValueError(f"tracking.uri is {shown!r}: name a server (http://...) or a database (sqlite:///FILE)")
+        if MASK in self.uri:
+            raise ValueError(
+                f"tracking.uri is {shown!r}, and passwords are kept in no file: name it again with the password, "
+                "or without, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        for name in ("experiment", "model_name"):
+            value = getattr(self, name)
+            if not value.strip() or set(value) & set("/:'\""):
+                raise ValueError(f"tracking.{name} is {value!r}: it must not be empty, nor hold / : or quotes")
+        if self.system_metrics_every < 0:
+            raise ValueError(f"tracking.system_metrics_every is {self.system_metrics_every}: it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A training run.
 
@@ -43,6 +78,7 @@ class Recipe:
         validation: the fixed validation plan.
         benchmark: what the result is measured on.
         scaling: workers and devices.
+        tracking: MLflow.
         seed: of the plan, of new weights and of dropout; 0 or more.
         output: folder of the run's results. Omitted: outputs/train-DATE-TIME.
         cache: folder of corpora, tokenizers and tokens that runs share. Omitted: `cache` beside the output.
@@ -58,6 +94,7 @@ class Recipe:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = 0
     output: str = ""
     cache: str = ""
@@ -82,13 +119,29 @@ class Recipe:
             )
 
 
-MAY_CHANGE = {"scaling", "benchmark", "output", "cache", "resume", "dry_run", "train.steps", "train.log_every"}
+MAY_CHANGE = {
+    *("scaling", "tracking", "benchmark", "output", "cache", "resume", "dry_run"),
+    *("train.steps", "train.log_every", "data.max_rejected"),
+}
 """Fields that may differ when a run is resumed; with `train.steps` the learning rate's decay moves too."""
 
 
 def fixed_part(recipe: Recipe) -> dict[str, Any]:
     """What must be the same when a run is resumed, as flat names and values."""
-    flat = {f"{s}.{k}": v for s, part in asdict(recipe).items() if isinstance(part, dict) for k, v in part.items()}
+    sections = public(recipe)
+    flat = {f"{s}.{k}": v for s, part in sections.items() if isinstance(part, dict) for k, v in part.items()}
     flat["seed"] = recipe.seed
-    kept = {k: v for k, v in flat.items() if k not in MAY_CHANGE and k.partition(".")[0] not in MAY_CHANGE}
-    return json.loads(json.dumps(kept))
+    return {k: v for k, v in flat.items() if k not in MAY_CHANGE and k.partition(".")[0] not in MAY_CHANGE}
+
+
+def public(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON, without the secrets in its URIs: what may be written to files."""
+
+    def mask(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: mask(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [mask(v) for v in value]
+        return without_secrets(value) if isinstance(value, str) else value
+
+    return mask(asdict(recipe))

@@ -1,0 +1,261 @@
+"""One run in MLflow, written from the files of its output folder.
+
+What MLflow has is asked of MLflow: the run is found by its key, and the steps it has are not posted again. So writing
+twice, or again after an interruption anywhere, leaves what writing once leaves.
+"""
+
+import json
+import shlex
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hybridir.history import Tail, read_history
+from hybridir.secrets import without_secrets
+from hybridir.tracking.registry import Candidate, register
+from hybridir.tracking.target import Target, patience, quiet
+
+KEY = "hybridir.key"
+"""Tag of a run and of its model: the run's own name, whatever MLflow calls it."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow's pages show training runs rather than language model traces."""
+RESULTS = ("results.json", "report.html", "table.md")
+ARTIFACTS = ("config.yaml", "history.jsonl", "data_card.json", "data_card.md", *RESULTS)
+METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100
+"""MLflow's limits, as are the next two, in characters."""
+LONGEST_PARAM, LONGEST_TAG = 6000, 8000
+CONSTANT = {"step", "time", "attempt", "world_size"}
+"""Of a line of the history: no metrics, as they say nothing or are among the parameters."""
+SETTINGS = ("monolingual", "crosslingual", "multilingual")
+
+
+class MlflowRun:
+    """A run in MLflow: found by its key or made, and said to be running.
+
+    Every method raises whatever MLflow raises; after that, connect anew.
+
+    Args:
+        target: where it is.
+        key: its name over all attempts.
+        started: unix milliseconds of the first attempt.
+        tags: of code and machine.
+        output: its folder.
+    """
+
+    def __init__(self, target: Target, key: str, started: int, tags: dict[str, str], output: Path) -> None:
+        quiet()
+        from mlflow import MlflowClient
+
+        self._target, self._key, self._output = target, key, output
+        with target.set_up():
+            self._client = MlflowClient(tracking_uri=target.uri, registry_uri=target.uri)
+            self._experiment = self._open_experiment()
+            self.run_id = self._open_run(started)
+        self._client.update_run(self.run_id, status="RUNNING")
+        self._tags = tags
+        self._describe()
+        self._has_card = False
+        self._series = [
+            _Series(Tail(output / "history.jsonl"), _step_metrics, self._last_step("loss")),
+            _Series(
+                Tail(output / "system.jsonl"), _system_metrics, self._last_step("system/cpu_utilization_percentage")
+            ),
+        ]
+
+    def where(self) -> str:
+        """Where the run is to be seen, in words: a command for a database, an address for a server."""
+        shown = without_secrets(self._target.uri)
+        if shown.startswith("http"):
+            base = shown.replace("***@", "").partition("?")[0].rstrip("/")
+            return f"the run is at {base}/#/experiments/{self._experiment}/runs/{self.run_id}"
+        return f"see the run with: mlflow ui --backend-store-uri {shlex.quote(shown)}"
+
+    def replay(self) -> None:
+        """Posts what the data is, once it is known, and the lines that the files hold and MLflow does not."""
+        card = self._output / "data_card.md"  # written after data_card.json
+        if not self._has_card and card.exists():
+            self._client.set_tag(self.run_id, "mlflow.note.content", _tag(card.read_text(encoding="utf-8")))
+            self._post_dataset()
+            self._has_card = True
+        for series in self._series:
+            while lines := series.tail.read():
+                self._post(series, lines)
+
+    def end(self, status: str, ended: int) -> str | None:
+        """Posts the rest and ends the run at `ended` (unix ms) as FINISHED, KILLED or FAILED.
+
+        Results and model belong to a FINISHED run only. Returns what became of the model, in words, if there is one.
+        """
+        self.replay()
+        self._describe()  # an attempt that did nothing gave back the config.yaml that it found
+        finished = status == "FINISHED"
+        said = None
+        with patience():
+            self._post_artifacts([name for name in ARTIFACTS if finished or name not in RESULTS])
+        if finished:
+            results = json.loads((self._output / "results.json").read_text(encoding="utf-8"))
+            self._post_results(results)
+            said = self._register(results)
+        self._client.set_terminated(self.run_id, status, ended)
+        return said
+
+    def _open_experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self._target.experiment
+        if found := self._client.get_experiment_by_name(name):
+            return found.experiment_id
+        try:
+            return self._client.create_experiment(name, self._target.location(), EXPERIMENT_TAGS)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self._client.get_experiment_by_name(name).experiment_id
+
+    def _open_run(self, started: int) -> str:
+        found = self._client.search_runs([self._experiment], f"tags.`{KEY}` = '{self._key}'")
+        if found:
+            return found[0].info.run_id
+        tags = {KEY: self._key, "mlflow.source.type": "LOCAL", "mlflow.source.name": "hybridir"}
+        name = without_secrets(self._output.name)
+        return self._client.create_run(self._experiment, started, tags, name).info.run_id
+
+    def _describe(self) -> None:
+        """Parameters that MLflow does not have yet; those that differ now or did once, and all else, as tags."""
+        from mlflow.entities import Param, RunTag
+
+        config = yaml.safe_load((self._output / "config.yaml").read_text(encoding="utf-8"))
+        params = {name: _param(value) for name, value in _flatten(config).items()}
+        run = self._client.get_run(self.run_id).data
+        had = run.params
+        new = [Param(name, value) for name, value in params.items() if name not in had]
+        for start in range(0, len(new), PARAMS_PER_REQUEST):
+            self._client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_REQUEST])
+        named = {name: f"changed.{name}" for name in params}
+        changed = {named[k]: v for k, v in params.items() if had.get(k, v) != v or named[k] in run.tags}
+        tags = {name: _tag(value) for name, value in (self._tags | changed).items()}
+        all_tags = [RunTag(name, value) for name, value in tags.items() if run.tags.get(name) != value]
+        for start in range(0, len(all_tags), PARAMS_PER_REQUEST):
+            self._client.log_batch(self.run_id, tags=all_tags[start : start + PARAMS_PER_REQUEST])
+
+    def _last_step(self, key: str) -> int:
+        """The largest step of a metric that MLflow has, -1 without one."""
+        return max((metric.step for metric in self._client.get_metric_history(self.run_id, key)), default=-1)
+
+    def _post(self, series: "_Series", lines: list[dict[str, Any]]) -> None:
+        """Posts the lines of later steps, whole lines in each request."""
+        from mlflow.entities import Metric
+
+        batch: list[Metric] = []
+        for line in lines:
+            if line["step"] <= series.last_step:
+                continue
+            series.last_step = line["step"]
+            timestamp = round(line["time"] * 1000)
+            metrics = [Metric(k, v, timestamp, line["step"]) for k, v in series.metrics(line).items()]
+            if len(batch) + len(metrics) > METRICS_PER_REQUEST:
+                self._client.log_batch(self.run_id, metrics=batch)
+                batch = []
+            batch += metrics
+        if batch:
+            self._client.log_batch(self.run_id, metrics=batch)
+
+    def _post_results(self, results: dict[str, Any]) -> None:
+        """The measures as metrics of the last step: once, even if the run is evaluated again at that step.
+
+        Their names begin with `result.`, which MLflow's page sorts behind the losses; it allows no @ in a name, so that
+        `R@10` becomes `R_at_10`.
+        """
+        from mlflow.entities import Metric
+
+        measures = {k: results[k] for k in SETTINGS if k in results}
+        measures |= {k: results[k] for k in ("untrained", "bm25") if k in results}
+        numbers = {k: v for k, v in _flatten(measures, "result.").items() if _is_number(v)}
+        values = {k.replace("@", "_at_"): v for k, v in numbers.items()}
+        step = max((line["step"] for line in read_history(self._output / "history.jsonl")), default=0)
+        timestamp = (self._output / "results.json").stat().st_mtime_ns // 10**6
+        if values and self._last_step(next(iter(values))) < step:
+            metrics = [Metric(name, value, timestamp, step) for name, value in values.items()]
+            self._client.log_batch(self.run_id, metrics=metrics)
+
+    def _post_dataset(self) -> None:
+        """The training data as the input of the run, named by format and fingerprint."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        card = self._output / "data_card.json"
+        fingerprint = json.loads(card.read_text(encoding="utf-8")).get("fingerprint") if card.exists() else None
+        if not fingerprint:
+            return
+        data = yaml.safe_load((self._output / "config.yaml").read_text(encoding="utf-8")).get("data", {})
+        name = data.get("format") or "data"
+        source = json.dumps({"uri": without_secrets(str(data.get("path") or name))})
+        dataset = Dataset(name, fingerprint[:36], "local", source)  # MLflow's longest digest
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def _post_artifacts(self, names: list[str]) -> None:
+        """Copies without secrets."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in names:
+                if (file := self._output / name).exists():
+                    Path(folder, name).write_text(without_secrets(file.read_text(encoding="utf-8")), encoding="utf-8")
+            self._client.log_artifacts(self.run_id, folder)
+
+    def _register(self, results: dict[str, Any]) -> str | None:
+        if not (self._output / "model").is_dir():
+            return None
+        candidate = Candidate(
+            name=self._target.model_name,
+            folder=self._output / "model",
+            run_id=self.run_id,
+            experiment=self._experiment,
+            key=self._key,
+            validation=results.get("validation", {}),
+            fingerprint=results.get("data", {}).get("fingerprint", ""),
+        )
+        return register(self._client, candidate)
+
+
+@dataclass
+class _Series:
+    """A file of lines, what they hold as metrics, and the last step that MLflow has."""
+
+    tail: Tail
+    metrics: Callable[[dict[str, Any]], dict[str, float]]
+    last_step: int
+
+
+def _step_metrics(line: dict[str, Any]) -> dict[str, float]:
+    """All numbers of a line of the history, and its loss once more under the kind of its batch."""
+    numbers = {k: v for k, v in _flatten(line).items() if _is_number(v) and k not in CONSTANT}
+    return numbers | ({f"loss.{line['kind']}": line["loss"]} if "kind" in line else {})
+
+
+def _system_metrics(line: dict[str, Any]) -> dict[str, float]:
+    return {f"system/{k}": v for k, v in line.items() if k not in ("step", "time")}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _param(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return without_secrets(text)[:LONGEST_PARAM]
+
+
+def _tag(value: str) -> str:
+    more = "\n\n(cut; the whole text is among the artifacts)"
+    value = without_secrets(value)
+    return value if len(value) <= LONGEST_TAG else value[: LONGEST_TAG - len(more)] + more
