@@ -1,15 +1,13 @@
 """The shared dual encoder: a Hugging Face backbone, pooling, an optional dense head, normalisation.
 
 It loads plain Hugging Face encoders and the sentence-transformers layout (folder or hub id), or builds a small one, and
-saves the sentence-transformers layout, in safetensors only.
+saves the sentence-transformers layout (see model_folder.py).
 
 Texts arrive as flat token ids with lengths. They are sorted by length and padded only within chunks of similar length.
 
 Shapes: N texts, T tokens of all of them, D dimension.
 """
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +16,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from hybridir.model_folder import DEFAULT, Layout, Side, check_weights, read_head, read_layout, write_layout
 from hybridir.tokens import load_tokenizer, tokenize
-
-Side = Literal["query", "passage"]
-_LENGTHS = "text_lengths.json"
-_SENTENCE_TRANSFORMERS = "sentence_transformers.models"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +31,17 @@ class EncoderConfig:
         name: Hugging Face hub id, or folder (Hugging Face or sentence-transformers). Empty: a small BERT is built, with
             a tokenizer trained on the corpus.
         revision: revision of the hub id (a commit, for a run that can be repeated).
-        pooling: `mean` or `cls`; `pooler` is CLS and the model's own dense layer with tanh (LaBSE). Omitted: as the
-            sentence-transformers folder says, else mean.
+        pooling: `mean` or `cls`; `pooler` is CLS and the backbone's own dense layer with tanh. Omitted: as the
+            sentence-transformers folder says, with its dense layer, which no other choice takes; else mean.
         query_prefix: put before every query. Omitted: the model's own prompt, else nothing.
         passage_prefix: put before every passage, likewise.
-        max_query_length: tokens of a query, special tokens included. Omitted: as the model was trained, else 64.
+        max_query_length: tokens of a query, special tokens included, at least 3. Omitted: as the model was trained,
+            else 64, or less where the model takes less.
         max_passage_length: tokens of a passage, likewise; else 256.
-        vocab_size: of the tokenizer, when one is built.
+        vocab_size: of the tokenizer, when one is built; at least 260 (all bytes and the special tokens).
         layers: of the encoder, when one is built.
-        hidden_size: likewise, its width and the dimension of the embeddings.
-        dropout: dropout in the backbone; omitted: as the model's config says.
+        hidden_size: likewise, its width and the dimension of the embeddings; each whole 64 is a head (192 goes).
+        dropout: dropout in the backbone (BERT, XLM-R and others of their names); omitted: as the model's config says.
     """
 
     name: str = ""
@@ -59,6 +55,24 @@ class EncoderConfig:
     layers: int = 2
     hidden_size: int = 128
     dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_query_length", 3), ("max_passage_length", 3), ("vocab_size", 260), ("layers", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"encoder.{name} is {value}: it must be at least {least}")
+        if self.hidden_size < 1 or self.hidden_size % self.heads:
+            raise ValueError(
+                f"encoder.hidden_size is {self.hidden_size}: it must be above 0 and divide by its {self.heads} heads "
+                "(one for each whole 64)"
+            )
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"encoder.dropout is {self.dropout}: it must be at least 0 and below 1")
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of an encoder that is built."""
+        return max(1, self.hidden_size // 64)
 
     def max_length(self, side: Side) -> int:
         """Tokens of a text, in a config from `resolve`."""
@@ -81,35 +95,22 @@ class Encoder(nn.Module):
     @classmethod
     def load(cls, config: EncoderConfig) -> "Encoder":
         """The encoder that `config.name` names; `ValueError` with the remedy where it is not one."""
-        from transformers import AutoModel
-
-        modules = _read_modules(config.name, config.revision)
-        dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-        kwargs = {} if config.dropout is None else dict.fromkeys(dropouts, config.dropout)
-        try:
-            backbone, report = AutoModel.from_pretrained(
-                config.name, revision=config.revision, output_loading_info=True, dtype=torch.float32, **kwargs
-            )
-        except (OSError, ValueError) as error:
-            raise ValueError(f"no encoder at {config.name!r}: {error}") from error
-        pooling, dense = config.pooling or modules.pooling, modules.dense if config.pooling is None else None
-        if pooling == "pooler":
-            head = getattr(getattr(backbone, "pooler", None), "dense", None)
-            if head is None or any("pooler" in key for key in report["missing_keys"]):
+        layout, resolved = read_layout(config.name, config.revision), resolve(config)
+        backbone, with_pooler = _load_backbone(config, layout)
+        if config.pooling == "pooler":
+            if not with_pooler:
                 raise ValueError(f"{config.name!r} has no pooler weights: set encoder.pooling to mean or cls")
-            pooling, dense = "cls", head
+            pooling, dense = "cls", backbone.pooler.dense
+        elif config.pooling:
+            pooling, dense = config.pooling, None
+        else:
+            pooling, dense = read_head(config.name, config.revision)
         if hasattr(backbone, "pooler"):
             backbone.pooler = None
-        config = resolve(config)
-        positions = getattr(backbone.config, "max_position_embeddings", None)
-        if positions and "roberta" in backbone.config.model_type:
-            positions -= backbone.config.pad_token_id + 1  # its positions start behind the padding id
-        longest = max(config.max_length(side) for side in get_args(Side))
-        if positions and longest > positions:
-            raise ValueError(
-                f"encoder lengths go up to {longest} tokens, and {config.name!r} has {positions} positions"
-            )
-        return cls(backbone, pooling, dense, load_tokenizer(config.name, config.revision), config)
+        tokenizer = load_tokenizer(config.name, config.revision)
+        if layout.lower_case and tokenizer.tokenize("AbC") != tokenizer.tokenize("abc"):
+            raise ValueError(f"{config.name!r} lowers the case of texts before its tokenizer, which is not supported")
+        return cls(backbone, pooling, dense, tokenizer, resolved)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings, float32 [N, D], of length 1.
@@ -146,41 +147,13 @@ class Encoder(nn.Module):
     def save(self, directory: str | Path) -> None:
         """Writes the sentence-transformers layout, with the prompts `query` and `passage`."""
         directory = Path(directory)
-        (directory / "1_Pooling").mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         self.backbone.save_pretrained(directory)  # type: ignore[operator]
         self.tokenizer.save_pretrained(directory)
-        width = self.backbone.config.hidden_size  # type: ignore[union-attr]
-        kinds = ["Transformer", "Pooling", *(["Dense"] if self.dense else []), "Normalize"]
-        paths = ["", "1_Pooling", *(["2_Dense"] if self.dense else []), f"{len(kinds) - 1}_Normalize"]
-        files: dict[str, Any] = {
-            "modules.json": [
-                {"idx": i, "name": str(i), "path": path, "type": f"{_SENTENCE_TRANSFORMERS}.{kind}"}
-                for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
-            ],
-            "sentence_bert_config.json": {"max_seq_length": self.config.max_length("passage"), "do_lower_case": False},
-            _LENGTHS: {side: self.config.max_length(side) for side in get_args(Side)},
-            "config_sentence_transformers.json": {
-                "prompts": {"query": self.config.query_prefix, "passage": self.config.passage_prefix},
-                "similarity_fn_name": "cosine",
-            },
-            "1_Pooling/config.json": {
-                "word_embedding_dimension": width,
-                "pooling_mode_mean_tokens": self.pooling == "mean",
-                "pooling_mode_cls_token": self.pooling == "cls",
-            },
-        }
-        if self.dense:
-            (directory / "2_Dense").mkdir(exist_ok=True)
-            files["2_Dense/config.json"] = {
-                "in_features": self.dense.in_features,
-                "out_features": self.dense.out_features,
-                "bias": self.dense.bias is not None,
-                "activation_function": "torch.nn.modules.activation.Tanh",
-            }
-            weights = {f"linear.{k}": v.contiguous() for k, v in self.dense.state_dict().items()}
-            save_file(weights, directory / "2_Dense" / "model.safetensors")
-        for name, content in files.items():
-            (directory / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        width: int = self.backbone.config.hidden_size  # type: ignore[union-attr,assignment]
+        prompts = {"query": self.config.query_prefix or "", "passage": self.config.passage_prefix or ""}
+        lengths = {side: self.config.max_length(side) for side in get_args(Side)}
+        write_layout(directory, self.pooling, self.dense, width, prompts, lengths)
 
     def _chunks(self, order: Tensor, lengths: Tensor) -> list[list[int]]:
         """Texts in the order given (longest first), cut where the padded size would pass a budget of tokens."""
@@ -204,21 +177,28 @@ class Encoder(nn.Module):
 
 
 def resolve(config: EncoderConfig) -> EncoderConfig:
-    """`config` with prefixes and lengths filled in: what is omitted is as the model says, else the defaults."""
-    prompts = _read_modules(config.name, config.revision).prompts if config.name else {}
-    lengths = _read_json(config.name, config.revision, _LENGTHS) if config.name else None
-    if lengths is None:
-        limits = _read_json(config.name, config.revision, "sentence_bert_config.json") if config.name else None
-        longest = (limits or {}).get("max_seq_length") or 256
-        lengths = {"query": min(64, longest), "passage": min(256, longest)}
-    own = {"query": prompts.get("query", ""), "passage": prompts.get("passage", prompts.get("document", ""))}
-    return replace(
+    """`config` with prefixes and lengths filled in: what is omitted is as the model says, else the defaults.
+
+    Raises:
+        ValueError: there is no encoder of that name, or it takes no texts so long.
+    """
+    layout = read_layout(config.name, config.revision) if config.name else DEFAULT
+    prompts, lengths = layout.prompts, layout.lengths
+    own = {"query": prompts.get("query") or "", "passage": prompts.get("passage", prompts.get("document")) or ""}
+    resolved = replace(
         config,
         query_prefix=own["query"] if config.query_prefix is None else config.query_prefix,
         passage_prefix=own["passage"] if config.passage_prefix is None else config.passage_prefix,
-        max_query_length=config.max_query_length or lengths["query"],
-        max_passage_length=config.max_passage_length or lengths["passage"],
+        max_query_length=lengths["query"] if config.max_query_length is None else config.max_query_length,
+        max_passage_length=lengths["passage"] if config.max_passage_length is None else config.max_passage_length,
     )
+    longest = max(resolved.max_length(side) for side in get_args(Side))
+    if layout.positions and longest > layout.positions:
+        raise ValueError(
+            f"encoder.max_query_length and max_passage_length go up to {longest} tokens, and {config.name!r} has "
+            f"{layout.positions} positions: lower them"
+        )
+    return resolved
 
 
 def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Encoder:
@@ -234,7 +214,7 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
                 vocab_size=len(tokenizer),
                 hidden_size=config.hidden_size,
                 num_hidden_layers=config.layers,
-                num_attention_heads=max(1, config.hidden_size // 64),
+                num_attention_heads=config.heads,
                 intermediate_size=4 * config.hidden_size,
                 max_position_embeddings=max(config.max_length(side) for side in get_args(Side)),
                 hidden_dropout_prob=dropout,
@@ -247,76 +227,46 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
     return Encoder(backbone, pooling, None, tokenizer, config)
 
 
-@dataclass(frozen=True)
-class _Modules:
-    """What a sentence-transformers folder says beyond the backbone."""
+def _load_backbone(config: EncoderConfig, layout: Layout) -> tuple[Any, bool]:
+    """The backbone with the dropout of `config`, and whether its pooler has weights."""
+    from transformers import AutoModel
 
-    pooling: str
-    dense: nn.Linear | None
-    prompts: dict[str, str]
-
-
-def _read_modules(name: str, revision: str | None) -> _Modules:
-    """Pooling, dense head and prompts of a sentence-transformers folder or hub id; mean pooling elsewhere."""
-    modules = _read_json(name, revision, "modules.json")
-    if modules is None:
-        return _Modules("mean", None, {})
-    pooling, dense = "mean", None
-    for module in modules[1:]:
-        kind, path = module["type"].rpartition(".")[2], module["path"]
-        if kind == "Pooling":
-            pooling = _pooling_mode(name, _read_json(name, revision, f"{path}/config.json") or {})
-        elif kind == "Dense" and dense is None:
-            dense = _read_dense(name, revision, path)
-        elif kind != "Normalize":
-            raise ValueError(f"{name!r} has a sentence-transformers module {module['type']}, which is not supported")
-    config = _read_json(name, revision, "config_sentence_transformers.json") or {}
-    return _Modules(pooling, dense, config.get("prompts") or {})
-
-
-def _pooling_mode(name: str, config: dict[str, Any]) -> str:
-    modes = {key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on}
-    mode = config.get("pooling_mode") or (modes.pop() if len(modes) == 1 else f"{sorted(modes)}")
-    if mode not in ("mean_tokens", "mean", "cls_token", "cls"):
-        raise ValueError(f"{name!r} pools by {mode}; mean and cls are supported")
-    if not config.get("include_prompt", True):
-        raise ValueError(f"{name!r} pools without the tokens of its prompt, which is not supported")
-    return str(mode).removesuffix("_tokens").removesuffix("_token")
-
-
-def _read_dense(name: str, revision: str | None, path: str) -> nn.Linear:
-    config = _read_json(name, revision, f"{path}/config.json") or {}
-    if not str(config.get("activation_function")).endswith("Tanh"):
-        raise ValueError(f"{name!r}: the dense layer's activation {config.get('activation_function')} is not tanh")
-    if config.get("use_residual"):
-        raise ValueError(f"{name!r}: a dense layer with a residual is not supported")
-    file = _cached_file(name, revision, f"{path}/model.safetensors")
-    if file is None:
-        raise ValueError(f"{name!r} has no {path}/model.safetensors; weights in other formats are not read")
-    dense = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    dense.load_state_dict({key.removeprefix("linear."): value for key, value in load_file(file).items()})
-    return dense
-
-
-def _read_json(name: str, revision: str | None, file: str) -> Any:
-    path = _cached_file(name, revision, file)
-    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def _cached_file(name: str, revision: str | None, file: str) -> str | None:
-    """A file of a folder or hub id, None where it has none."""
-    from transformers.utils import cached_file
-
-    if os.path.isdir(name):
-        path = os.path.join(name, file)
-        return path if os.path.exists(path) else None
+    check_weights(config.name, config.revision, layout.backbone)
+    if config.dropout is not None:
+        _set_dropout(layout.config, config.dropout)
     try:
-        return cached_file(
-            name,
-            file,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
+        backbone, report = AutoModel.from_pretrained(
+            config.name,
+            revision=config.revision,
+            subfolder=layout.backbone,
+            config=layout.config,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
         )
-    except OSError as error:
-        raise ValueError(f"no encoder at {name!r}, which is neither a folder nor a hub id: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no encoder at {config.name!r}: {error}") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"the weights of {config.name!r} are broken: fetch or save the model again ({error})"
+        ) from error
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ValueError(
+            f"the weights of {config.name!r} lack {len(missing)} of its config.json, {', '.join(missing[:3])} first: "
+            "fetch or save the model again"
+        )
+    head = getattr(getattr(backbone, "pooler", None), "dense", None)
+    return backbone, head is not None and not any("pooler" in key for key in report["missing_keys"])
+
+
+def _set_dropout(settings: Any, dropout: float) -> None:
+    """Sets it in a backbone's config; `ValueError` where that has none by BERT's names."""
+    names = [name for name in ("hidden_dropout_prob", "attention_probs_dropout_prob") if hasattr(settings, name)]
+    if not names:
+        raise ValueError(
+            f"encoder.dropout is {dropout}, and {settings.model_type} models name their dropout otherwise: leave it "
+            "out, and set it in the model's own config.json"
+        )
+    for name in names:
+        setattr(settings, name, dropout)

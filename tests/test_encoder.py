@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
@@ -17,11 +18,12 @@ from transformers import (
     BertModel,
     PreTrainedTokenizerFast,
     XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
     XLMRobertaModel,
 )
 
 from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder
-from hybridir.run import Prepared
+from hybridir.prepare import Prepared
 from hybridir.tokens import load_tokenizer, tokenize
 from hybridir.vocabulary import train_tokenizer
 
@@ -305,10 +307,10 @@ def test_missing_tokenizer(bert: Path, tmp_path: Path) -> None:
         load(folder)
 
 
-def test_missing_weights(bert: Path, tmp_path: Path) -> None:
+def test_folder_without_a_model(bert: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bert, tmp_path / "model")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="no encoder at"):
+    (folder / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"no encoder at .*config\.json"):
         load(folder)
 
 
@@ -318,6 +320,78 @@ def test_pooler_without_weights(xlmr: Path, tmp_path: Path) -> None:
             load(folder, pooling="pooler")
 
 
+def change_weights(file: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def without(*ends: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    return lambda weights: {key: value for key, value in weights.items() if not key.endswith(ends)}
+
+
+BIAS = "encoder.layer.1.output.LayerNorm.bias"
+MISSING: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
+    "one": (without(BIAS), f"lack 1 of its config.json, {BIAS} first: fetch"),
+    "all": (lambda weights: {f"foo.{key}": value for key, value in weights.items()}, r"lack 37 .*, embeddings\.Layer"),
+    "shape": (lambda weights: {key: value[:1].clone() for key, value in weights.items()}, "weights of .* are broken"),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_missing_weights_are_not_made_up(bert: Path, tmp_path: Path, case: str) -> None:
+    folder = shutil.copytree(bert, tmp_path / "model")
+    change, message = MISSING[case]
+    change_weights(folder / "model.safetensors", change)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_weights_that_are_not_needed_may_lack_or_be_more(xlmr: Path, tmp_path: Path) -> None:
+    """As in xlm-roberta-base: the head of the language model, with tied weights, and no pooler."""
+    folder = shutil.copytree(xlmr, tmp_path / "model")
+    model = XLMRobertaForMaskedLM(XLMRobertaConfig.from_pretrained(xlmr))
+    model.roberta.load_state_dict(XLMRobertaModel.from_pretrained(xlmr, add_pooling_layer=False).state_dict())
+    model.save_pretrained(folder)
+    assert any(key.startswith("lm_head") for key in load_file(folder / "model.safetensors"))
+    np.testing.assert_allclose(load(folder).encode(TEXTS, "query"), load(xlmr).encode(TEXTS, "query"), **CLOSE)
+
+
+@pytest.mark.parametrize("place", ["", "2_Dense"])
+def test_truncated_weights(bert: Path, tmp_path: Path, place: str) -> None:
+    folder = save_by_sentence_transformers(bert, tmp_path / "model", "cls", dense=True)
+    file = folder / place / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"the weights (of|at) .* are broken: fetch or save the model again"):
+        load(folder)
+
+
+BOUNDS: list[tuple[str, float, str]] = [
+    ("max_query_length", 0, "at least 3"),
+    ("max_query_length", 2, "at least 3"),
+    ("max_passage_length", -3, "at least 3"),
+    ("max_passage_length", 0, "at least 3"),
+    ("vocab_size", 259, "at least 260"),
+    ("layers", 0, "at least 1"),
+    ("hidden_size", 0, "above 0"),
+    ("hidden_size", 200, "divide by its 3 heads"),
+    ("dropout", 1.5, "below 1"),
+    ("dropout", 1.0, "below 1"),
+    ("dropout", -0.1, "at least 0"),
+    ("dropout", float("nan"), "at least 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BOUNDS)
+def test_bounds(name: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^encoder\.{name} is {value}: it must be .*{message}"):
+        EncoderConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_lowest_and_highest_that_work(bert: Path) -> None:
+    EncoderConfig(vocab_size=260, layers=1, hidden_size=192, dropout=0.0)
+    EncoderConfig(hidden_size=1, dropout=0.99)
+    assert load(bert, max_query_length=3, max_passage_length=3).encode(TEXTS, "query").shape == (6, 16)
+
+
 def edit(file: Path, change: Callable[[dict], object]) -> None:
     content = json.loads(file.read_text())
     change(content)
@@ -325,7 +399,11 @@ def edit(file: Path, change: Callable[[dict], object]) -> None:
 
 
 UNSUPPORTED: dict[str, tuple[str, Callable[[dict], object], str]] = {
-    "max": ("1_Pooling/config.json", lambda c: c.update(pooling_mode="max"), "pools by max; mean and cls"),
+    "max": (
+        "1_Pooling/config.json",
+        lambda c: c.update(pooling_mode="max"),
+        r"pools by max.* set encoder\.pooling to mean or cls",
+    ),
     "two": ("1_Pooling/config.json", lambda c: c.update(pooling_mode=["mean", "cls"]), "pools by"),
     "flags": (
         "1_Pooling/config.json",
@@ -346,13 +424,6 @@ def test_unsupported_modules(bert: Path, tmp_path: Path, case: str) -> None:
     file, change, message = UNSUPPORTED[case]
     edit(folder / file, change)
     with pytest.raises(ValueError, match=message):
-        load(folder)
-
-
-def test_dense_layer_without_safetensors(bert: Path, tmp_path: Path) -> None:
-    folder = save_by_sentence_transformers(bert, tmp_path / "model", "cls", dense=True)
-    (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"has no 2_Dense/model\.safetensors"):
         load(folder)
 
 

@@ -1,0 +1,214 @@
+"""Model folders: what the sentence-transformers layout says beyond the backbone, of a folder or a hub id.
+
+modules.json lists the modules and their folders: Transformer (at the top, or in `0_Transformer`), Pooling, at most one
+Dense with tanh, Normalize. A plain Hugging Face folder has no modules.json. Weights are read from safetensors only.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+Side = Literal["query", "passage"]
+_DEFAULT_LENGTHS: dict[Side, int] = {"query": 64, "passage": 256}
+_LENGTHS = "text_lengths.json"
+_SENTENCE_TRANSFORMERS = "sentence_transformers.models"
+_SHIFTED = ("roberta", "camembert", "mpnet", "xmod", "data2vec-text", "longformer")
+"""Types of model whose positions start behind the padding id."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the files of a model say besides its weights.
+
+    Attributes:
+        backbone: subfolder of backbone and tokenizer, mostly "".
+        config: transformers' config of the backbone; None of a new model.
+        positions: the longest text in tokens that the backbone takes; None where it sets no limit.
+        prompts: prefix by name.
+        lengths: tokens of a text by side: as the model was trained, else 64 and 256, or less where it takes less.
+        lower_case: whether sentence-transformers puts texts in lower case, even if the tokenizer would not.
+    """
+
+    backbone: str
+    config: Any
+    positions: int | None
+    prompts: dict[str, str]
+    lengths: dict[Side, int]
+    lower_case: bool
+
+
+DEFAULT = Layout("", None, None, {}, _DEFAULT_LENGTHS, lower_case=False)
+"""Of a new model."""
+
+
+def read_layout(name: str, revision: str | None) -> Layout:
+    """The layout of a folder or hub id, plain or of sentence-transformers; `ValueError` where it holds no encoder."""
+    from transformers import AutoConfig
+
+    backbone = backbone_folder(name, revision)
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, subfolder=backbone)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no encoder at {name!r}: {error}") from error
+    if getattr(config, "is_decoder", False):
+        raise ValueError(
+            f"{name!r} is a decoder (is_decoder in its config.json), where no token sees the next: name an encoder"
+        )
+    positions = _count_positions(config)
+    tokenizer = _read_json(name, revision, os.path.join(backbone, "tokenizer_config.json")) or {}
+    limits = _read_json(name, revision, os.path.join(backbone, "sentence_bert_config.json")) or {}
+    longest = (limits.get("max_seq_length") or tokenizer.get("model_max_length"), positions)
+    default = {side: min([length, *filter(None, longest)]) for side, length in _DEFAULT_LENGTHS.items()}
+    prompts = (_read_json(name, revision, "config_sentence_transformers.json") or {}).get("prompts") or {}
+    lengths = _read_json(name, revision, _LENGTHS)
+    lengths = default if lengths is None else lengths
+    if not isinstance(lengths, dict) or not all(isinstance(lengths.get(side), int) for side in get_args(Side)):
+        raise ValueError(f"{name!r}: {_LENGTHS} must give the tokens of `query` and `passage`: save the model again")
+    return Layout(backbone, config, positions, prompts, lengths, bool(limits.get("do_lower_case")))
+
+
+def backbone_folder(name: str, revision: str | None) -> str:
+    """The subfolder of a model's backbone and tokenizer, "" for the top."""
+    modules = _read_modules(name, revision)
+    return modules[0]["path"] if modules else ""
+
+
+def read_head(name: str, revision: str | None) -> tuple[str, nn.Linear | None]:
+    """How a model pools (`mean` or `cls`) and its dense layer, which tanh follows; a plain folder pools by mean."""
+    modules = _read_modules(name, revision)
+    if modules is None:
+        return "mean", None
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    known = ["Transformer", "Pooling", *(["Dense"] if "Dense" in kinds else []), "Normalize"]
+    if kinds not in (known, known[:-1]):
+        raise ValueError(f"{name!r} has the modules {', '.join(kinds)}; supported are {', '.join(known)}")
+    pooling = _pooling_mode(name, _read_json(name, revision, f"{modules[1]['path']}/config.json") or {})
+    return pooling, _read_dense(name, revision, modules[2]["path"]) if "Dense" in kinds else None
+
+
+def check_weights(name: str, revision: str | None, folder: str) -> None:
+    """`ValueError` with the remedy where a folder of a model (or "") has no weights in safetensors."""
+    files = [os.path.join(folder, f"model.safetensors{end}") for end in ("", ".index.json")]
+    if all(_find(name, revision, file) is None for file in files):
+        raise ValueError(
+            f"{name!r} has no {files[0]}, and weights in other formats are not read (they can run code). Where you "
+            f"trust it, convert it once, SentenceTransformer({name!r}).save_pretrained(FOLDER), and name that folder"
+        )
+
+
+def write_layout(
+    directory: Path,
+    pooling: str,
+    dense: nn.Linear | None,
+    width: int,
+    prompts: dict[str, str],
+    lengths: dict[Side, int],
+) -> None:
+    """Writes the sentence-transformers layout around a backbone of `width` and its tokenizer, saved at the top."""
+    kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), "Normalize"]
+    paths = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds) if i)]
+    files: dict[str, Any] = {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"{_SENTENCE_TRANSFORMERS}.{kind}"}
+            for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+        ],
+        "sentence_bert_config.json": {"max_seq_length": lengths["passage"], "do_lower_case": False},
+        _LENGTHS: lengths,
+        "config_sentence_transformers.json": {"prompts": prompts, "similarity_fn_name": "cosine"},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": width,
+            "pooling_mode_mean_tokens": pooling == "mean",
+            "pooling_mode_cls_token": pooling == "cls",
+        },
+    }
+    if dense:
+        files["2_Dense/config.json"] = {
+            "in_features": dense.in_features,
+            "out_features": dense.out_features,
+            "bias": dense.bias is not None,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        }
+        (directory / "2_Dense").mkdir(exist_ok=True)
+        weights = {f"linear.{key}": value.contiguous() for key, value in dense.state_dict().items()}
+        save_file(weights, directory / "2_Dense" / "model.safetensors")
+    (directory / "1_Pooling").mkdir(exist_ok=True)
+    for name, content in files.items():
+        (directory / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _count_positions(config: Any) -> int | None:
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if any(kind in config.model_type for kind in _SHIFTED):
+        positions -= config.pad_token_id + 1
+    return positions if positions > 0 else None
+
+
+def _pooling_mode(name: str, config: dict[str, Any]) -> str:
+    modes = {key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on}
+    mode = config.get("pooling_mode") or (modes.pop() if len(modes) == 1 else f"{sorted(modes)}")
+    if mode not in ("mean_tokens", "mean", "cls_token", "cls"):
+        raise ValueError(f"{name!r} pools by {mode}; to pool otherwise set encoder.pooling to mean or cls")
+    if not config.get("include_prompt", True):
+        raise ValueError(f"{name!r} pools without the tokens of its prompt, which is not supported")
+    return str(mode).removesuffix("_tokens").removesuffix("_token")
+
+
+def _read_dense(name: str, revision: str | None, path: str) -> nn.Linear:
+    config = _read_json(name, revision, f"{path}/config.json") or {}
+    if not str(config.get("activation_function")).endswith("Tanh"):
+        raise ValueError(f"{name!r}: the dense layer's activation {config.get('activation_function')} is not tanh")
+    if config.get("use_residual"):
+        raise ValueError(f"{name!r}: a dense layer with a residual is not supported")
+    check_weights(name, revision, path)
+    file = _find(name, revision, f"{path}/model.safetensors")
+    assert file is not None, "a dense layer is one file"
+    dense = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    try:
+        dense.load_state_dict({key.removeprefix("linear."): value for key, value in load_file(file).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"the weights at {file} are broken: fetch or save the model again ({error})") from error
+    return dense
+
+
+def _read_modules(name: str, revision: str | None) -> list[dict[str, Any]] | None:
+    modules = _read_json(name, revision, "modules.json")
+    if modules is None:
+        return None
+    if not isinstance(modules, list) or not all(isinstance(m, dict) and {"type", "path"} <= set(m) for m in modules):
+        raise ValueError(f"{name!r}: modules.json must list modules with type and path: fetch or save the model again")
+    return modules
+
+
+def _read_json(name: str, revision: str | None, file: str) -> Any:
+    path = _find(name, revision, file)
+    if path is None:
+        return None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: fetch or save the model again ({error})") from error
+
+
+def _find(name: str, revision: str | None, file: str) -> str | None:
+    """The path of a file of a folder or hub id, None where it has none."""
+    from transformers.utils import cached_file
+
+    if os.path.isdir(name):
+        path = os.path.join(name, file)
+        return path if os.path.exists(path) else None
+    try:
+        return cached_file(
+            name,
+            file,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError as error:
+        raise ValueError(f"no encoder at {name!r}, which is neither a folder nor a hub id: {error}") from error
