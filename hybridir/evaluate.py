@@ -17,8 +17,7 @@ from hybridir.bias import rank_distance
 from hybridir.encoder import Encoder
 from hybridir.metrics import MEASURES
 from hybridir.records import Benchmark
-from hybridir.search import Scorer, count_above, dot_scorer
-from hybridir.significance import macro_mean, macro_mean_interval
+from hybridir.search import Ranking, Scorer, dot_scorer, rank_all
 
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
 
@@ -41,16 +40,20 @@ def evaluate_encoder(encoder: Encoder, benchmark: Benchmark) -> list[PerQuery]:
 
 
 def evaluate_scores(score: Scorer, benchmark: Benchmark) -> list[PerQuery]:
-    """The scores of whatever gives a number to a query and a passage, query by query.
+    """The scores of whatever gives a number to a query and a passage, query by query."""
+    return measure(rank_all(score, benchmark), benchmark)
+
+
+def measure(ranking: Ranking, benchmark: Benchmark) -> list[PerQuery]:
+    """The measures of every query in every setting.
 
     A query without a relevant passage in a language is left out of that setting.
     """
-    above = count_above(score, benchmark)
     number = {language: n for n, language in enumerate(benchmark.languages)}
     found: list[PerQuery] = []
     start = 0
     for q, (query, relevant) in enumerate(zip(benchmark.queries, benchmark.relevant, strict=True)):
-        above_RL = above[start : start + len(relevant)]
+        above_RL = ranking.above[start : start + len(relevant)]
         start += len(relevant)
         if not relevant:
             continue
@@ -93,32 +96,6 @@ def summarise(scores: list[PerQuery], benchmark: Benchmark) -> dict[str, Any]:
         "per_pair": {f"{x}-{y}": mean for (setting, x, y), mean in means.items() if setting != "multilingual"},
     }
     return result
-
-
-def intervals(scores: list[PerQuery], benchmark: Benchmark, baseline: list[PerQuery]) -> dict[str, dict[str, Any]]:
-    """By setting, 95 % intervals of mAP (and of the rank distance), and of the difference to `baseline`.
-
-    `{setting: {measure: {"interval": [low, high], "difference": d, "difference_interval": [low, high]}}}`. Clusters are
-    resampled; the interval holds for this one trained model, not for other seeds.
-    """
-    before = {(one.query, one.setting, one.passage_language): one.values for one in baseline}
-    found: dict[str, dict[str, Any]] = {}
-    for setting in SETTINGS:
-        found[setting] = {}
-        for name in ("mAP", "rank_distance"):
-            rows = [one for one in scores if one.setting == setting and name in one.values]
-            clusters = [benchmark.queries[one.query].cluster for one in rows]
-            if len(set(clusters)) < 2:
-                continue
-            strata = [f"{benchmark.queries[one.query].language}-{one.passage_language}" for one in rows]
-            values = np.array([one.values[name] for one in rows])
-            change = values - [before[one.query, one.setting, one.passage_language][name] for one in rows]
-            found[setting][name] = {
-                "interval": macro_mean_interval(values, strata, clusters),
-                "difference": macro_mean(change, strata),
-                "difference_interval": macro_mean_interval(change, strata, clusters),
-            }
-    return found
 
 
 def versions() -> dict[str, str]:

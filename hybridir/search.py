@@ -8,6 +8,7 @@ Shapes: Q queries, P passages, D dimension, R (query, relevant passage) combinat
 import importlib.util
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -71,17 +72,45 @@ def _keep(scores: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scores.gather(1, order), places.gather(1, order)
 
 
-def count_above(score: Scorer, benchmark: Benchmark) -> np.ndarray:
-    """For each relevant passage of each query, how many passages of each language stand before it; int64 [R, L].
+@dataclass(frozen=True)
+class Ranking:
+    """What is kept of a search over all passages.
 
-    R runs over the queries of the benchmark, and for each over `relevant` in its order. From these counts follow the
-    exact ranks in every setting: in one language, and pooled over all. `ValueError` where a score is not finite.
+    Attributes:
+        above: int64 [R, L], how many passages of each language stand before a relevant one. R runs over the queries,
+            and for each over `relevant` in its order; from these counts follow the exact ranks in every setting.
+        relevant_score: float32 [R], the score of the relevant passage.
+        top_score: float32 [Q, L, depth], the best scores in each language, descending; -inf where there are no more.
+        top_place: int64 [Q, L, depth], their positions among the passages; -1 where there are no more.
+    """
+
+    above: np.ndarray
+    relevant_score: np.ndarray
+    top_score: np.ndarray
+    top_place: np.ndarray
+
+    def pooled_top(self) -> tuple[np.ndarray, np.ndarray]:
+        """The best passages of all languages: scores float32 [Q, depth] and positions int64 [Q, depth]."""
+        depth = self.top_score.shape[2]
+        score, place = (values.reshape(len(values), -1) for values in (self.top_score, self.top_place))
+        order = np.lexsort((place, -score))[:, :depth]
+        return np.take_along_axis(score, order, 1), np.take_along_axis(place, order, 1)
+
+
+def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
+    """Scores all queries against all passages, in blocks; keeps exact ranks, and the best `depth` in each language.
+
+    `ValueError` where a score is not finite.
     """
     shards = passage_shards(benchmark)
-    counts = [np.zeros((len(found), len(benchmark.languages)), dtype=np.int64) for found in benchmark.relevant]
+    n_queries, n_languages = len(benchmark.queries), len(benchmark.languages)
+    above = [np.zeros((len(found), n_languages), dtype=np.int64) for found in benchmark.relevant]
+    relevant_score = [np.zeros(len(found), dtype=np.float32) for found in benchmark.relevant]
+    top_score = np.full((n_queries, n_languages, depth), -np.inf, dtype=np.float32)
+    top_place = np.full((n_queries, n_languages, depth), -1, dtype=np.int64)
     block_size = max(16, _BLOCK_SCORES // max(1, len(benchmark.passages)))
-    for start in range(0, len(benchmark.queries), block_size):
-        block = slice(start, min(start + block_size, len(benchmark.queries)))
+    for start in range(0, n_queries, block_size):
+        block = slice(start, min(start + block_size, n_queries))
         relevant = [np.array(found, dtype=np.int64) for found in benchmark.relevant[block]]
         width = max(len(found) for found in relevant)
         place_QR = np.full((len(relevant), width), -1, dtype=np.int64)
@@ -97,8 +126,18 @@ def count_above(score: Scorer, benchmark: Benchmark) -> np.ndarray:
         for language, shard, scores in scored:
             above_QR = _count(scores, shard.start, score_QR, place_QR)
             for row, found in enumerate(relevant):
-                counts[start + row][:, language] += above_QR[row, : len(found)]
-    return np.concatenate(counts)
+                above[start + row][:, language] += above_QR[row, : len(found)]
+            if depth:
+                best = (top_score[block, language], top_place[block, language])
+                top_score[block, language], top_place[block, language] = _merge(*best, scores, shard.start)
+        for row, found in enumerate(relevant):
+            relevant_score[start + row][:] = score_QR[row, : len(found)]
+    return Ranking(
+        np.concatenate(above) if above else np.zeros((0, n_languages), dtype=np.int64),
+        np.concatenate(relevant_score) if above else np.zeros(0, dtype=np.float32),
+        top_score,
+        top_place,
+    )
 
 
 def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
@@ -111,6 +150,16 @@ def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
         for begin, end in itertools.pairwise(cuts)
         for first in range(begin, end, PASSAGE_SHARD)
     ]
+
+
+def _merge(best_score: np.ndarray, best_place: np.ndarray, scores_QP: np.ndarray, first: int) -> tuple:
+    """The best so far and a shard behind it, [Q, depth] each, made into the best of both."""
+    depth = best_score.shape[1]
+    columns = np.arange(first, first + scores_QP.shape[1])
+    scores = torch.from_numpy(np.concatenate([best_score, scores_QP], axis=1))
+    places = np.concatenate([best_place, np.broadcast_to(columns, scores_QP.shape)], axis=1)
+    kept_score, kept_place = _keep(scores, torch.from_numpy(places), depth)
+    return kept_score.numpy(), kept_place.numpy()
 
 
 def _count(scores_QP: np.ndarray, first: int, score_QR: np.ndarray, place_QR: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Search, exact ranks, measures, rank distance, BM25 and the averages over settings."""
 
+from dataclasses import replace
+
 import ir_measures
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hybridir.bm25 import bm25_scorer
 from hybridir.evaluate import evaluate_encoder, evaluate_scores, summarise
 from hybridir.metrics import MEASURES
 from hybridir.records import Benchmark, Passage, Query
-from hybridir.search import count_above, passage_shards, top_k
+from hybridir.search import passage_shards, rank_all, top_k
 
 
 def benchmark(languages, passages, queries):
@@ -144,7 +146,12 @@ def test_agrees_with_ir_measures_on_runs_with_ties(seed):
 def test_planted_error_of_one_rank_is_seen(monkeypatch, by):
     rng = np.random.default_rng(0)
     made, scores = random_benchmark(rng), rng.random((40, 60), dtype=np.float32)
-    monkeypatch.setattr(evaluate, "count_above", lambda *args: np.maximum(count_above(*args) + by, 0))
+
+    def planted(*arguments):
+        ranking = rank_all(*arguments)
+        return replace(ranking, above=np.maximum(ranking.above + by, 0))
+
+    monkeypatch.setattr(evaluate, "rank_all", planted)
     with pytest.raises(AssertionError):
         assert_agrees(made, scores)
 
@@ -164,7 +171,7 @@ def test_planted_error_in_ties_is_seen(monkeypatch):
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("shard", [1, 7, 65536])
 @pytest.mark.parametrize("ties", [True, False])
-def test_count_above_is_brute_force(monkeypatch, shard, interleaved, ties):
+def test_ranks_and_lists_are_those_of_brute_force(monkeypatch, shard, interleaved, ties):
     monkeypatch.setattr(search, "PASSAGE_SHARD", shard)
     monkeypatch.setattr(search, "_BLOCK_SCORES", 16)  # blocks of 16 queries: 16, 16, 8
     rng = np.random.default_rng(shard)
@@ -176,13 +183,33 @@ def test_count_above_is_brute_force(monkeypatch, shard, interleaved, ties):
         for q, relevant in enumerate(made.relevant)
         for r in relevant
     ]
-    assert count_above(scorer(scores), made).tolist() == expected
+    ranking = rank_all(scorer(scores), made, depth=5)
+    assert ranking.above.tolist() == expected
+    assert ranking.relevant_score.tolist() == [scores[q, r] for q, found in enumerate(made.relevant) for r in found]
+    for q in range(40):
+        for n, places in enumerate(of_language):
+            assert ranking.top_place[q, n].tolist() == ordered(scores[q], places)[:5]
+    pooled_score, pooled_place = ranking.pooled_top()
+    assert pooled_place.tolist() == [ordered(scores[q], range(60))[:5] for q in range(40)]
+    assert (pooled_score == np.take_along_axis(scores, pooled_place, 1)).all()
 
 
-def test_count_above_with_queries_that_have_no_answer():
+def test_fewer_passages_than_asked_for():
+    made = benchmark(["de", "en"], [("de", ""), ("en", ""), ("en", "")], [("en", "", [2])])
+    ranking = rank_all(scorer(np.array([[3, 1, 2]], dtype=np.float32)), made, depth=2)
+    assert ranking.top_place.tolist() == [[[0, -1], [2, 1]]]
+    assert rank_all(scorer(np.array([[3, 1, 2]], dtype=np.float32)), made, depth=9).pooled_top()[1][0, :4].tolist() == [
+        0,
+        2,
+        1,
+        -1,
+    ]
+
+
+def test_ranks_with_queries_that_have_no_answer():
     made = benchmark(["en"], [("en", "")] * 3, [("en", "", []), ("en", "", [2]), ("en", "", [])])
     scores = np.array([[1, 2, 3], [1, 3, 2], [0, 0, 0]], dtype=np.float32)
-    assert count_above(scorer(scores), made).tolist() == [[1]]
+    assert rank_all(scorer(scores), made).above.tolist() == [[1]]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -192,7 +219,7 @@ def test_scores_that_are_not_finite_are_refused(bad):
     made, scores = random_benchmark(rng), rng.random((40, 60), dtype=np.float32)
     scores[33, 5] = bad
     with pytest.raises(ValueError, match="not finite"):
-        count_above(scorer(scores), made)
+        rank_all(scorer(scores), made)
 
 
 def test_passage_shards(monkeypatch):
@@ -246,7 +273,7 @@ def test_top_k_agrees_with_exact_ranks():
     made = random_benchmark(rng, languages=("en",))
     queries, passages = embeddings(rng, 40), embeddings(rng, 60)
     _, places = top_k(queries, passages, 60)
-    ranks = 1 + count_above(search.dot_scorer(queries, passages), made)[:, 0]
+    ranks = 1 + rank_all(search.dot_scorer(queries, passages), made).above[:, 0]
     pairs = [(q, place) for q, relevant in enumerate(made.relevant) for place in relevant]
     assert ranks.tolist() == [places[q].tolist().index(place) + 1 for q, place in pairs]
 

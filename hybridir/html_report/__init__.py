@@ -1,0 +1,67 @@
+"""The page of an evaluation: one self-contained HTML file, with the CSV behind each plot and the tables in Markdown."""
+
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hybridir.html_report import sections
+from hybridir.html_report.bias_panel import bias
+from hybridir.html_report.comparisons import comparisons
+from hybridir.html_report.pairs import pairs
+from hybridir.html_report.parts import Section
+
+
+def write_report(results: dict[str, Any], directory: Path) -> Path:
+    """Writes `report.html`, `plots/*.csv` and `table.md` into `directory`, and returns the path of the page.
+
+    `results` is what `results.json` holds; sections whose numbers are absent are left out. The same results give the
+    same bytes.
+    """
+    others: dict[str, Any] = results.get("systems", {})
+    if results["encoder"] in others:
+        raise ValueError(f"{results['encoder']} is compared to a system of the same name: rename one")
+    systems = {results["encoder"]: results} | {
+        name: {"languages": results.get("languages", [])} | other for name, other in others.items()
+    }
+    found = [
+        sections.headline(systems),
+        comparisons(results),
+        pairs(results, systems),
+        sections.languages(results, systems),
+        bias(results, systems),
+        sections.examples(results),
+        sections.provenance(results),
+    ]
+    parts = [part for part in found if part]
+    (directory / "plots").mkdir(parents=True, exist_ok=True)
+    for sheet in (sheet for part in parts for sheet in part.sheets):
+        (directory / "plots" / f"{sheet.name}.csv").write_text(sheet.to_csv(), encoding="utf-8")
+    tables = "\n".join(grid.to_markdown() for part in parts for grid in part.grids)
+    title = f"{results['benchmark']}: {results['encoder']}"
+    (directory / "table.md").write_text(f"# {title}\n\n{_facts(results)}\n\n{tables}", encoding="utf-8")
+    page = directory / "report.html"
+    page.write_text(_page(title, _facts(results), parts), encoding="utf-8")
+    return page
+
+
+def _facts(results: dict[str, Any]) -> str:
+    made = results.get("provenance", {})
+    n_languages = len(results.get("languages", []))
+    sizes = (f"{size:,} {name}" for name, size in made.get("sizes", {}).items())
+    day = str(made.get("time", ""))[:10]
+    words = [f"{n_languages} language{'s' * (n_languages != 1)}", *sizes, *([day] if day else [])]
+    return " · ".join(words)
+
+
+def _page(title: str, facts: str, parts: list[Section]) -> str:
+    style = files("hybridir.html_report").joinpath("style.css").read_text(encoding="utf-8")
+    links = "".join(f'<li><a href="#{part.id}">{escape(part.title)}</a></li>' for part in parts)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="color-scheme" content="light dark">\n<title>{escape(title)}</title>\n<style>\n{style}</style>\n'
+        f"</head>\n<body>\n<header><h1>{escape(title)}</h1>\n<p>{escape(facts)}</p>\n"
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
+        f"<main>\n{''.join(part.to_html() for part in parts)}</main>\n</body>\n</html>\n"
+    )
