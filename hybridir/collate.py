@@ -53,6 +53,7 @@ class BatchSource:
     sampling: Sampling
     batch_size: int
     seed: int
+    part: str = "train"
 
     def plan(self) -> Plan:
         return _open(self)[0]
@@ -104,4 +105,4 @@ def from_table(row: pa.Table) -> TokenBatch:
 @lru_cache(maxsize=4)
 def _open(source: BatchSource) -> tuple[Plan, TokenCache]:
     corpus = Corpus.open(source.corpus)
-    return Plan(corpus, source.sampling, source.batch_size, source.seed), TokenCache(source.tokens)
+    return Plan(corpus, source.sampling, source.batch_size, source.seed, source.part), TokenCache(source.tokens)

@@ -25,6 +25,10 @@ KINDS = ("mono", "mixed", "cross")
 Uniform = Callable[[int], np.ndarray]
 _ROUNDS = 64
 """Draws of an item before the groups that are still free are listed."""
+_NO_PART = {
+    "train": "Lower data.validation_share, or check data.languages",
+    "validation": "Raise data.validation_share, or name a source of them as data.validation",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +86,18 @@ class Batch:
 
 
 class Plan:
-    """Draws the global batch of any step.
+    """Draws the global batch of any step, from the groups of one part of the corpus (`train` or `validation`).
+
+    Where a mixed or cross batch runs out of groups in the languages drawn for an item, these are drawn again.
 
     Raises:
         ValueError: where some batch could not be filled, for whatever seed.
     """
 
-    def __init__(self, corpus: Corpus, sampling: Sampling, batch_size: int, seed: int) -> None:
+    def __init__(self, corpus: Corpus, sampling: Sampling, batch_size: int, seed: int, part: str = "train") -> None:
         if batch_size < 2:
             raise ValueError(f"the batch size is {batch_size}: in-batch negatives need at least 2 items")
-        self.corpus, self.sampling, self.batch_size, self.seed = corpus, sampling, batch_size, seed
+        self.corpus, self.sampling, self.batch_size, self.seed, self.part = corpus, sampling, batch_size, seed, part
         self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
         self._column = np.array([corpus.languages.index(code) for code in self.languages])
         self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # computed once a pair of languages
@@ -109,8 +115,8 @@ class Plan:
         kind = KINDS[_choose(np.array([sampling.mono, sampling.mixed, sampling.cross]), uniform(1))[0]]
         pairs, weights = self._language_pairs[kind]
         drawn = _choose(weights, uniform(1 if kind == "mono" else self.batch_size))
-        pair_B = np.broadcast_to(pairs[drawn], (self.batch_size, 2))
-        groups = self._draw_groups(pair_B, uniform)
+        pair_B = np.broadcast_to(pairs[drawn], (self.batch_size, 2)).copy()
+        groups = self._draw_groups(pair_B, kind, uniform)
         query_language, passage_language = pair_B.T
         row_of = self.corpus.row_of
         passage_row = row_of[groups, self._column[passage_language]].astype(np.int64)
@@ -139,17 +145,19 @@ class Plan:
     def _sort_groups(self) -> None:
         """Sorts the groups into classes: same source, same languages for the query, same for the passage."""
         corpus = self.corpus
-        rows_GL = corpus.row_of[:, self._column]
+        members = np.flatnonzero(corpus.groups(self.part))
+        rows_GL = corpus.row_of[members][:, self._column]
         as_query = rows_GL >= 0
         count = np.diff(corpus.negative_start)
         as_passage = as_query & (count[rows_GL] >= self.sampling.negatives)
         key = np.concatenate([np.packbits(as_query, axis=1), np.packbits(as_passage, axis=1)], axis=1)
-        key = np.concatenate([corpus.source_of[:, None].astype(">u2").view(np.uint8), key], axis=1)
+        source_of = corpus.source_of[members]
+        key = np.concatenate([source_of[:, None].astype(">u2").view(np.uint8), key], axis=1)
         key = np.ascontiguousarray(key).view(f"V{key.shape[1]}").ravel()
         _, first, class_G = np.unique(key, return_index=True, return_inverse=True)
-        self._order = np.argsort(class_G, kind="stable").astype(np.int32)  # groups, class by class
+        self._order = members[np.argsort(class_G, kind="stable")].astype(np.int32)  # groups, class by class
         self._class_start = np.concatenate([[0], np.cumsum(np.bincount(class_G))])
-        self._class_source = np.asarray(corpus.source_of[first])
+        self._class_source = source_of[first]
         self._class_query, self._class_passage = as_query[first], as_passage[first]
 
     def _classes(self, query_language: int, passage_language: int) -> np.ndarray:
@@ -177,8 +185,11 @@ class Plan:
             self._weights[pair] = classes, sizes * (size_of_source ** (self.sampling.source_exponent - 1))[of_class]
         return self._weights[pair]
 
-    def _draw_groups(self, pair_B: np.ndarray, uniform: Uniform) -> np.ndarray:
-        """One group an item, no two of one passage group: an item that collides with one before it is drawn again."""
+    def _draw_groups(self, pair_B: np.ndarray, kind: str, uniform: Uniform) -> np.ndarray:
+        """One group an item, no two of one passage group: an item that collides with one before it is drawn again.
+
+        An item for whose languages no group is left gets others, which are written to `pair_B`.
+        """
         groups = np.full(len(pair_B), -1, dtype=np.int64)
         taken = np.empty(0, dtype=np.int64)
         pending = np.arange(len(pair_B))
@@ -187,10 +198,7 @@ class Plan:
             candidate = np.empty(len(pending), dtype=np.int64)
             for pair in np.unique(pair_B[pending], axis=0):
                 at = np.flatnonzero((pair_B[pending] == pair).all(axis=1))
-                classes, weights = self._group_weights(*pair)
-                chosen = classes[_choose(weights, choice[at])]
-                start, end = self._class_start[chosen], self._class_start[chosen + 1]
-                candidate[at] = self._order[start + (place[at] * (end - start)).astype(np.int64)]
+                candidate[at] = self._draw(pair, choice[at], place[at])
             passage_group = self.corpus.passage_group[candidate]
             new = np.zeros(len(pending), dtype=bool)
             new[np.unique(passage_group, return_index=True)[1]] = True
@@ -200,12 +208,34 @@ class Plan:
             pending = pending[~new]
             if not len(pending):
                 return groups
-        for item, u in zip(pending, uniform(len(pending)), strict=True):
-            free = self._eligible(*pair_B[item])
-            free = free[~np.isin(self.corpus.passage_group[free], taken)]
-            groups[item] = free[int(u * len(free))]
-            taken = np.append(taken, self.corpus.passage_group[groups[item]])
+        for item in pending:
+            pairs, weights = self._language_pairs[kind]
+            while (group := self._draw_free(pair_B[item], taken, uniform)) < 0:
+                weights = np.where((pairs == pair_B[item]).all(axis=1), 0.0, weights)
+                pair_B[item] = pairs[_choose(weights, uniform(1))[0]]
+            groups[item] = group
+            taken = np.append(taken, self.corpus.passage_group[group])
         return groups
+
+    def _draw_free(self, pair: np.ndarray, taken: np.ndarray, uniform: Uniform) -> int:
+        """A group with a query and a passage in these languages whose passage group is not taken; -1 if none is left.
+
+        By trial, and only where that fails from the list of all that are free.
+        """
+        candidates = self._draw(pair, uniform(_ROUNDS), uniform(_ROUNDS)) if _ROUNDS else np.empty(0, dtype=np.int64)
+        free = candidates[~np.isin(self.corpus.passage_group[candidates], taken)]
+        if len(free):
+            return int(free[0])
+        eligible = self._eligible(*pair)
+        free = eligible[~np.isin(self.corpus.passage_group[eligible], taken)]
+        return int(free[int(uniform(1)[0] * len(free))]) if len(free) else -1
+
+    def _draw(self, pair: np.ndarray, choice: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """A group in these languages for each of the random numbers: `choice` takes the class, `place` the group."""
+        classes, weights = self._group_weights(*pair)
+        chosen = classes[_choose(weights, choice)]
+        start, end = self._class_start[chosen], self._class_start[chosen + 1]
+        return self._order[start + (place * (end - start)).astype(np.int64)]
 
     def _draw_negatives(self, passage_row: np.ndarray, uniform: Uniform) -> np.ndarray:
         """`sampling.negatives` of each row's hard negatives, without replacement; int64 [B, n]."""
@@ -217,8 +247,10 @@ class Plan:
         return drawn
 
     def _check(self) -> None:
-        """Every language (pair) that can be drawn has enough passage groups to fill a batch alone."""
-        largest = int(np.bincount(self.corpus.passage_group).max())
+        """Each language fills a mono batch alone; mixed and cross batches are filled by all their languages."""
+        if not len(self._order):
+            raise ValueError(f"the data has no {self.part} pairs. {_NO_PART[self.part]}")
+        largest = int(np.bincount(self.corpus.passage_group[self._order]).max())
         for kind in KINDS:
             if getattr(self.sampling, kind) == 0:
                 continue
@@ -229,16 +261,19 @@ class Plan:
                     f"{', '.join(self.languages)} with {self.sampling.negatives} hard negatives. Set it to 0, or add "
                     "languages or hard negatives"
                 )
-            for x, y in pairs:
-                groups = self._eligible(x, y)
-                if len(groups) >= self.batch_size * largest:
+            for fillers in pairs[:, None] if kind == "mono" else [pairs]:
+                if max(self._sizes(*pair).sum() for pair in fillers) >= self.batch_size * largest:
                     continue
+                groups = np.concatenate([self._eligible(*pair) for pair in fillers])
                 distinct = len(np.unique(self.corpus.passage_group[groups]))
                 if distinct < self.batch_size:
-                    names = " -> ".join(dict.fromkeys((self.languages[x], self.languages[y])))
+                    names = self.languages[fillers[0][0]] if kind == "mono" else ", ".join(self.languages)
+                    remedy = " or leave the language out of sampling.languages" if kind == "mono" else ""
+                    if len(groups) > distinct:
+                        remedy += f"; {len(groups)} groups share them: check passage_id and passage_group_id"
                     raise ValueError(
                         f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there "
-                        f"are {distinct}. Lower train.batch_size or leave the language out of sampling.languages"
+                        f"are {distinct}. Lower train.batch_size{remedy}"
                     )
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hybridir.plan import Batch, Plan
-from hybridir.report import show
+from hybridir.report import Grid, show
 
 
 @dataclass
@@ -64,7 +64,7 @@ def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
     if crossing:
         show(_shares("cross-lingual pairs (query-passage), the 5 most and least frequent", crossing, ends=5))
     show(_shares("sources", Counter({name or "(unnamed)": n for name, n in census.sources.items()})))
-    possible = plan.corpus.n_groups
+    possible = int(plan.corpus.groups(plan.part).sum())
     print(f"groups drawn at least once: {len(census.groups)} of {possible} ({len(census.groups) / possible:.1%})")
     print(
         f"negatives of a query: {census.negatives / census.items:.1f} on average, "
@@ -75,21 +75,17 @@ def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
 def _show_batch(plan: Plan, batch: Batch, items: int) -> None:
     table = Table(title=f"step {batch.step}: {batch.kind}, {len(batch.groups)} items", title_justify="left")
     for name in ("query", "passage"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for n in range(min(items, len(batch.groups))):
         query, passage = plan.corpus.pair(int(batch.query_row[n])), plan.corpus.pair(int(batch.passage_row[n]))
         texts = f"{query['language']}  {query['query']}", f"{passage['language']}  {passage['passage']['text']}"
-        table.add_row(*map(Text, texts))  # as they are: brackets in a string would be read as markup
+        table.add_row(*(Text(text[:200]) for text in texts))
     show(table)
 
 
-def _shares(title: str, counts: Counter, ends: int | None = None) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in ("", "count", "share"):
-        table.add_column(name, justify="left" if not name else "right")
+def _shares(title: str, counts: Counter, ends: int | None = None) -> Grid:
     rows = counts.most_common()
     if ends and len(rows) > 2 * ends:
         rows = [*rows[:ends], *rows[-ends:]]
-    for name, count in rows:
-        table.add_row(Text(str(name)), str(count), f"{count / counts.total():.1%}")
-    return table
+    cells = [(str(name), str(count), f"{count / counts.total():.1%}") for name, count in rows]
+    return Grid(title, ("", "count", "share"), cells)

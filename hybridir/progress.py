@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hybridir.history import Tail, read_history
-from hybridir.records import Shard
+from hybridir.records import NOTES, Shard
 from hybridir.secrets import without_secrets
 
 SECONDS = 10
@@ -74,7 +75,12 @@ def describe(line: dict[str, Any]) -> str:
 def watch_reading(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
     """The same batches, while it shows how much of the shards was read."""
     ends = list(accumulate((shard.size for shard in shards), initial=0))
-    return _watch("read", ((b, b.num_rows, ends[b["shard"][0].as_py()] / max(1, ends[-1])) for b in batches))
+    return _watch("read", ((b, _count_rows(b), ends[b["shard"][0].as_py()] / max(1, ends[-1])) for b in batches))
+
+
+def _count_rows(batch: pa.RecordBatch) -> int:
+    """The rows that are pairs or broken lines, no notes."""
+    return batch.num_rows - pc.sum(pc.is_in(batch["reason"], pa.array(NOTES))).as_py()
 
 
 def watch_chunks(done: str, chunks: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:

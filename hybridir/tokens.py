@@ -55,18 +55,15 @@ class TokenJob:
         """Token ids of one chunk: list<int32> for `query` and `passage`, a list of them for `negatives`."""
         rows = Corpus.open(self.corpus).chunk(chunk)
         tokenizer = load_tokenizer(self.tokenizer, self.revision)
-        passages = rows["passage"].field("text").to_pylist()
+        queries, passages = rows["query"].to_pylist(), rows["passage"].field("text").to_pylist()
         negatives = rows["negatives"]
-        flat = tokenize(
-            tokenizer, negatives.flatten().field("text").to_pylist(), self.passage_prefix, self.max_passage_length
-        )
+        hard = negatives.flatten().field("text").to_pylist()
+        start = np.concatenate([[0], np.cumsum(negatives.value_lengths().to_numpy(zero_copy_only=False))])
+        of_negatives = _ragged(tokenize(tokenizer, hard, self.passage_prefix, self.max_passage_length))
         ids = [
-            _ragged(tokenize(tokenizer, rows["query"].to_pylist(), self.query_prefix, self.max_query_length)),
+            _ragged(tokenize(tokenizer, queries, self.query_prefix, self.max_query_length)),
             _ragged(tokenize(tokenizer, passages, self.passage_prefix, self.max_passage_length)),
-            pa.ListArray.from_arrays(
-                np.concatenate([[0], np.cumsum(negatives.value_lengths().to_numpy(zero_copy_only=False))]).astype(_ID),
-                _ragged(flat),
-            ),
+            pa.ListArray.from_arrays(start.astype(_ID), of_negatives),
         ]
         return pa.RecordBatch.from_arrays(ids, COLUMNS)
 
@@ -108,11 +105,14 @@ def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokeniz
     """The fast tokenizer of a folder or hub id; kept for the process."""
     from transformers import AutoTokenizer
 
+    from hybridir.model_folder import backbone_folder  # here: it imports torch, which readers of the cache do without
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, subfolder=backbone_folder(name, revision))
+    except (OSError, ValueError, ImportError) as error:
         raise ValueError(
-            f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with tokenizer.json ({error})"
+            f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with tokenizer.json; where it has only "
+            f"SentencePiece's own file, pip install sentencepiece ({error})"
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:  # transformers makes an empty one where files are missing
         raise ValueError(f"no tokenizer at {name!r}: it has no vocabulary. Save tokenizer.json beside the model")
@@ -160,14 +160,15 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
             work = root / f"{final.name}-{uuid.uuid4().hex}.tmp"
             work.mkdir(parents=True)
             try:
-                _write_cache((run_chunks or _run_here)(job, corpus.n_chunks), work)
+                _write_cache((run_chunks or tokenize_here)(job, corpus.n_chunks), work)
                 os.rename(work, final)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     return final
 
 
-def _run_here(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
+def tokenize_here(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
+    """`job.run` of every chunk, in this process."""
     return (job.run(chunk) for chunk in range(n_chunks))
 
 

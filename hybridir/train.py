@@ -23,6 +23,7 @@ from hybridir.distributed import barrier, broadcast_object, gather, rank, world_
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder
 from hybridir.history import History
+from hybridir.records import place
 from hybridir.validation import Validation, ValidationConfig
 
 STOP = "STOP"
@@ -106,14 +107,13 @@ def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = loc
     """
     model = DualEncoder(encoder, job.loss).to(device).train()
     if job.train.gradient_checkpointing:
-        encoder.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        backbone: Any = encoder.backbone
+        # The first is the second's name since some release of transformers 5.
+        enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     optimizer = _optimizer(model, job.train)
     state = _restore(job, model, optimizer)
     start = state["step"]
-    if state["stopped"] == "signal":
-        state["stopped"] = ""
-    if start > job.train.steps or (start == job.train.steps and not state["stopped"]):
-        raise ValueError(f"train.steps is {job.train.steps}, and the newest checkpoint stands at {start}: name more")
     if start < job.train.steps and not state["stopped"]:
         state = _steps(job, model, optimizer, state, device, stream)
     if state["stopped"] != "signal":
@@ -235,9 +235,8 @@ def _raise_not_finite(step: int, shared: _Shared, job: Job) -> None:
     plan = job.source.plan()
     first = shared.not_finite[0] if shared.not_finite else 0
     rows = plan.batch(step).part(first, world_size()).query_row[:3]
-    shown = "; ".join(
-        f"{p['where'] or p['group_id']}: {p['query'][:80]!r}" for p in map(plan.corpus.pair, rows.tolist())
-    )
+    items = map(plan.corpus.pair, rows.tolist())
+    shown = "; ".join(f"{place(item['file'], item['line'])}: {item['query'][:80]!r}" for item in items)
     what = f"the loss of rank {first} is" if shared.not_finite else "every loss is finite, and the gradient is"
     raise FloatingPointError(
         f"step {step}: {what} not finite; no update was made and no checkpoint written. Lower train.lr or switch "
@@ -256,6 +255,13 @@ def check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
             )
 
 
+def check_steps(state: dict[str, Any], steps: int) -> None:
+    """`ValueError` where a run of so many steps has nothing to do after a checkpoint's `state`."""
+    at = state["step"]
+    if at > steps or (at == steps and state["stopped"] in ("", "signal")):
+        raise ValueError(f"train.steps is {steps}, and the newest checkpoint stands at {at}: name more")
+
+
 def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Loads the checkpoint that rank 0 finds, on every rank; else the state of a start."""
     found = ckpt.newest_whole(job.output / "checkpoints", print) if rank() == 0 else None
@@ -265,10 +271,11 @@ def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> 
     assert isinstance(newest, Path)
     check_identity(newest, job.identity)
     state = ckpt.read_state(newest)
+    check_steps(state, job.train.steps)
     del state["identity"]
     ckpt.load_weights(newest, model)
     ckpt.load_optimizer(newest, model, optimizer)
-    if state["stopped"] == "end" and state["step"] < job.train.steps:
+    if state["stopped"] == "signal" or (state["stopped"] == "end" and state["step"] < job.train.steps):
         state["stopped"] = ""
     return state
 

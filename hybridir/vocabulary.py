@@ -8,9 +8,14 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from filelock import FileLock
 
 from hybridir.corpus import Corpus
+
+MAX_PAIRS = 100_000
+"""Pairs that a tokenizer is trained on."""
 
 
 def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
@@ -52,8 +57,12 @@ def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
 
 
 def _texts(corpus: Corpus) -> Iterator[str]:
-    """All queries and passages."""
+    """Queries and passages that are trained on: all, or `MAX_PAIRS` evenly spaced."""
+    rows = np.sort(corpus.row_of[corpus.groups("train")], axis=None)
+    rows = rows[np.searchsorted(rows, 0) :]
+    rows = rows[:: -(-len(rows) // MAX_PAIRS)]
     for number in range(corpus.n_chunks):
-        chunk = corpus.chunk(number)
+        first, end = np.searchsorted(rows, corpus.chunk_start[number : number + 2])
+        chunk = corpus.chunk(number).take(pa.array(rows[first:end] - corpus.chunk_start[number]))
         yield from chunk["query"].to_pylist()
         yield from chunk["passage"].field("text").to_pylist()

@@ -5,7 +5,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import json
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from hybridir.corpus import Corpus
+from hybridir.corpus_build import build_corpus
 from hybridir.dual_encoder import LossConfig
 from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.formats import PAIR_READERS
+from hybridir.intake import to_batches
 from hybridir.plan import Sampling
+from hybridir.prepare import Prepared, prepare
 from hybridir.recipe import Recipe, ScalingConfig
-from hybridir.records import DataConfig
-from hybridir.run import Prepared, prepare
+from hybridir.records import DataConfig, Pair, Rejected, Source
 from hybridir.train import TrainConfig, train
 from hybridir.validation import ValidationConfig
 
@@ -92,6 +97,16 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
     }
     made = {name: classes[name](**defaults[name] | sections.get(name, {})) for name in classes}
     return Recipe(**made, output=str(output), cache=str(cache))
+
+
+def corpus_of(records: Iterable[Pair | Rejected], root: Path, validation_share: float = 0.0) -> Corpus:
+    """A corpus of these records in a new folder under `root`."""
+    return build_corpus(to_batches(records), root / f"corpus-{uuid.uuid4().hex}", validation_share)
+
+
+def pairs_of(source: Source) -> list[Pair | Rejected]:
+    """What the reader of a source yields."""
+    return [record for shard in PAIR_READERS[source.format](source) for record in shard.read()]
 
 
 def train_here(prepared: Prepared, **options: Any) -> tuple[dict[str, Any], Encoder]:

@@ -47,12 +47,13 @@ def pairs(size: int) -> Iterator:
 
 
 def make(folder: str, size: int) -> None:
-    from hybridir.corpus import build_corpus
+    from hybridir.corpus_build import build_corpus
+    from hybridir.intake import to_batches
     from hybridir.tokens import TokenJob, build_cache
     from hybridir.vocabulary import train_tokenizer
 
-    small = build_corpus(pairs(1000), folder)
-    corpus = build_corpus(pairs(size), folder)
+    small = build_corpus(to_batches(pairs(1000)), Path(folder, f"small-{size}"))
+    corpus = build_corpus(to_batches(pairs(size)), Path(folder, f"corpus-{size}"))
     before = high_water()
     tokens = build_cache(TokenJob(corpus=str(corpus.directory), tokenizer=str(train_tokenizer(small, 500))))
     where = {"corpus": str(corpus.directory), "tokens": str(tokens)}

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import corpus_of
 
-from hybridir import corpus as corpus_module
+from hybridir import corpus_build as corpus_module
+from hybridir import intake as intake_module
 from hybridir import tokens
 from hybridir.collate import BatchSource, TokenBatch, from_table, to_table
-from hybridir.corpus import Corpus, build_corpus
+from hybridir.corpus import Corpus
 from hybridir.plan import Plan, Sampling
 from hybridir.preview import show_plan, take_census
 from hybridir.records import Pair, Passage
@@ -51,7 +53,7 @@ def records():
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    corpus = build_corpus(records(), tmp_path_factory.mktemp("corpus"))
+    corpus = corpus_of(records(), tmp_path_factory.mktemp("corpus"))
     return TokenJob(
         corpus=str(corpus.directory),
         tokenizer=str(train_tokenizer(corpus, 400)),
@@ -98,7 +100,7 @@ def test_cache_holds_every_text_with_its_prefix_and_cut(job, source):
 
 def test_cache_is_made_once_and_named_by_what_it_holds(job, source, monkeypatch):
     called = []
-    monkeypatch.setattr(tokens, "_run_here", lambda job, n: called.append(n) or (job.run(c) for c in range(n)))
+    monkeypatch.setattr(tokens, "tokenize_here", lambda job, n: called.append(n) or (job.run(c) for c in range(n)))
     assert str(build_cache(job)) == source.tokens
     assert called == []
     changes = ({"query_prefix": "q: "}, {"passage_prefix": ""}, {"max_query_length": 12}, {"max_passage_length": 18})
@@ -111,18 +113,19 @@ def test_cache_is_made_once_and_named_by_what_it_holds(job, source, monkeypatch)
 def test_cache_of_other_corpora_and_tokenizers(job, source, tmp_path):
     """Rows in another order are another cache: the fingerprint of the corpus does not see the order."""
     name = source.tokens.rpartition("/")[2]
-    backwards = build_corpus(records()[::-1], tmp_path / "backwards")
+    backwards = corpus_of(records()[::-1], tmp_path / "backwards")
     assert backwards.fingerprint == Corpus.open(job.corpus).fingerprint
     assert build_cache(replace(job, corpus=str(backwards.directory))).name != name
-    same = build_corpus(records(), tmp_path / "same")
+    same = corpus_of(records(), tmp_path / "same")
     assert build_cache(replace(job, corpus=str(same.directory))).name == name
     other = str(train_tokenizer(same, 280))
     assert build_cache(replace(job, corpus=str(same.directory), tokenizer=other)).name != name
 
 
 def test_chunks_are_put_together(job, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "CHUNK", 7)
-    corpus = build_corpus(records(), tmp_path)
+    for module in (corpus_module, intake_module):
+        monkeypatch.setattr(module, "ROWS", 7)
+    corpus = corpus_of(records(), tmp_path)
     assert corpus.n_chunks == 13
     folder = build_cache(replace(job, corpus=str(corpus.directory)))
     for file in ("query.bin", "query.npy", "passage.bin", "passage.npy", "negatives.bin", "negatives.npy"):
@@ -130,7 +133,7 @@ def test_chunks_are_put_together(job, source, tmp_path, monkeypatch):
 
 
 def test_corpus_without_negatives(job, tmp_path):
-    corpus = build_corpus([replace(record, negatives=()) for record in records()], tmp_path)
+    corpus = corpus_of([replace(record, negatives=()) for record in records()], tmp_path)
     folder = build_cache(replace(job, corpus=str(corpus.directory)))
     assert (folder / "negatives.bin").stat().st_size == 0
     one = BatchSource(corpus=str(corpus.directory), tokens=str(folder), sampling=Sampling(), batch_size=4, seed=0)
@@ -319,7 +322,7 @@ def test_census_of_one_kind(source):
 
 def test_preview_prints_texts_as_they_are(tmp_path, capsys):
     """Square brackets are markup to rich: `[/x]` would be an error, and `[bold]` would vanish."""
-    corpus = build_corpus(
+    corpus = corpus_of(
         [
             Pair(
                 group_id=f"g{n}",

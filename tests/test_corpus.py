@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import corpus_of
 
-from hybridir.corpus import CHUNK, Corpus, build_corpus
+from hybridir.corpus import Corpus
+from hybridir.intake import ROWS
 from hybridir.plan import Plan, Sampling
 from hybridir.records import Pair, Passage, Rejected
 
@@ -18,15 +20,15 @@ def passage(passage_id="", text="", language="en"):
 
 
 def pair(group, language="en", passage_id="", text="", **more):
-    where = more.pop("where", f"file: {group} {language}")
+    file = more.pop("file", f"file: {group} {language}")
     own = passage(passage_id, text or ("" if passage_id else f"answer to {group} in {language}"), language)
     query = more.pop("query", f"question {group} in {language}")
-    return Pair(group_id=group, language=language, query=query, passage=own, where=where, **more)
+    return Pair(group_id=group, language=language, query=query, passage=own, file=file, **more)
 
 
 def rejects(corpus):
     lines = (corpus.directory / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
-    return [(line["where"], line["reason"], line["value"]) for line in map(json.loads, lines)]
+    return [(line["file"], line["reason"], line["value"]) for line in map(json.loads, lines)]
 
 
 def row(corpus, group, language="en"):
@@ -34,7 +36,7 @@ def row(corpus, group, language="en"):
     for chunk in range(corpus.n_chunks):
         for n, one in enumerate(corpus.chunk(chunk).to_pylist()):
             if (one["group_id"], one["language"]) == (group, language):
-                return chunk * CHUNK + n
+                return int(corpus.chunk_start[chunk]) + n
     raise KeyError(group)
 
 
@@ -72,7 +74,7 @@ def drawn(corpus, steps=20):
 def test_order_changes_neither_fingerprint_nor_batches(tmp_path, order):
     records = two_sources()
     other = records[::-1] if order == "reversed" else random.Random(3).sample(records, len(records))
-    a, b = build_corpus(records, tmp_path / "a"), build_corpus(other, tmp_path / "b")
+    a, b = corpus_of(records, tmp_path / "a"), corpus_of(other, tmp_path / "b")
     assert a.fingerprint == b.fingerprint
     assert (a.languages, a.sources) == (b.languages, b.sources) == (("de", "en", "zh"), ("alpha", "beta"))
     assert not np.array_equal(a.row_of, b.row_of)  # so the test can see a dependence on the order
@@ -81,8 +83,8 @@ def test_order_changes_neither_fingerprint_nor_batches(tmp_path, order):
 
 def test_where_a_record_comes_from_does_not_change_the_fingerprint(tmp_path):
     records = two_sources()
-    elsewhere = [replace(record, where=f"other.jsonl:{n}") for n, record in enumerate(records)]
-    assert build_corpus(records, tmp_path).fingerprint == build_corpus(elsewhere, tmp_path).fingerprint
+    elsewhere = [replace(record, file=f"other.jsonl:{n}") for n, record in enumerate(records)]
+    assert corpus_of(records, tmp_path).fingerprint == corpus_of(elsewhere, tmp_path).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -102,78 +104,71 @@ def test_contents_change_the_fingerprint(tmp_path, change):
     records = two_sources()
     records[5] = replace(records[5], passage_group_id="x")
     changed = [change(records[0]), *records[1:]]
-    assert build_corpus(records, tmp_path).fingerprint != build_corpus(changed, tmp_path).fingerprint
+    assert corpus_of(records, tmp_path).fingerprint != corpus_of(changed, tmp_path).fingerprint
 
 
 def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
     records = [
         pair("good"),
         pair("good", "de"),
-        pair("a", query="  ", where="f:1"),
-        pair("b", text=" \n", where="f:2"),
-        pair("", where="f:3"),
-        pair("c", "xx-nope", where="f:4"),
-        pair("d", query="a\0b", where="f:5"),
-        pair("e", negatives=(passage("n"), passage(text=" ")), where="f:6"),
-        pair("f", query="half \ud83d of an emoji", where="f:7"),
-        Rejected(where="f:8", reason="not JSON", value="{"),
-        pair("good", query="another question", where="f:9"),
+        pair("a", query="  ", file="f:1"),
+        pair("b", text=" \n", file="f:2"),
+        pair("", file="f:3"),
+        pair("c", "xx-nope", file="f:4"),
+        pair("d", query="a\0b", file="f:5"),
+        pair("e", negatives=(passage("n"), passage(text=" ")), file="f:6"),
+        pair("f", query="half \ud83d of an emoji", file="f:7"),
+        Rejected(file="f:8", reason="not JSON", value="{"),
+        pair("good", query="another question", file="f:9"),
+        pair("good", file="f:10"),
     ]
-    corpus = build_corpus(records, tmp_path)
+    corpus = corpus_of(records, tmp_path)
     assert rejects(corpus) == [
         ("f:1", "empty query", "query"),
         ("f:2", "empty passage", "passage"),
         ("f:3", "empty group_id", "group_id"),
         ("f:4", "unknown language code", "xx-nope"),
-        ("f:5", "NUL byte", "query: a\0b"),
+        ("f:5", "NUL byte", "query: 'a\\x00b'"),
         ("f:6", "empty negatives", "negatives[1]"),
         ("f:7", "half a surrogate pair", r"query: 'half \ud83d of an emoji'"),
         ("f:8", "not JSON", "{"),
-        ("f:9", "the group has this language already", "good in en"),
+        ("f:9", "another query of the group in this language", "good in en: another question"),
+        ("f:10", "duplicate", "good in en: question good in en"),
     ]
     assert corpus.n_pairs == 2
-    assert corpus.n_pairs + sum(corpus.rejected.values()) == len(records)
+    assert corpus.n_read == corpus.n_pairs + sum(corpus.rejected.values()) == len(records)
     assert corpus.rejected["empty query"] == 1
 
 
-def test_rejects_are_those_of_this_build_where_the_corpus_is_there_already(tmp_path):
-    clean = build_corpus([pair("a"), pair("b")], tmp_path)
-    again = build_corpus([pair("a"), pair("b"), pair("c", query="")], tmp_path)
-    assert again.directory == clean.directory
-    assert again.rejected == {"empty query": 1}
-    assert rejects(again) == [("file: c en", "empty query", "query")]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [clean.directory.name]  # no work folder is left
-
-
 def test_first_of_duplicates_wins(tmp_path):
-    first, second = pair("a", text="first", where="f:1"), pair("a", text="second", where="f:2")
-    corpus = build_corpus([pair("b"), first, second, pair("a", "de"), pair("a", source="other")], tmp_path)
+    first, second = pair("a", text="first", file="f:1"), pair("a", text="second", file="f:2")
+    corpus = corpus_of([pair("b"), first, second, pair("a", "de"), pair("a", source="other")], tmp_path)
     assert corpus.n_pairs == 4
-    assert rejects(corpus) == [("f:2", "the group has this language already", "a in en")]
+    assert rejects(corpus) == [("f:2", "duplicate", "a in en: question a in en")]
     english = [corpus.pair(int(r))["passage"]["text"] for r in corpus.row_of[:, corpus.languages.index("en")]]
     assert "first" in english
     assert "second" not in english
 
 
 def test_more_than_one_chunk(tmp_path):
-    n = CHUNK + 10
-    records = [pair(f"g{i}") for i in range(n)] + [pair("g3", text="late duplicate", where="late")]
-    corpus = build_corpus(records, tmp_path)
+    n = ROWS + 10
+    records = [pair(f"g{i}") for i in range(n)] + [pair("g3", text="late duplicate", file="late")]
+    corpus = corpus_of(records, tmp_path)
     assert (corpus.n_chunks, corpus.n_pairs, corpus.n_groups) == (2, n, n)
-    assert corpus.pair(CHUNK + 5)["group_id"] == f"g{CHUNK + 5}"
+    assert corpus.pair(ROWS + 5)["group_id"] == f"g{ROWS + 5}"
     assert rejects(corpus)[0][0] == "late"
 
 
 def test_nothing_usable(tmp_path):
-    with pytest.raises(ValueError, match="no usable pair: 2 x empty query"):
-        build_corpus([pair("a", query=""), pair("b", query=" ")], tmp_path)
-    with pytest.raises(ValueError, match="no usable pair: the source is empty"):
-        build_corpus([], tmp_path)
+    with pytest.raises(ValueError, match=r"(?s)no usable pair.*2 x empty query, the first:.*file: a en: query"):
+        corpus_of([pair("a", query=""), pair("b", query=" ")], tmp_path)
+    with pytest.raises(ValueError, match=r"no usable pair\. The source is empty"):
+        corpus_of([], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_reopened_corpus_is_the_same(tmp_path):
-    built = build_corpus(two_sources(), tmp_path)
+    built = corpus_of(two_sources(), tmp_path)
     opened = Corpus.open(built.directory)
     assert opened.fingerprint == built.fingerprint
     assert drawn(opened) == drawn(built)
@@ -195,7 +190,7 @@ def test_reopened_corpus_is_the_same(tmp_path):
     ],
 )
 def test_passage_groups(tmp_path, one, other, same):
-    corpus = build_corpus([pair("a", **one), pair("b", **other)], tmp_path)
+    corpus = corpus_of([pair("a", **one), pair("b", **other)], tmp_path)
     a, b = (passage_group(corpus, g, o.get("language", "en")) for g, o in (("a", one), ("b", other)))
     assert (a == b) == same
 
@@ -210,7 +205,7 @@ def test_passage_groups_are_transitive(tmp_path):
         pair("d", "ar", passage_group_id="k"),  # c - d by the given group
         pair("e", "en"),
     ]
-    corpus = build_corpus(records, tmp_path)
+    corpus = corpus_of(records, tmp_path)
     groups = [passage_group(corpus, g, x) for g, x in (("a", "en"), ("b", "de"), ("c", "zh"), ("d", "ar"))]
     assert len(set(groups)) == 1
     assert groups[0] == min(np.flatnonzero(corpus.passage_group == groups[0]))
@@ -224,16 +219,14 @@ def test_negatives_resolve_to_the_group_of_a_positive(tmp_path):
         passage("unknown-1"),
         passage("unknown-2"),
         passage("unknown-1"),
-        passage("p-a"),  # its own positive
     )
-    corpus = build_corpus(
+    corpus = corpus_of(
         [pair("a", passage_id="p-a", negatives=negatives), pair("b", passage_id="p-b"), pair("c")], tmp_path
     )
     first, end = corpus.negative_start[row(corpus, "a") :][:2]
-    b, c, u1, u2, u1_again, own = corpus.negative_group[first:end].tolist()
+    b, c, u1, u2, u1_again = corpus.negative_group[first:end].tolist()
     assert b == passage_group(corpus, "b")
     assert c == passage_group(corpus, "c")
-    assert own == passage_group(corpus, "a")
     assert min(u1, u2) >= corpus.n_groups
     assert u1 == u1_again != u2
 
@@ -241,5 +234,5 @@ def test_negatives_resolve_to_the_group_of_a_positive(tmp_path):
 def test_negatives_resolve_in_their_own_language(tmp_path):
     negative = passage("p", language="de")
     records = [pair("a", "de", negatives=(negative,)), pair("b", "en", "p"), pair("c", "de", "p2")]
-    corpus = build_corpus(records, tmp_path)
+    corpus = corpus_of(records, tmp_path)
     assert corpus.negative_group[0] >= corpus.n_groups

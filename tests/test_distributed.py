@@ -13,7 +13,7 @@ from hybridir import distributed, dual_encoder
 from hybridir.collate import BatchSource
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.run import Prepared
+from hybridir.prepare import Prepared
 
 CPU = torch.device("cpu")
 LEARNED = LossConfig(learn_temperature=True)

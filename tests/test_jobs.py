@@ -1,8 +1,11 @@
 """The training job as a user runs it, in one process."""
 
+import io
 import json
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -18,22 +21,42 @@ SMALL = [
 SAMPLE = [*SMALL, "--data.facts", "300", "--benchmark.facts", "300"]
 
 
-def job(*arguments: object) -> subprocess.CompletedProcess[str]:
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The job in a process of its own."""
     command = [sys.executable, "jobs/train.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def job(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The job in this process, which has imported what takes long; tracking is tested elsewhere."""
+    command = ["jobs/train.py", "--tracking.enabled", "false", *map(str, arguments)]
+    code: object = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        patch.setattr(sys, "argv", command)
+        try:
+            runpy.run_path(str(ROOT / "jobs" / "train.py"), run_name="__main__")
+        except SystemExit as ending:
+            code = ending.code
+    message = code if isinstance(code, str) else ""  # what Python prints of it
+    status = code if isinstance(code, int) else bool(code)
+    return subprocess.CompletedProcess(command, int(status), out.getvalue(), err.getvalue() + message)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     output = tmp_path_factory.mktemp("jobs") / "run"
-    return output, job(*SAMPLE, "--train.steps", 4, "--output", output)
+    return output, process(*SAMPLE, "--train.steps", 4, "--output", output)
 
 
 def test_run_is_complete(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     output, done = run
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(output / "results.json")
-    assert "Warning" not in done.stderr
+    assert done.stdout.splitlines()[-1] == str(output / "report.html")
+    assert done.stderr == ""
     lines = [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     expected = {"step", "loss", "kind", "example_ids_sha256", "world_size", "attempt", "time", "lr", "pairs_per_s"}
@@ -42,6 +65,8 @@ def test_run_is_complete(run: tuple[Path, subprocess.CompletedProcess[str]]) -> 
     assert "validation" in lines[3]
     assert (output / "rejected.jsonl").read_bytes() == b""
     assert (output / "model" / "modules.json").exists()
+    assert json.loads((output / "data_card.json").read_text())["accepted"] == 2684
+    assert (output.parent / "mlflow.db").exists()
     assert yaml.safe_load((output / "config.yaml").read_text())["train"]["steps"] == 4
 
 
@@ -54,6 +79,12 @@ def test_results_have_every_setting(run: tuple[Path, subprocess.CompletedProcess
     assert "rank_distance" in results["multilingual"]
     assert len(results["per_language"]) == 11
     assert len(results["per_pair"]) == 121
+    for row in results["comparisons"]:
+        assert row["interval"][0] <= row["difference"] <= row["interval"][1]
+        assert 0 < row["p"] <= (row["p_holm"] or 1) <= 1
+    assert {row["baseline"] for row in results["comparisons"]} == {"untrained", "BM25"}
+    page = (run[0] / "report.html").read_text(encoding="utf-8")
+    assert f"{results['multilingual']['mAP']:.3f}" in page
     assert results["per_pair"]["de-en"]["mAP"] > 0
 
 
@@ -78,6 +109,12 @@ def test_resume_goes_on(run: tuple[Path, subprocess.CompletedProcess[str]], tmp_
     changed = job(*SAMPLE, "--train.steps", 8, "--train.lr", "1e-4", "--output", output, "--resume")
     assert changed.returncode != 0
     assert "train.lr" in changed.stderr
+    config = (output / "config.yaml").read_bytes()
+    fewer = job(*SAMPLE, "--train.steps", 4, "--train.schedule", "constant", "--output", output, "--resume")
+    assert "the newest checkpoint stands at 6" in fewer.stderr
+    late = ["--benchmark.name", "mlqa-r", "--benchmark.path", "/nowhere", "--resume"]
+    assert job(*SAMPLE, "--train.steps", 7, "--train.schedule", "constant", "--output", output, *late).returncode != 0
+    assert (output / "config.yaml").read_bytes() == config
 
 
 @pytest.mark.parametrize(
@@ -101,10 +138,61 @@ def test_bad_input_is_refused_with_a_remedy(arguments: list[str], message: str, 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--data.pth", "s3://AK:CANARY@b/x"),
+        ("--data", "s3://AK:CANARY@b/x"),
+        ("--data.format", "s3://AK:CANARY@b/x"),
+        ("--encoder.name", "s3://AK:CANARY@b/x"),
+        ("--data.format", "lareqa", "--data.path", "s3://AK:CANARY@b/x"),
+    ],
+)
+def test_errors_show_no_secret(arguments: list[str], tmp_path: Path) -> None:
+    done = job(*SAMPLE, "--output", tmp_path / "run", *arguments)
+    assert done.returncode != 0
+    assert "://***@b/x" in done.stderr or "CANARY" not in "".join(arguments)
+    assert "CANARY" not in done.stdout + done.stderr
+
+
+def test_rejected_rows_stop_the_job_above_the_limit(tmp_path: Path) -> None:
+    """Some 10 % are bad: the run does not start, says which and why, and starts where that many are allowed."""
+    lines = []
+    for n in range(400):
+        for language in ("de", "en"):
+            row = {"group_id": n, "language": language, "query": f"q {n}", "passage": f"p {n} {language}"}
+            lines.append(json.dumps(row | ({"query": ""} if n % 10 == 3 else {})))
+    (tmp_path / "pairs.jsonl").write_text("\n".join([*lines, "{"]))
+    languages = [
+        option for name in ("data", "sampling", "validation") for option in (f"--{name}.languages", "[de, en]")
+    ]
+    where = ["--data.format", "jsonl", "--data.path", tmp_path / "pairs.jsonl", *languages]
+    options = [*SMALL, "--benchmark.facts", 100, "--train.steps", 2, *where]
+    refused = job(*options, "--output", tmp_path / "refused")
+    assert refused.returncode != 0
+    assert "81 of 801 rows (10.1%) are rejected, and data.max_rejected is 1.0%" in refused.stderr
+    for words in ("80 x empty query, the first:", "1 x broken JSON", "pairs.jsonl:801:", "raise data.max_rejected"):
+        assert words in refused.stderr
+    assert len((tmp_path / "refused" / "rejected.jsonl").read_text().splitlines()) == 81
+    assert not (tmp_path / "refused" / "history.jsonl").exists()
+    taken = job(*options, "--output", tmp_path / "taken", "--data.max_rejected", 0.11)
+    assert taken.returncode == 0, taken.stderr
+    assert "rows: 801 read = 720 accepted + 81 rejected" in taken.stdout
+
+
 def test_dry_run_trains_nothing(tmp_path: Path) -> None:
     done = job(*SAMPLE, "--dry_run", "--output", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    for words in ("step 0:", "cross", "query languages", "groups drawn at least once", "negatives of a query"):
+    for words in (
+        "rows: 2684 read",
+        "passage tokens",
+        "in 11 languages",
+        "step 0:",
+        "cross",
+        "query languages",
+        "groups drawn at least once",
+        "negatives of a query",
+    ):
         assert words in done.stdout
     assert not (tmp_path / "run").exists()
 
@@ -115,11 +203,11 @@ def test_real_data(tmp_path: Path) -> None:
     options = [*SMALL, "--train.steps", 3, "--output", tmp_path / "run", "--sampling.negatives", 1]
     done = job("--config", "jobs/configs/xquad_r.yaml", *paths, *options)
     assert done.returncode == 0, done.stderr
-    assert "training: 8261 pairs, 751 groups" in done.stdout
+    assert "train: 8261 pairs, 751 groups" in done.stdout
     assert json.loads((tmp_path / "run" / "results.json").read_text())["monolingual"]["n_queries"] == 277 * 11
 
 
-@pytest.mark.parametrize("name", ["sample", "xquad_r", "xlmr", "labse"])
+@pytest.mark.parametrize("name", ["sample", "xquad_r", "xlmr", "labse", "mmarco"])
 def test_configs_are_valid(name: str) -> None:
     done = job("--config", f"jobs/configs/{name}.yaml", "--print_config")
     assert done.returncode == 0, done.stderr

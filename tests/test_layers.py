@@ -9,13 +9,27 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"records"},
-    {"formats", "corpus", "plan", "metrics", "bias", "significance"},
-    {"tokens", "vocabulary", "collate", "encoder", "losses", "distributed", "search", "bm25"},
-    {"dual_encoder", "validation", "checkpoint", "history", "evaluate", "report", "preview", "progress"},
+    {"records", "secrets"},
+    {"formats", "intake", "corpus", "corpus_build", "plan", "metrics", "bias", "significance"},
+    {"tokens", "vocabulary", "collate", "model_folder", "encoder", "losses", "distributed", "search", "bm25"},
+    {
+        "dual_encoder",
+        "validation",
+        "checkpoint",
+        "history",
+        "evaluate",
+        "compare",
+        "report",
+        "html_report",
+        "preview",
+        "progress",
+        "card",
+    },
     {"train"},
     {"recipe"},
+    {"prepare"},
     {"run"},
+    {"tracking"},
     {"on_ray"},
     {"jobs"},
 ]
@@ -26,7 +40,7 @@ HEAVY = {
     "tokenizers": 2,
     "safetensors": 2,
     "ray": LEVEL["on_ray"],
-    "mlflow": LEVEL["on_ray"],
+    "mlflow": LEVEL["tracking"],
 }
 FILES = sorted([*ROOT.glob("hybridir/**/*.py"), *ROOT.glob("jobs/*.py")])
 

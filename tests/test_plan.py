@@ -7,22 +7,28 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from conftest import corpus_of
 
-from hybridir.corpus import build_corpus
 from hybridir.plan import KINDS, Plan, Sampling
 from hybridir.records import Pair, Passage
 
 LANGUAGES = ("ar", "de", "en", "zh")
 
 
-def pair(group, language, n_negatives=0, text="", source="s"):
+def pair(group, language, n_negatives=0, text="", source="s", split=""):
     own = Passage(passage_id="", language=language, text=text or f"answer to {group} of {source} in {language}")
     negatives = tuple(
         Passage(passage_id="", language=language, text=f"negative {n} of {group} in {language}")
         for n in range(n_negatives)
     )
     return Pair(
-        group_id=group, language=language, query=f"question {group}", passage=own, negatives=negatives, source=source
+        group_id=group,
+        language=language,
+        query=f"question {group}",
+        passage=own,
+        negatives=negatives,
+        source=source,
+        split=split,
     )
 
 
@@ -38,12 +44,12 @@ def small_records():
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return build_corpus(small_records(), tmp_path_factory.mktemp("corpus"))
+    return corpus_of(small_records(), tmp_path_factory.mktemp("corpus"))
 
 
 def complete(root, sizes, source="s"):
     """A corpus with `sizes[language]` groups in each language, those of a smaller one translated from a larger one."""
-    return build_corpus([pair(f"g{n}", x, source=source) for x, size in sizes.items() for n in range(size)], root)
+    return corpus_of([pair(f"g{n}", x, source=source) for x, size in sizes.items() for n in range(size)], root)
 
 
 def arrays(batch):
@@ -184,7 +190,7 @@ def test_source_exponent(tmp_path, exponent, large):
     records = [pair(f"g{n}", "en", source="large") for n in range(900)]
     records += [pair(f"g{n}", "de", source="large") for n in range(450)]
     records += [pair(f"g{n}", "en", source="small") for n in range(100)]
-    corpus = build_corpus(records, tmp_path)
+    corpus = corpus_of(records, tmp_path)
     sampling = Sampling(mono=1, cross=0, languages=("en",), source_exponent=exponent)
     plan = Plan(corpus, sampling, 4, seed=1)
     groups = np.concatenate([plan.batch(step).groups for step in range(1000)])
@@ -222,7 +228,7 @@ def test_negatives_are_drawn_evenly_and_only_where_there_are_enough(corpus):
 def test_batch_of_every_passage_group(tmp_path, weights):
     """The last items need the list of what is still free: 300 groups are too many to hit by chance."""
     records = [pair(f"g{n}", x, text=f"shared {n // 2} {x}") for n in range(600) for x in ("de", "en")]
-    corpus = build_corpus(records, tmp_path)
+    corpus = corpus_of(records, tmp_path)
     mono, mixed, cross = weights
     plan = Plan(corpus, Sampling(mono=mono, mixed=mixed, cross=cross), 300, seed=4)
     for step in range(3):
@@ -240,21 +246,50 @@ def test_fallback_alone(corpus, monkeypatch):
         assert min(batch.query_row.min(), batch.passage_row.min()) >= 0
 
 
+@pytest.mark.parametrize("kind", ["mixed", "cross"])
+def test_languages_that_run_out_give_way_to_others(tmp_path, kind):
+    """Uniform over pairs of languages, half the items would be in zh, which has two groups."""
+    corpus = complete(tmp_path, {"de": 30, "en": 30, "zh": 2})
+    weights = {"mono": 0, "mixed": kind == "mixed", "cross": kind == "cross"}
+    plan = Plan(corpus, Sampling(**weights), 20, seed=5)
+    with_zh = []
+    for batch in map(plan.batch, range(30)):
+        assert len(set(corpus.passage_group[batch.groups])) == 20
+        assert min(batch.query_row.min(), batch.passage_row.min()) >= 0
+        assert ((batch.query_language != batch.passage_language) == (kind == "cross")).all()
+        zh = plan.languages.index("zh")
+        with_zh.append(int(((batch.query_language == zh) | (batch.passage_language == zh)).sum()))
+    assert set(with_zh) <= {1, 2}  # a group can be drawn for other languages that it has
+    assert same(plan.batch(9), Plan(corpus, plan.sampling, 20, seed=5).batch(9))
+
+
+def test_parts_are_drawn_from_apart(tmp_path):
+    records = [pair(f"g{n}", x, split="validation" if n % 4 == 0 else "train") for n in range(40) for x in ("de", "en")]
+    corpus = corpus_of(records, tmp_path)
+    for part, count in (("train", 30), ("validation", 10)):
+        plan = Plan(corpus, Sampling(), count, seed=0, part=part)
+        assert set(plan.batch(3).groups) == set(np.flatnonzero(corpus.groups(part)))
+    with pytest.raises(ValueError, match="and there are 10"):
+        Plan(corpus, Sampling(), 11, seed=0, part="validation")
+    with pytest.raises(ValueError, match=r"the data has no validation pairs\. Raise data\.validation_share"):
+        Plan(corpus_of([pair("a", "en")], tmp_path), Sampling(), 2, seed=0, part="validation")
+
+
 def test_batch_too_large_names_the_language(tmp_path):
     corpus = complete(tmp_path, {"de": 20, "en": 20, "zh": 5})
     plan = Plan(corpus, Sampling(mono=1, cross=0), 5, seed=0)
     plan.batch(0)
     with pytest.raises(ValueError, match=r"a mono batch needs 6 groups with different passages in zh, and there are 5"):
         Plan(corpus, Sampling(mono=1, cross=0), 6, seed=0)
-    with pytest.raises(ValueError, match=r"a cross batch needs 6 groups .* in de -> zh, and there are 5"):
-        Plan(corpus, Sampling(mono=0, cross=1), 6, seed=0)
+    with pytest.raises(ValueError, match=r"a cross batch needs 21 groups .* in de, en, zh, and there are 20"):
+        Plan(corpus, Sampling(mono=0, cross=1), 21, seed=0)
     Plan(corpus, Sampling(languages=("de", "en")), 20, seed=0).batch(0)
     with pytest.raises(ValueError, match="in de, and there are 20"):
         Plan(corpus, Sampling(languages=("de", "en")), 21, seed=0)
 
 
 def test_passages_that_are_the_same_do_not_fill_a_batch(tmp_path):
-    corpus = build_corpus([pair(f"g{n}", "en", text=f"shared {n // 2}") for n in range(10)], tmp_path)
+    corpus = corpus_of([pair(f"g{n}", "en", text=f"shared {n // 2}") for n in range(10)], tmp_path)
     Plan(corpus, Sampling(mono=1, cross=0), 5, seed=0).batch(0)
     with pytest.raises(ValueError, match="in en, and there are 5"):
         Plan(corpus, Sampling(mono=1, cross=0), 6, seed=0)

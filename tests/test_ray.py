@@ -1,6 +1,7 @@
 """Ray: batches through Ray Data, workers under Ray Train. The tests share one cluster."""
 
 import dataclasses
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 
 from hybridir.collate import BatchSource, local_stream
 from hybridir.encoder import EncoderConfig
+from hybridir.formats import rows
 from hybridir.on_ray.cluster import cluster
 from hybridir.on_ray.train import train_on_ray
 from hybridir.plan import Sampling
+from hybridir.prepare import Prepared, prepare, read_corpus
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import DataConfig
-from hybridir.run import Prepared, open_output, prepare, train_here
+from hybridir.run import open_output, train_here
 from hybridir.train import TrainConfig
 from hybridir.validation import ValidationConfig
 
@@ -94,11 +97,36 @@ def test_tokens_by_ray_data_are_the_same(folder: Path, prepared: Prepared) -> No
     from hybridir.on_ray.data import tokenize_chunks
 
     elsewhere = dataclasses.replace(recipe(folder / "tokens", 2), cache=str(folder / "other-cache"))
-    again = prepare(elsewhere, open_output(elsewhere), tokenize_chunks)
+    again = prepare(elsewhere, open_output(elsewhere), tokenize=tokenize_chunks)
     theirs, ours = Path(again.job.source.tokens), Path(prepared.job.source.tokens)
     assert theirs != ours
     for file in sorted(ours.iterdir()):
         assert (theirs / file.name).read_bytes() == file.read_bytes()
+
+
+def test_shards_by_ray_data_are_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many shards of two files, in order, with the rejected lines where they stand."""
+    from hybridir.on_ray.data import read_shards
+
+    monkeypatch.setattr(rows, "SHARD_BYTES", 3000)
+    (folder / "pairs").mkdir()
+    for name in ("a", "b"):
+        row = {"language": "en", "passage": "x" * 50}
+        lines = [
+            json.dumps(row | {"group_id": f"{name}{n}", "query": "" if n % 7 == 0 else f"q {n}"}) for n in range(200)
+        ]
+        (folder / "pairs" / f"{name}.jsonl").write_text("\n".join(lines))
+    data = DataConfig(format="jsonl", path=str(folder / "pairs"))
+    here = read_corpus(data, folder / "here")
+    there = read_corpus(data, folder / "there", read_shards)
+    assert here.rejected == {"empty query": 58}
+    for file in sorted(here.directory.iterdir()):
+        assert (there.directory / file.name).read_bytes() == file.read_bytes(), file.name
+    cut = gzip.compress(b"{}\n" * 1000)[:-20]
+    (folder / "pairs" / "c.jsonl.gz").write_bytes(cut)
+    with pytest.raises(ValueError, match=r"c\.jsonl\.gz cannot be read: ") as raised:
+        read_corpus(data, folder / "broken", read_shards)
+    assert "Traceback" not in str(raised.value)
 
 
 def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:

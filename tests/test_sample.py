@@ -3,15 +3,16 @@
 from collections import Counter
 
 import pytest
+from conftest import pairs_of
 
 from hybridir.formats import sample
-from hybridir.records import BenchmarkConfig, DataConfig
+from hybridir.records import BenchmarkConfig, Source
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 
 
-def pairs(split, **options):
-    return list(sample.read_pairs(DataConfig(languages=LANGUAGES, **options), split))
+def pairs(**options):
+    return pairs_of(Source(languages=LANGUAGES, **options))
 
 
 def test_has_eleven_languages_and_enough_facts():
@@ -21,11 +22,12 @@ def test_has_eleven_languages_and_enough_facts():
     relations = Counter(fact.relation for fact in everything)
     assert len(relations) >= 4
     assert min(relations.values()) >= 100
-    assert Counter(pair.language for pair in pairs("all")) == dict.fromkeys(LANGUAGES, 960)
+    taken = len(sample.facts(960, "train")) + len(sample.facts(960, "validation"))
+    assert Counter(pair.language for pair in pairs()) == dict.fromkeys(LANGUAGES, taken)
 
 
 def test_default_languages():
-    assert {pair.language for pair in sample.read_pairs(DataConfig(facts=20), "all")} == set(sample.TRAINED)
+    assert {pair.language for pair in pairs_of(Source(facts=20))} == set(sample.TRAINED)
     assert sample.read_benchmark(BenchmarkConfig(facts=20, split="all")).languages == LANGUAGES
     assert set(sample.TRAINED) | set(sample.ZERO_SHOT) == set(LANGUAGES)
 
@@ -41,7 +43,7 @@ def test_templates(language):
 
 
 def test_every_template_is_used_and_no_slot_is_left():
-    for pair in pairs("all"):
+    for pair in pairs():
         text = pair.query + pair.passage.text
         assert "{" not in text, pair
         assert "}" not in text, pair
@@ -65,22 +67,26 @@ def test_splits_are_disjoint_and_whole():
 
 
 def test_no_test_question_or_answer_is_trained_on():
-    train, test = pairs("train"), pairs("test")
-    assert not {pair.group_id for pair in train} & {pair.group_id for pair in test}
-    assert not {(p.language, p.query) for p in train} & {(p.language, p.query) for p in test}
-    assert not {(p.language, p.passage.text) for p in train} & {(p.language, p.passage.text) for p in test}
+    test = sample.read_benchmark(BenchmarkConfig())
+    answers = {test.passages[place] for places in test.relevant for place in places}
+    assert not {pair.group_id for pair in pairs()} & {query.group_id for query in test.queries}
+    assert not {(p.language, p.query) for p in pairs()} & {(query.language, query.text) for query in test.queries}
+    assert not {(p.language, p.passage.text) for p in pairs()} & {(answer.language, answer.text) for answer in answers}
 
 
 def test_is_deterministic():
-    assert pairs("test") == pairs("test")
+    assert pairs() == pairs()
     assert [fact.id for fact in sample.facts(10, "all")] == [fact.id for fact in sample._all_facts()[:10]]
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test", "all"])
 def test_smaller_sample_is_part_of_larger(split):
-    small, large = sample.facts(300, split), sample.facts(960, split)
-    assert set(small) < set(large)
-    assert pairs(split, facts=300) == [p for p in pairs(split) if p.group_id in {fact.id for fact in small}]
+    assert set(sample.facts(300, split)) < set(sample.facts(960, split))
+
+
+def test_pairs_of_a_smaller_sample():
+    small = {fact.id for split in ("train", "validation") for fact in sample.facts(300, split)}
+    assert pairs(facts=300) == [pair for pair in pairs() if pair.group_id in small]
 
 
 def test_answers_are_translated():
@@ -132,6 +138,6 @@ def test_bad_number_of_facts(count):
 
 def test_bad_languages():
     with pytest.raises(ValueError, match="the sample has no language 'xx'; it has ar, de"):
-        list(sample.read_pairs(DataConfig(languages=("en", "xx")), "train"))
+        pairs_of(Source(languages=("en", "xx")))
     with pytest.raises(ValueError, match="named twice: en, en"):
         sample.read_benchmark(BenchmarkConfig(languages=("en", "en")))

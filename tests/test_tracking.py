@@ -92,6 +92,8 @@ def write_results(output: Path, value: float = 1.5, data: str = "plan-1", metric
         "data": {"fingerprint": "f" * 64},
     }
     (output / "results.json").write_text(json.dumps(results))
+    for name in ("report.html", "table.md"):
+        (output / name).write_text(f"the {name} of {output.name}")
 
 
 def write_run(output: Path, **results: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import read_lines, small_recipe, steady, train_here
+from conftest import pairs_of, read_lines, small_recipe, steady, train_here
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,9 +20,9 @@ from hybridir.distributed import barrier, rank
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.history import History, read_history
+from hybridir.prepare import Prepared
 from hybridir.recipe import ScalingConfig, fixed_part
-from hybridir.records import DataConfig, Pair, Split
-from hybridir.run import Prepared
+from hybridir.records import Shard, Source
 from hybridir.train import STOP, Job, TrainConfig, train
 from hybridir.validation import Validation
 
@@ -245,11 +245,11 @@ def test_another_recipe_is_refused(
 def test_data_that_changed_under_the_same_recipe_is_refused(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(config: DataConfig, split: Split) -> Iterator[Pair]:
-        for pair in formats.sample.read_pairs(config, split):
-            yield replace(pair, query=pair.query + mark)
+    def find(source: Source) -> list[Shard]:
+        pairs = [replace(pair, query=pair.query + mark) for pair in pairs_of(replace(source, format="sample"))]
+        return [Shard(lambda: pairs, "marked", f"marked {mark}")]
 
-    monkeypatch.setitem(formats.PAIR_READERS, "marked", read)
+    monkeypatch.setitem(formats.PAIR_READERS, "marked", find)
     mark = ""
     train_here(make_run(tmp_path / "run", data={"format": "marked"}, train={"steps": 2}))
     mark = " really?"
@@ -296,7 +296,7 @@ def test_a_loss_that_is_not_finite_names_the_items_and_writes_nothing(
     plan = run.job.source.plan()
     for row in plan.batch(2).query_row[:3]:
         pair = plan.corpus.pair(int(row))
-        assert pair["where"] in str(raised.value)
+        assert pair["file"] in str(raised.value)
         assert pair["query"][:80] in str(raised.value)
     assert [line["step"] for line in history(run)] == [0, 1]
     assert checkpoints(run) == ["step-00000001", "step-00000002"]
@@ -400,13 +400,13 @@ def test_learning_rates_are_those_used(make_run: MakeRun, tmp_path: Path) -> Non
     assert float(moved.abs().median()) == pytest.approx(2.5e-3, rel=1e-3)
 
 
-def with_negatives(config: DataConfig, split: Split) -> Iterator[Pair]:
+def with_negatives(source: Source) -> list[Shard]:
     """The sample, each pair with the passages of the next two facts as hard negatives."""
-    pairs = list(formats.sample.read_pairs(config, split))
-    count = len(config.languages or ())
-    for place, pair in enumerate(pairs):
-        others = (pairs[(place + count * k) % len(pairs)].passage for k in (1, 2))
-        yield replace(pair, negatives=tuple(others))
+    pairs = pairs_of(replace(source, format="sample"))
+    count = len(source.languages or ())
+    others = [[pairs[(place + count * k) % len(pairs)].passage for k in (1, 2)] for place in range(len(pairs))]
+    found = [replace(pair, negatives=tuple(two)) for pair, two in zip(pairs, others, strict=True)]
+    return [Shard(lambda: found, "negatives", "negatives")]
 
 
 def test_hard_negatives(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,6 +427,7 @@ def test_hard_negatives(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.M
     assert (state["stopped"], state["step"]) == ("end", 4)
 
 
+@pytest.mark.filterwarnings("error:.*checkpointing_enable.*:FutureWarning")
 def test_gradient_checkpointing_changes_no_loss(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / str(on), train={"steps": 3, "gradient_checkpointing": on}, encoder={"dropout": 0.1})

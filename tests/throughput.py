@@ -23,9 +23,10 @@ from hybridir.collate import BatchSource
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.plan import Sampling
+from hybridir.prepare import prepare
 from hybridir.recipe import Recipe
 from hybridir.records import DataConfig
-from hybridir.run import prepare, quiet_libraries
+from hybridir.run import quiet_libraries
 
 STEPS, BATCH = 60, 64
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,26 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridir.records import (
+    PARTS,
     Benchmark,
     BenchmarkConfig,
-    DataConfig,
     Pair,
     Passage,
     Query,
+    Shard,
+    Source,
     Split,
     check_languages,
+    own_split,
 )
 
 SHARES: dict[Split, tuple[float, float]] = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
-SOURCE = "https://github.com/google-research-datasets/lareqa"
+SOURCE = "https://github.com/google-research-datasets/lareqa (MLQA-R: its commit 354d67d, later ones lack it)"
+PUBLISHED = {
+    "xquad-r": ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"),
+    "mlqa-r": ("ar", "de", "en", "es", "hi", "vi", "zh"),
+}
+"""Languages of each benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +70,32 @@ class Article:
     paragraphs: tuple[Paragraph, ...]
 
 
-def read_pairs(config: DataConfig, split: Split) -> Iterator[Pair]:
-    """The pairs of one split, article by article; the other sentences of the paragraph are the hard negatives."""
-    for article in _articles(config.path, split, config.languages):
-        for paragraph in article.paragraphs:
-            for question in paragraph.questions:
-                yield Pair(
-                    group_id=question.id,
-                    language=article.language,
-                    query=question.text,
-                    passage=paragraph.passages[question.answer],
-                    negatives=tuple(p for i, p in enumerate(paragraph.passages) if i != question.answer),
-                    where=question.where,
-                )
+def find_shards(source: Source) -> list[Shard]:
+    """All files as one part, for no file can be split without the others."""
+    files = _files(source.path)
+    check_languages(source.languages or files, files, f"the folder {source.path}")
+    identity = " ".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files.values())
+    size = sum(file.stat().st_size for file in files.values())
+    return [Shard(partial(_read, source.path, source.languages), source.path, identity, size)]
+
+
+def _read(path: str, languages: tuple[str, ...] | None) -> Iterator[Pair]:
+    """The pairs of training and validation, article by article; the paragraph's other sentences are the negatives."""
+    for split in PARTS:
+        for article in _articles(path, split, languages):
+            for paragraph in article.paragraphs:
+                for question in paragraph.questions:
+                    yield Pair(
+                        group_id=question.id,
+                        language=article.language,
+                        query=question.text,
+                        passage=paragraph.passages[question.answer],
+                        negatives=tuple(
+                            p for p in paragraph.passages if p.text != paragraph.passages[question.answer].text
+                        ),
+                        split=split,
+                        file=question.where,
+                    )
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
@@ -81,7 +103,8 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     passages: list[Passage] = []
     queries: list[Query] = []
     answers: dict[str, list[int]] = {}
-    articles = _articles(config.path, config.split, config.languages)
+    split = own_split(config)
+    articles = _articles(config.path, split, config.languages)
     for article in articles:
         for paragraph in article.paragraphs:
             for question in paragraph.questions:
@@ -96,13 +119,24 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
                     )
                 )
             passages += paragraph.passages
+    if not queries:
+        raise ValueError(f"{config.path} has no question in the split {split}: take benchmark.split all")
     return Benchmark(
         name=config.name,
         languages=tuple(dict.fromkeys(article.language for article in articles)),
         queries=tuple(queries),
         passages=tuple(passages),
         relevant=tuple(tuple(answers[query.group_id]) for query in queries),
+        notes=_notes(config),
     )
+
+
+def _notes(config: BenchmarkConfig) -> tuple[str, ...]:
+    """Languages that the folder lacks, unless some were asked for."""
+    missing = set(PUBLISHED.get(config.name, ())) - set(_files(config.path))
+    if config.languages or not missing:
+        return ()
+    return (f"{config.path} has no {', '.join(sorted(missing))} of {config.name}: averages are over the others",)
 
 
 def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> list[Article]:
@@ -110,12 +144,9 @@ def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> lis
 
     Files of other languages are read too: a split must not depend on the languages that are taken.
     """
-    folder = Path(path)
-    available = sorted(file.stem for file in folder.glob("*.json"))
-    if not path or not available:
-        raise ValueError(f"no LANGUAGE.json found in {path!r}: the path must be a folder as published at {SOURCE}")
-    chosen = check_languages(languages or available, available, f"the folder {path}")
-    parsed = [(language, _parse(folder / f"{language}.json", language)) for language in available]
+    files = _files(path)
+    chosen = check_languages(languages or files, files, f"the folder {path}")
+    parsed = [(language, _parse(file, language)) for language, file in files.items()]
     everything = [(language, paragraphs) for language, articles in parsed for paragraphs in articles]
     clusters = _clusters([paragraphs for _, paragraphs in everything])
     return [
@@ -123,6 +154,14 @@ def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> lis
         for (language, paragraphs), cluster in zip(everything, clusters, strict=True)
         if language in chosen and (split == "all" or SHARES[split][0] <= int(cluster, 16) / 16**16 < SHARES[split][1])
     ]
+
+
+def _files(path: str) -> dict[str, Path]:
+    """The files of a folder by language, in alphabetical order."""
+    files = {file.stem: file for file in sorted(Path(path).glob("*.json"))}
+    if not path or not files:
+        raise ValueError(f"no LANGUAGE.json found in {path!r}: the path must be a folder as published at {SOURCE}")
+    return files
 
 
 def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:
@@ -151,6 +190,7 @@ def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
                 place = f"data[{a}].paragraphs[{n}]"
                 paragraphs.append(_paragraph(paragraph, language, f"{a}.{n}", f"{file}: {place}"))
             articles.append(tuple(paragraphs))
+        _check_ids(articles)
         return articles
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not valid JSON in UTF-8: {error}. Fetch it again from {SOURCE}") from error
@@ -158,6 +198,15 @@ def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
         raise ValueError(
             f"{file}: {place} is not in LAReQA's format ({error!r}). Fetch it again from {SOURCE}"
         ) from error
+
+
+def _check_ids(articles: list[tuple[Paragraph, ...]]) -> None:
+    """`ValueError` where two questions of a language have one id: both answers would be relevant."""
+    seen: dict[str, str] = {}
+    for question in (question for article in articles for paragraph in article for question in paragraph.questions):
+        if (before := seen.setdefault(question.id, question.where)) != question.where:
+            where = f"{question.where}: the question id {question.id!r} is also that of {before}"
+            raise ValueError(f"{where}. Fetch the file again from {SOURCE}")
 
 
 def _paragraph(raw: dict[str, Any], language: str, place: str, where: str) -> Paragraph:
@@ -174,5 +223,7 @@ def _paragraph(raw: dict[str, Any], language: str, place: str, where: str) -> Pa
         questions.append(Question(qa["id"], qa["question"], holding[0], f"{where}.qas[{n}]"))
     if wrong := [x for x in (*sentences, *(t for q in questions for t in (q.id, q.text))) if not isinstance(x, str)]:
         raise ValueError(f"{where} has {wrong[0]!r} where a text should be")
+    if not all(text.strip() for text in (*sentences, *(question.text for question in questions))):
+        raise ValueError(f"{where} has an empty question or sentence. Fetch the file again from {SOURCE}")
     passages = tuple(Passage(passage_id=f"{place}.{i}", language=language, text=s) for i, s in enumerate(sentences))
     return Paragraph(passages, tuple(questions))

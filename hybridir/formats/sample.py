@@ -9,7 +9,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import yaml
@@ -18,7 +18,19 @@ from babel.core import get_global
 from babel.languages import get_official_languages
 from babel.numbers import get_territory_currencies
 
-from hybridir.records import Benchmark, BenchmarkConfig, DataConfig, Pair, Passage, Query, Split, check_languages
+from hybridir.records import (
+    PARTS,
+    Benchmark,
+    BenchmarkConfig,
+    Pair,
+    Passage,
+    Query,
+    Shard,
+    Source,
+    Split,
+    check_languages,
+    own_split,
+)
 
 TRAINED = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh")
 """The nine languages that the paper trains on."""
@@ -46,24 +58,32 @@ class Fact:
         return f"{self.relation}-{self.territory}"
 
 
-def read_pairs(config: DataConfig, split: Split) -> Iterator[Pair]:
-    """The pairs of the facts of one split, fact by fact, in the training languages unless others are named."""
-    languages = check_languages(config.languages or TRAINED, _templates(), "the sample")
-    for fact in facts(config.facts, split):
-        for language in languages:
-            yield Pair(
-                group_id=fact.id,
-                language=language,
-                query=_sentence(fact, language, "query"),
-                passage=_passage(fact, language),
-                where=f"sample: {fact.id} in {language}",
-            )
+def find_shards(source: Source) -> list[Shard]:
+    """The pairs to train and to validate on, in the training languages unless others are named."""
+    languages = check_languages(source.languages or TRAINED, _templates(), "the sample")
+    identity = f"sample {source.facts} {languages}"
+    return [Shard(partial(_read, source.facts, languages), "sample", identity)]
+
+
+def _read(count: int, languages: tuple[str, ...]) -> Iterator[Pair]:
+    """Fact by fact."""
+    for split in PARTS:
+        for fact in facts(count, split):
+            for language in languages:
+                yield Pair(
+                    group_id=fact.id,
+                    language=language,
+                    query=_sentence(fact, language, "query"),
+                    passage=_passage(fact, language),
+                    split=split,
+                    file=f"sample: {fact.id} in {language}",
+                )
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     """The questions of one split against the answer sentences of *all* facts, in all 11 languages by default."""
     languages = check_languages(config.languages or sorted(TRAINED + ZERO_SHOT), _templates(), "the sample")
-    pool, asked = facts(config.facts, "all"), facts(config.facts, config.split)
+    pool, asked = facts(config.facts, "all"), facts(config.facts, own_split(config))
     place = {fact.id: n for n, fact in enumerate(pool)}
     return Benchmark(
         name=config.name,

@@ -1,4 +1,4 @@
-"""Ray Data: the pass that tokenises a corpus, and the stream that brings a rank its batches.
+"""Ray Data: the passes that read and tokenise a corpus, and the stream that brings a rank its batches.
 
 A stream has one block for every few steps and keeps their order, so the rows (step, rank) arrive one after the other on
 any number of workers. Its tasks take no CPU of their own: on a small machine the workers hold them all. One task at a
@@ -6,17 +6,22 @@ time suffices, for a step takes about a millisecond to draw.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import ray.data
-from ray.data import DataContext, Datasource, ReadTask, TaskPoolStrategy
+import ray.exceptions
+from ray.data import DataContext, Datasource, ExecutionResources, ReadTask, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 
 from hybridir.collate import BatchSource, TokenBatch, from_table, to_table
+from hybridir.intake import to_batches
+from hybridir.records import Shard
 from hybridir.tokens import TokenJob
 
 STEPS_PER_BLOCK = 16
+READING_BYTES = 128_000_000
+"""Of the object store, for what is read and not yet written."""
 
 
 def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
@@ -28,41 +33,61 @@ def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
             yield from table.to_batches()
 
 
+def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+    """The checked batches of all shards, in order, read on all CPUs of the cluster."""
+    functions = [functools.partial(_read, shard, number) for number, shard in enumerate(shards)]
+    context = _ordered()
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=READING_BYTES)
+    with DataContext.current(context):
+        rows = ray.data.read_datasource(Tasks(functions), override_num_blocks=len(functions))
+        try:
+            for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+                yield from table.to_batches()
+        except ray.exceptions.RayTaskError as error:
+            raise _cause(error) from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong in a task, without Ray's words around it."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    return _cause(inner) if inner else error
+
+
 def stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
     """The batches of a rank, by a Ray Data pipeline of its own."""
-    blocks = max(1, -(-(end - start) // STEPS_PER_BLOCK))
+    blocks = [range(first, min(first + STEPS_PER_BLOCK, end)) for first in range(start, end, STEPS_PER_BLOCK)]
+    functions = [functools.partial(_draw, source, steps, rank, world_size) for steps in blocks]
     with DataContext.current(_ordered()):
         rows = ray.data.read_datasource(
-            PlanSource(source, start, end, rank, world_size),
+            Tasks(functions),
             num_cpus=0,
             compute=TaskPoolStrategy(size=1),
-            override_num_blocks=blocks,
+            override_num_blocks=max(1, len(functions)),
         )
     return map(from_table, rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2))
 
 
-class PlanSource(Datasource):
-    """The batches of one rank as a Ray Data source: a row a step, in order."""
+class Tasks(Datasource):
+    """Tables made by functions, one task each, in order."""
 
-    def __init__(self, source: BatchSource, start: int, end: int, rank: int, world_size: int) -> None:
+    def __init__(self, functions: Sequence[Callable[[], Iterable[pa.Table]]]) -> None:
         super().__init__()
-        self._source, self._steps, self._rank, self._world_size = source, range(start, end), rank, world_size
+        self._functions = functions
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
 
     def get_read_tasks(self, parallelism: int, *_: object, **__: object) -> list[ReadTask]:
-        tasks = []
-        for first in self._steps[::STEPS_PER_BLOCK]:
-            steps = range(first, min(first + STEPS_PER_BLOCK, self._steps.stop))
-            read = functools.partial(_draw, self._source, steps, self._rank, self._world_size)
-            metadata = BlockMetadata(num_rows=len(steps), size_bytes=None, input_files=None, exec_stats=None)
-            tasks.append(ReadTask(read, metadata))
-        return tasks
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(function, unknown) for function in self._functions]
 
 
 def _draw(source: BatchSource, steps: range, rank: int, world_size: int) -> Iterable[pa.Table]:
     return [to_table([source.batch(step, rank, world_size) for step in steps])]
+
+
+def _read(shard: Shard, number: int) -> Iterable[pa.Table]:
+    return (pa.Table.from_batches([batch]) for batch in to_batches(shard.read(), number))
 
 
 def _tokenize(chunks: dict, job: TokenJob) -> pa.Table:

@@ -1,28 +1,29 @@
 """Training under Ray Train: one process a worker, DDP, batches from Ray Data, checkpoints of our own."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.on_ray.cluster import cluster
+from hybridir.prepare import Prepared
 from hybridir.recipe import Recipe, ScalingConfig
-from hybridir.run import Backend, Prepared, quiet_libraries, run_training
+from hybridir.run import Backend, quiet_libraries
 from hybridir.train import Job, train
 
 
-def run_on_ray(recipe: Recipe) -> Path:
-    """The run of `recipe` on Ray; returns the path of `results.json`."""
-    scaling = recipe.scaling
+@contextlib.contextmanager
+def ray_backend(scaling: ScalingConfig) -> Iterator[Backend]:
+    """Computes on the cluster of RAY_ADDRESS, or on one started here for as long as it is entered."""
     with cluster(scaling.num_workers * scaling.cpus_per_worker, scaling.num_workers * scaling.use_gpu):
-        from hybridir.on_ray.data import tokenize_chunks
+        from hybridir.on_ray.data import read_shards, tokenize_chunks
 
-        return run_training(recipe, Backend(train_on_ray, tokenize_chunks, partial(call_on_ray, recipe.scaling)))
+        yield Backend(train_on_ray, read_shards, tokenize_chunks, partial(call_on_ray, scaling))
 
 
 def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
