@@ -18,7 +18,7 @@ from conftest import pairs_of
 
 from hybridir import formats
 from hybridir.corpus import Corpus
-from hybridir.formats import hub, mmarco, rows
+from hybridir.formats import hub, mmarco, rows, storage
 from hybridir.plan import Plan, Sampling
 from hybridir.prepare import check_rejected, read_corpus
 from hybridir.records import LEFT_OUT, SKIPPED, UNREAD, DataConfig, Pair, Rejected, Source
@@ -179,7 +179,7 @@ def bad_rows() -> dict[str, Callable[[int], bytes]]:
         "positive among its own negatives": lambda n: line(
             n, negatives=["a", f"answer {n} in x"], passage=f"answer {n} in x"
         ),
-        "over-long line": lambda n: line(n, query="x" * rows.MAX_LINE),
+        "over-long line": lambda n: line(n, query="x" * storage.MAX_LINE),
     }
 
 
@@ -218,7 +218,7 @@ def write_mixed(
 
 def test_every_row_is_accepted_or_rejected_for_one_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "SHARD_BYTES", 10_000)  # so that lines are numbered over many shards
-    monkeypatch.setattr(rows, "MAX_LINE", 3000)
+    monkeypatch.setattr(storage, "MAX_LINE", 3000)
     where = write_mixed(tmp_path / "data", total=3000, share=0.01, long_lines=30)
     corpus = read_corpus(DataConfig(format="jsonl", path=str(tmp_path / "data")), tmp_path)
     assert corpus.rejected == {reason: 30 for reason in where}
@@ -240,16 +240,16 @@ def test_over_long_lines_are_not_held(tmp_path: Path) -> None:
     """At the real limit of 10 MB; the lines around one are read."""
     folder = tmp_path / "data"
     folder.mkdir()
-    long = json.dumps(question(1, "en") | {"query": "x" * rows.MAX_LINE}).encode()
+    long = json.dumps(question(1, "en") | {"query": "x" * storage.MAX_LINE}).encode()
     (folder / "a.jsonl").write_bytes(b"\n".join([good_row(1), long, good_row(2), long]))
     found = pairs_of(Source(format="jsonl", path=str(folder)))
     assert [(type(one), one.line) for one in found] == [(Pair, 1), (Rejected, 2), (Pair, 3), (Rejected, 4)]
     with (folder / "a.jsonl").open("ab") as file:
-        file.write(b"x" * 5 * rows.MAX_LINE)
+        file.write(b"x" * 5 * storage.MAX_LINE)
     tracemalloc.start()
     for _ in pairs_of(Source(format="jsonl", path=str(folder))):
         pass
-    assert tracemalloc.get_traced_memory()[1] < 3 * rows.MAX_LINE
+    assert tracemalloc.get_traced_memory()[1] < 3 * storage.MAX_LINE
     tracemalloc.stop()
 
 

@@ -10,7 +10,7 @@ As a benchmark, what answers a query is what is judged relevant for its id in an
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from hybridir.formats import judged, rows
+from hybridir.formats import judged, rows, storage
 from hybridir.formats.lookup import Texts
 from hybridir.records import Benchmark, BenchmarkConfig, Pair, Passage, Rejected, Shard, Source, check_languages
 from hybridir.secrets import without_secrets
@@ -24,12 +24,12 @@ ORIGIN = (
 def find_shards(source: Source) -> list[Shard]:
     """One part a language: the judgements of `source.split`."""
     found = []
-    for file in rows.find_files(source, ("/corpus.jsonl",)):
-        folder = rows.parent(file.path)
+    for file in storage.find_files(source, ("/corpus.jsonl",)):
+        folder = storage.parent(file.path)
         language = file.language or source.language or ""
-        qrels = rows.child(folder, "qrels", f"{source.split}.tsv")
-        parts = (file.path, rows.child(folder, "queries.jsonl"), qrels)
-        identity = " ".join(one.identity for path in parts for one in rows.find_files(Source(path=path), ("",)))
+        qrels = storage.child(folder, "qrels", f"{source.split}.tsv")
+        parts = (file.path, storage.child(folder, "queries.jsonl"), qrels)
+        identity = " ".join(one.identity for path in parts for one in storage.find_files(Source(path=path), ("",)))
         found.append(Shard(partial(_read, *parts, language), f"{file.name} with qrels", identity, file.size))
     return found
 
@@ -39,9 +39,9 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     files = [
         judged.Files(
             language=language,
-            queries=rows.child(folder, "queries.jsonl"),
-            qrels=rows.child(folder, "qrels", f"{config.split or 'test'}.tsv"),
-            passages=(rows.child(folder, "corpus.jsonl"),),
+            queries=storage.child(folder, "queries.jsonl"),
+            qrels=storage.child(folder, "qrels", f"{config.split or 'test'}.tsv"),
+            passages=(storage.child(folder, "corpus.jsonl"),),
         )
         for language, folder in _folders(config)
     ]
@@ -54,19 +54,19 @@ def _folders(config: BenchmarkConfig) -> list[tuple[str, str]]:
     if not config.path:
         raise ValueError(f"benchmark.path is empty: name a folder in BEIR's format. {ORIGIN}")
     try:
-        folders = rows.by_language(config.path, config.languages, "benchmark.path")
+        folders = storage.by_language(config.path, config.languages, "benchmark.path")
     except ValueError as error:
         raise ValueError(f"{error}. {ORIGIN}") from None
     if folders[0][0] is None:
         if not config.language:
             raise ValueError(
                 f"the language of benchmark.path {without_secrets(config.path)!r} is unknown: give benchmark.language, "
-                f"or put {rows.PLACEHOLDER} into the path where there is one folder a language"
+                f"or put {storage.PLACEHOLDER} into the path where there is one folder a language"
             )
         check_languages(config.languages or (), (config.language,), without_secrets(config.path))
     elif config.language:
         raise ValueError(
-            f"benchmark.language is {config.language!r} and benchmark.path has {rows.PLACEHOLDER}: "
+            f"benchmark.language is {config.language!r} and benchmark.path has {storage.PLACEHOLDER}: "
             "give one of them; benchmark.languages chooses among the folders"
         )
     return [(language or config.language or "", folder) for language, folder in folders]
@@ -126,4 +126,4 @@ def join(
 
 
 def _shown(path: str) -> str:
-    return without_secrets(rows.plain(path))
+    return without_secrets(storage.plain(path))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hybridir.formats import rows
+from hybridir.formats import rows, storage
 from hybridir.records import Benchmark, Passage, Query, Rejected, place
 from hybridir.secrets import without_secrets
 
@@ -53,7 +53,7 @@ class Layout:
 
     def error(self, path: str, line: int | None, message: str) -> ValueError:
         """An error that names the place, and where the data comes from."""
-        return ValueError(f"{place(without_secrets(rows.plain(path)), line)}: {message}. {self.origin}")
+        return ValueError(f"{place(without_secrets(storage.plain(path)), line)}: {message}. {self.origin}")
 
 
 def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
@@ -89,7 +89,7 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
 
 def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
     """(query id, passage id, score) of each line, None for BEIR's header; TREC's four columns are read too."""
-    for number, (_, raw) in enumerate(rows.read_lines(path), start=1):
+    for number, (_, raw) in enumerate(storage.read_lines(path), start=1):
         try:
             columns = rows.decode(raw).split("\t")
             if number == 1 and columns[-1] == "score":
@@ -101,15 +101,15 @@ def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
             yield query, passage, int(score)
         except ValueError:
             value = f"columns query id, passage id, score: {(raw or b'')[:80]!r}"
-            yield Rejected(file=without_secrets(rows.plain(path)), line=number, reason="broken line", value=value)
+            yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason="broken line", value=value)
         except rows.BadRow as bad:
-            yield Rejected(file=without_secrets(rows.plain(path)), line=number, reason=bad.reason, value=bad.value)
+            yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason=bad.reason, value=bad.value)
 
 
 def _require(files: Files, layout: Layout) -> None:
     """`ValueError` naming the first file that is missing or empty."""
     for path in (files.queries, files.qrels, *files.passages):
-        system, inner = rows.open_path(path)
+        system, inner = storage.open_path(path)
         info = system.get_file_info(inner)
         if not info.is_file or not info.size:
             state = "is empty" if info.is_file else "does not exist"
@@ -120,7 +120,7 @@ def _require(files: Files, layout: Layout) -> None:
 def _lines(path: str, parse: Parse, language: str, layout: Layout) -> Iterator[tuple[int, Passage]]:
     """(line, what it holds); blank lines are passed over."""
     try:
-        for line, (_, raw) in enumerate(rows.read_lines(path), start=1):
+        for line, (_, raw) in enumerate(storage.read_lines(path), start=1):
             if raw is None or raw.strip():
                 yield line, parse(raw, language)
     except rows.BadRow as bad:
@@ -204,7 +204,7 @@ def _read_passages(files: Files, layout: Layout, passages: list[Passage], notes:
                 passages.append(passage)
             else:
                 places[passage.passage_id] = EMPTY
-                empty.append(place(without_secrets(rows.plain(path)), line))
+                empty.append(place(without_secrets(storage.plain(path)), line))
     if len(empty) == len(places):
         raise layout.error(files.passages[0], None, f"there is no passage in {files.language}")
     if empty:

@@ -9,7 +9,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from hybridir.formats.rows import BadRow, decode, open_path, plain, read_lines
+from hybridir.formats.rows import BadRow, decode
+from hybridir.formats.storage import open_path, plain, read_lines
 from hybridir.records import Passage, Rejected
 from hybridir.secrets import without_secrets
 

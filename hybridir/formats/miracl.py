@@ -13,7 +13,7 @@ import re
 
 import pyarrow.fs as pafs
 
-from hybridir.formats import judged, rows
+from hybridir.formats import judged, rows, storage
 from hybridir.formats.lookup import parse_tsv
 from hybridir.records import Benchmark, BenchmarkConfig, Passage
 from hybridir.secrets import without_secrets
@@ -29,9 +29,9 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     """The judgements of one split, dev unless another is named."""
     if not config.path:
         raise ValueError(f"benchmark.path is empty: name the folder of MIRACL. {ORIGIN}")
-    path = rows.child(_inner(config.path, "miracl"), f"miracl-v1.0-{rows.PLACEHOLDER}")
+    path = storage.child(_inner(config.path, "miracl"), f"miracl-v1.0-{storage.PLACEHOLDER}")
     try:
-        folders = rows.by_language(path, config.languages, "benchmark.path")
+        folders = storage.by_language(path, config.languages, "benchmark.path")
     except ValueError as error:
         raise ValueError(f"{error}. {ORIGIN}") from None
     files = [_files(config, language or "", folder) for language, folder in folders]
@@ -41,24 +41,24 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 def _files(config: BenchmarkConfig, language: str, folder: str) -> judged.Files:
     name = f"miracl-v1.0-{language}-{config.split or 'dev'}.tsv"
-    corpus = rows.child(_inner(config.path, "miracl-corpus"), f"miracl-corpus-v1.0-{language}")
+    corpus = storage.child(_inner(config.path, "miracl-corpus"), f"miracl-corpus-v1.0-{language}")
     return judged.Files(
         language=language,
-        queries=rows.child(folder, "topics", f"topics.{name}"),
-        qrels=rows.child(folder, "qrels", f"qrels.{name}"),
+        queries=storage.child(folder, "topics", f"topics.{name}"),
+        qrels=storage.child(folder, "qrels", f"qrels.{name}"),
         passages=_shards(corpus),
     )
 
 
 def _inner(path: str, name: str) -> str:
     """The subfolder of this name where there is one, else the folder itself."""
-    system, inner = rows.open_path(rows.child(path, name))
-    return rows.child(path, name) if system.get_file_info(inner).type == pafs.FileType.Directory else path
+    system, inner = storage.open_path(storage.child(path, name))
+    return storage.child(path, name) if system.get_file_info(inner).type == pafs.FileType.Directory else path
 
 
 def _shards(folder: str) -> tuple[str, ...]:
     """The files of passages in the order of their numbers; `ValueError` where one is missing."""
-    system, inner = rows.open_path(folder)
+    system, inner = storage.open_path(folder)
     infos = system.get_file_info(pafs.FileSelector(inner, allow_not_found=True))
     numbers = sorted(int(m[1]) for info in infos if (m := re.fullmatch(r"docs-(\d+)\.jsonl\.gz", info.base_name)))
     if missing := sorted(set(range(max(numbers, default=0) + 1)) - set(numbers)):
@@ -66,7 +66,7 @@ def _shards(folder: str) -> tuple[str, ...]:
             f"{without_secrets(folder)} has no docs-{missing[0]}.jsonl.gz: complete the folder, or leave that language "
             f"out by benchmark.languages. {ORIGIN}"
         )
-    return tuple(rows.child(folder, f"docs-{n}.jsonl.gz") for n in numbers)
+    return tuple(storage.child(folder, f"docs-{n}.jsonl.gz") for n in numbers)
 
 
 def _parse_passage(line: bytes | None, language: str) -> Passage:

@@ -11,7 +11,7 @@ from functools import partial
 
 from babel import Locale
 
-from hybridir.formats import rows
+from hybridir.formats import rows, storage
 from hybridir.formats.beir import join
 from hybridir.formats.lookup import Texts, parse_tsv
 from hybridir.records import Pair, Rejected, Shard, Source, check_languages
@@ -27,8 +27,8 @@ def find_shards(source: Source) -> list[Shard]:
     root = source.path
     codes = {str(name).lower(): code for code, name in Locale.parse("en").languages.items()}
     files = {}
-    for file in rows.find_files(Source(path=rows.child(root, "collections")), ("_collection.tsv",)):
-        name = rows.plain(file.path).rpartition("/")[2].removesuffix("_collection.tsv")
+    for file in storage.find_files(Source(path=storage.child(root, "collections")), ("_collection.tsv",)):
+        name = storage.plain(file.path).rpartition("/")[2].removesuffix("_collection.tsv")
         if name not in codes:
             raise ValueError(f"{file.name}: {name!r} is no English name of a language")
         files[codes[name]] = (file, name)
@@ -37,8 +37,8 @@ def find_shards(source: Source) -> list[Shard]:
     chosen = check_languages(source.languages or sorted(files), files, f"mMARCO at {without_secrets(root)}")
     for language in chosen:
         collection, name = files[language]
-        path = rows.child(root, "queries", source.split, f"{name}_queries.{source.split}.tsv")
-        queries = rows.find_files(Source(path=path), (".tsv",))[0]
+        path = storage.child(root, "queries", source.split, f"{name}_queries.{source.split}.tsv")
+        queries = storage.find_files(Source(path=path), (".tsv",))[0]
         kept = KEPT if source.max_negatives is None else source.max_negatives
         read = partial(
             _read, collection.path, queries.path, triples.path, language, kept, tell_triples=language == chosen[0]
@@ -48,10 +48,10 @@ def find_shards(source: Source) -> list[Shard]:
     return found
 
 
-def _find_triples(root: str) -> rows.File:
-    for folder in (root, rows.parent(root)):
+def _find_triples(root: str) -> storage.File:
+    for folder in (root, storage.parent(root)):
         try:
-            return rows.find_files(Source(path=rows.child(folder, TRIPLES)), (TRIPLES,))[0]
+            return storage.find_files(Source(path=storage.child(folder, TRIPLES)), (TRIPLES,))[0]
         except ValueError:
             continue
     raise ValueError(
@@ -68,7 +68,7 @@ def _read(
     passages, questions = Texts(collection, parse), Texts(queries, parse)
     yield from passages.rejected + questions.rejected
     hard: dict[int, dict[int, array]] = {}  # by query and positive: the line of the first triple, then negatives
-    for number, (_, raw) in enumerate(rows.read_lines(triples), start=1):
+    for number, (_, raw) in enumerate(storage.read_lines(triples), start=1):
         try:
             query, positive, negative = map(int, rows.decode(raw).split("\t"))
             some = hard.setdefault(query, {}).setdefault(positive, array("L", [number]))
@@ -77,7 +77,7 @@ def _read(
         except (ValueError, OverflowError, rows.BadRow) as error:
             if tell_triples:
                 reason, value = error.args if isinstance(error, rows.BadRow) else ("broken line", str(error))
-                yield Rejected(file=without_secrets(rows.plain(triples)), line=number, reason=reason, value=value)
+                yield Rejected(file=without_secrets(storage.plain(triples)), line=number, reason=reason, value=value)
     for query, of_query in hard.items():
         lines = {str(positive): some[0] for positive, some in of_query.items()}
         negatives = dict.fromkeys(str(n) for some in of_query.values() for n in some[1:] if n not in of_query)
