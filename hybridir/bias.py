@@ -16,31 +16,31 @@ RANK_BINS = (1, 2, 5, 10, 20, 50, 100, 1000)
 PERSISTENCE = 0.9  # of rank-biased overlap: a reader who looks at 10 results on average
 
 
-# Spread of the parallel answers of one query
+# Spread of the parallel answers of a query: from ranks [..., R] to values [...]
 
 
-def rank_distance(ranks: np.ndarray) -> float:
-    """Highest minus lowest rank among the parallel answers of one query in the pooled ranking (arXiv 2408.10536, 4.3).
+def rank_distance(ranks: np.ndarray) -> np.ndarray:
+    """Highest minus lowest rank among the parallel answers of a query in the pooled ranking (arXiv 2408.10536, 4.3).
 
     From R - 1 (all answers side by side, no bias) to the size of the pool less 1; lower is better. It sees the spread
     only: a bad encoder can have a small one, and one answer that is not found decides it. A random ranking of N
     passages has (N + 1)(R - 1) / (R + 1) on average.
     """
-    return float(np.max(ranks) - np.min(ranks))
+    return (np.max(ranks, axis=-1) - np.min(ranks, axis=-1)).astype(float)
 
 
-def rank_distance_share(ranks: np.ndarray, n_passages: int) -> float:
+def rank_distance_share(ranks: np.ndarray, n_passages: int) -> np.ndarray:
     """(rank distance - (R - 1)) / (N - R): where it lies between the least and the most that is possible.
 
     From 0 (side by side) to 1 (first and last of the pool); a random ranking has (R - 1) / (R + 1) on average, whatever
     the size N of the pool, so pools of different size compare. Ours, from `rank_distance`, and blind to the same; with
     few answers a random ranking looks better than with many. Where all passages are answers it is 0.
     """
-    least = len(ranks) - 1
-    return (rank_distance(ranks) - least) / (n_passages - len(ranks)) if n_passages > len(ranks) else 0.0
+    n_answers = ranks.shape[-1]
+    return (rank_distance(ranks) - (n_answers - 1)) / max(1, n_passages - n_answers)
 
 
-def rank_distance_log2(ranks: np.ndarray) -> float:
+def rank_distance_log2(ranks: np.ndarray) -> np.ndarray:
     """log2(highest rank / lowest rank): how many times the reading depth must double to see the last answer after the
     first.
 
@@ -48,7 +48,7 @@ def rank_distance_log2(ranks: np.ndarray) -> float:
     The pool's size itself does not enter. Ours. It weighs 1 against 2 as much as 1,000 against 2,000, so it sees the
     head of the ranking, and is blind to a bias far down.
     """
-    return float(np.log2(np.max(ranks) / np.min(ranks)))
+    return np.log2(np.max(ranks, axis=-1) / np.min(ranks, axis=-1))
 
 
 # Order of the languages

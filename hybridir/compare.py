@@ -1,4 +1,11 @@
-"""Two systems on one benchmark: differences with intervals, p-values and what could have been found at all."""
+"""Two systems on one benchmark: differences with intervals, p-values and what could have been found at all.
+
+A system is one trained model, or several that differ in their training seed alone; the scores of a system are a list
+for each seed. Two systems are paired query by query and seed by seed; a system with one seed is compared to each seed
+of the other.
+
+Shapes: K seeds, N values (one a query and setting).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,32 +14,28 @@ import numpy as np
 
 from hybridir.evaluate import SETTINGS, PerQuery
 from hybridir.records import Benchmark
-from hybridir.significance import (
-    detectable_difference,
-    holm,
-    macro_mean,
-    macro_mean_interval,
-    randomization_test,
-)
+from hybridir.significance import holm, macro_mean, macro_mean_interval, seed_interval
 
-MEASURES = ("mAP", "rank_distance")
-BY_LANGUAGE = ("monolingual", "multilingual")
-"""Settings whose mAP is compared language by language too."""
+Scores = Sequence[Sequence[PerQuery]]
+"""Of a system: of each seed the scores, query by query."""
+COMPARED = ("mAP", "nDCG@10", "rank_distance")
+"""Measures whose differences are tested; mAP by language and by pair of languages too."""
 
 
-def intervals(scores: Sequence[PerQuery], benchmark: Benchmark) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{setting: {measure: {"interval": [low, high]}}}`: 95 % intervals of the macro-means.
+def intervals(scores: Scores, benchmark: Benchmark) -> dict[str, dict[str, dict[str, Any]]]:
+    """`{setting: {measure: {"interval": [low, high]}}}`: 95 % intervals of the macro-means over these very seeds.
 
-    Clusters are resampled; an interval holds for this one trained model, not for other seeds.
+    Clusters are resampled; an interval says nothing of models trained with other seeds.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for setting in SETTINGS:
-        columns = [(name, _Column(scores, benchmark, setting, name)) for name in MEASURES]
-        found[setting] = {name: {"interval": column.interval()} for name, column in columns if column.enough}
+        names = dict.fromkeys(name for one in scores[0] if one.setting == setting for name in one.values)
+        columns = {name: _Column(scores, benchmark, setting, name) for name in names}
+        found[setting] = {name: {"interval": column.interval()} for name, column in columns.items() if column.enough}
     return found
 
 
-def language_intervals(scores: Sequence[PerQuery], benchmark: Benchmark) -> dict[str, dict[str, dict[str, Any]]]:
+def language_intervals(scores: Scores, benchmark: Benchmark) -> dict[str, dict[str, dict[str, Any]]]:
     """`{language: {setting: {"mAP": [low, high]}}}`, by the language of the query."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for language in benchmark.languages:
@@ -41,39 +44,45 @@ def language_intervals(scores: Sequence[PerQuery], benchmark: Benchmark) -> dict
     return found
 
 
-def comparisons(
-    names: tuple[str, str], scores: Sequence[PerQuery], baseline: Sequence[PerQuery], benchmark: Benchmark
-) -> list[dict[str, Any]]:
+def comparisons(names: tuple[str, str], scores: Scores, baseline: Scores, benchmark: Benchmark) -> list[dict[str, Any]]:
     """The differences of a system and a baseline (their `names`), each with all that is needed to judge it.
 
-    A row has `system`, `baseline`, `setting`, `language` (of the queries; "" is the macro-mean over all), `measure`,
-    `value`, `baseline_value`, `difference`, its 95 % `interval`, `p` of the paired randomisation test over clusters,
-    `p_holm` (corrected for the number of languages; None for macro-means) and `detectable`, the smallest difference
-    that is found four times in five.
+    A row has `system`, `baseline`, `setting`, `language` (of the queries; "" is the macro-mean over all; in the
+    cross-lingual setting a pair, "QUERY-PASSAGE"), `measure`, `value`, `baseline_value`, `difference`, its 95 %
+    `interval`, `p` of the paired randomisation test over clusters, `p_holm` (corrected for the number of languages or
+    pairs of the setting; None for macro-means), `detectable`, the smallest difference that is found four times in five,
+    `seeds` and `over`: see `seed_interval`.
+
+    Raises:
+        ValueError: the systems have several seeds each, and not equally many.
     """
-    before = {(one.query, one.setting, one.passage_language): one.values for one in baseline}
+    if len({len(scores), len(baseline)} - {1}) > 1:
+        raise ValueError(
+            f"{names[0]} has {len(scores)} seeds, {names[1]} {len(baseline)}: compare equally many, in the same order"
+        )
     found = []
     for setting in SETTINGS:
-        for measure in MEASURES:
-            found += _compare(names, [_Column(scores, benchmark, setting, measure)], before)
-        if setting in BY_LANGUAGE:
-            columns = [_Column(scores, benchmark, setting, "mAP", language) for language in benchmark.languages]
-            rows = _compare(names, columns, before)
-            for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
-                found.append(row | {"p_holm": float(p)})
+        for measure in COMPARED:
+            found += _compare(names, [_Column(scores, benchmark, setting, measure)], baseline)
+        languages = benchmark.languages
+        if setting == "crosslingual":
+            ends = [(x, y) for x in languages for y in languages if x != y]
+        else:
+            ends = [(x, "") for x in languages]
+        rows = _compare(names, [_Column(scores, benchmark, setting, "mAP", *pair) for pair in ends], baseline)
+        for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
+            found.append(row | {"p_holm": float(p)})
     return found
 
 
-def _compare(
-    names: tuple[str, str], columns: Sequence["_Column"], before: dict[tuple[int, str, str], dict[str, float]]
-) -> list[dict[str, Any]]:
+def _compare(names: tuple[str, str], columns: Sequence["_Column"], baseline: Scores) -> list[dict[str, Any]]:
     rows = []
     for column in columns:
         if not column.enough:
             continue
-        change = column.values - column.of(before)
-        paired = (change, column.strata, column.clusters)
-        value, difference = macro_mean(column.values, column.strata), macro_mean(change, column.strata)
+        change_KN = column.values_KN - column.of(baseline)
+        test = seed_interval(change_KN, column.strata, column.clusters)
+        value = macro_mean(column.values_KN.mean(axis=0), column.strata)
         rows.append(
             {
                 "system": names[0],
@@ -82,33 +91,41 @@ def _compare(
                 "language": column.language,
                 "measure": column.measure,
                 "value": value,
-                "baseline_value": value - difference,
-                "difference": difference,
-                "interval": macro_mean_interval(*paired),
-                "p": randomization_test(*paired),
+                "baseline_value": value - test.difference,
+                "difference": test.difference,
+                "interval": [test.low, test.high],
+                "p": test.p,
                 "p_holm": None,
-                "detectable": detectable_difference(*paired),
+                "detectable": test.detectable,
+                "seeds": len(change_KN),
+                "over": test.over,
             }
         )
     return rows
 
 
 class _Column:
-    """One measure of the queries of one setting, of all languages or one, with strata and clusters."""
+    """One measure of the queries of one setting (of all languages, one, or a pair), with strata and clusters."""
 
     def __init__(
-        self, scores: Sequence[PerQuery], benchmark: Benchmark, setting: str, measure: str, language: str = ""
+        self, scores: Scores, benchmark: Benchmark, setting: str, measure: str, query: str = "", passage: str = ""
     ) -> None:
-        self.setting, self.measure, self.language = setting, measure, language
-        queries = benchmark.queries
+        self.setting, self.measure = setting, measure
+        self.language = f"{query}-{passage}" if passage else query
         self._rows = [
-            one
-            for one in scores
-            if one.setting == setting and measure in one.values and language in ("", queries[one.query].language)
+            n
+            for n, one in enumerate(scores[0])
+            if one.setting == setting
+            and measure in one.values
+            and query in ("", benchmark.queries[one.query].language)
+            and passage in ("", one.passage_language)
         ]
-        self.values = np.array([one.values[measure] for one in self._rows])
-        self.strata = [f"{queries[one.query].language}-{one.passage_language}" for one in self._rows]
-        self.clusters = [queries[one.query].cluster for one in self._rows]
+        chosen = [
+            (benchmark.queries[one.query], one.passage_language) for one in map(scores[0].__getitem__, self._rows)
+        ]
+        self.values_KN = self.of(scores)
+        self.strata = [f"{one.language}-{found_in}" for one, found_in in chosen]
+        self.clusters = [one.cluster for one, _ in chosen]
 
     @property
     def enough(self) -> bool:
@@ -116,8 +133,8 @@ class _Column:
         return len(set(self.clusters)) > 1
 
     def interval(self) -> tuple[float, float]:
-        return macro_mean_interval(self.values, self.strata, self.clusters)
+        return macro_mean_interval(self.values_KN.mean(axis=0), self.strata, self.clusters)
 
-    def of(self, other: dict[tuple[int, str, str], dict[str, float]]) -> np.ndarray:
-        """The same measure of another system, row by row."""
-        return np.array([other[one.query, one.setting, one.passage_language][self.measure] for one in self._rows])
+    def of(self, scores: Scores) -> np.ndarray:
+        """[K, N], the same measure of a system on the same benchmark, which comes in the same order."""
+        return np.array([[seed[n].values[self.measure] for n in self._rows] for seed in scores])

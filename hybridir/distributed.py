@@ -1,4 +1,4 @@
-"""Ranks, and a gather that carries gradients. Needs torch alone; without a process group there is one rank.
+"""Devices, ranks, and a gather that carries gradients. Needs torch alone; without a process group there is one rank.
 
 All ranks must call these functions together, with tensors of equal shape.
 """
@@ -6,6 +6,15 @@ All ranks must call these functions together, with tensors of equal shape.
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+def pick_device(use_gpu: bool) -> torch.device:
+    """The GPU of this process, or its CPUs; `ValueError` where it has no GPU."""
+    if use_gpu and not torch.cuda.is_available():
+        raise ValueError(
+            "scaling.use_gpu is true, and torch sees no GPU here: set it to false, or install a CUDA build"
+        )
+    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def world_size() -> int:

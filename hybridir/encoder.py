@@ -10,6 +10,7 @@ Shapes: N texts, T tokens of all of them, D dimension.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,8 +20,21 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hybridir.model_folder import DEFAULT, Layout, Side, check_weights, read_head, read_layout, write_layout
+from hybridir.model_folder import (
+    ACTIVATIONS,
+    DEFAULT,
+    Head,
+    Layout,
+    Side,
+    check_weights,
+    read_head,
+    read_layout,
+    write_layout,
+)
 from hybridir.tokens import load_tokenizer, tokenize
+
+BLOCK = 2048
+"""Texts that `Encoder.encode` takes at a time, sorted by length: its memory does not grow with their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +96,11 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """Maps token ids to normalised embeddings, and texts too."""
+    """Maps token ids to embeddings, and texts too."""
 
-    def __init__(
-        self, backbone: nn.Module, pooling: str, dense: nn.Linear | None, tokenizer: Any, config: EncoderConfig
-    ) -> None:
-        """`pooling` is `mean` or `cls`; a `dense` head is followed by tanh."""
+    def __init__(self, backbone: nn.Module, head: Head, tokenizer: Any, config: EncoderConfig) -> None:
         super().__init__()
-        self.backbone, self.pooling, self.dense = backbone, pooling, dense
+        self.backbone, self.head, self.dense = backbone, head, head.dense
         self.tokenizer, self.config = tokenizer, config
 
     @classmethod
@@ -100,20 +111,20 @@ class Encoder(nn.Module):
         if config.pooling == "pooler":
             if not with_pooler:
                 raise ValueError(f"{config.name!r} has no pooler weights: set encoder.pooling to mean or cls")
-            pooling, dense = "cls", backbone.pooler.dense
+            head = Head("cls", backbone.pooler.dense)
         elif config.pooling:
-            pooling, dense = config.pooling, None
+            head = Head(config.pooling)
         else:
-            pooling, dense = read_head(config.name, config.revision)
+            head = read_head(config.name, config.revision)
         if hasattr(backbone, "pooler"):
             backbone.pooler = None
         tokenizer = load_tokenizer(config.name, config.revision)
         if layout.lower_case and tokenizer.tokenize("AbC") != tokenizer.tokenize("abc"):
             raise ValueError(f"{config.name!r} lowers the case of texts before its tokenizer, which is not supported")
-        return cls(backbone, pooling, dense, tokenizer, resolved)
+        return cls(backbone, head, tokenizer, resolved)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Embeddings, float32 [N, D], of length 1.
+        """Embeddings, float32 [N, D], of length 1 unless the model is one that scores by the dot product of others.
 
         Args:
             ids: int [T], token ids of all texts one after the other.
@@ -122,38 +133,49 @@ class Encoder(nn.Module):
         order = torch.argsort(lengths, descending=True, stable=True)
         texts = ids.split(lengths.tolist())
         pooled = [self._embed([texts[i] for i in chunk]) for chunk in self._chunks(order, lengths)]
-        return F.normalize(torch.cat(pooled).float(), dim=-1)[torch.argsort(order).to(ids.device)]
+        embeddings = torch.cat(pooled).float()[torch.argsort(order).to(ids.device)]
+        return F.normalize(embeddings, dim=-1) if self.head.normalize else embeddings
 
-    def encode(self, texts: Sequence[str], side: Side, batch_size: int = 256) -> np.ndarray:
-        """Embeddings of texts as queries or passages (their prefix is added), float32 [N, D]."""
+    def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
+        """Embeddings of texts as queries or passages (their prefix is added), float32 [N, D].
+
+        `ValueError` where one is not finite.
+        """
         prefix = self.config.query_prefix if side == "query" else self.config.passage_prefix
         limit = self.config.max_length(side)
-        ids = [np.array(t, dtype=np.int64) for t in tokenize(self.tokenizer, texts, prefix or "", limit)]
-        order = np.argsort([-len(t) for t in ids], kind="stable")
         device = next(self.parameters()).device
+        width = int(self.dense.out_features if self.dense else self.backbone.config.hidden_size)  # type: ignore
+        embeddings = np.empty((len(texts), width), dtype=np.float32)
         was_training = self.training
         self.eval()
-        parts = []
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                chosen = [ids[i] for i in order[start : start + batch_size]]
-                lengths = torch.tensor([len(t) for t in chosen])
-                parts.append(self(torch.from_numpy(np.concatenate(chosen)).to(device), lengths).cpu().numpy())
+            for start in range(0, len(texts), BLOCK):
+                ids = tokenize(self.tokenizer, texts[start : start + BLOCK], prefix or "", limit)
+                flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
+                lengths = torch.tensor([len(text) for text in ids])
+                embeddings[start : start + BLOCK] = self(torch.from_numpy(flat).to(device), lengths).cpu().numpy()
         self.train(was_training)
-        embeddings = np.empty((len(ids), parts[0].shape[1] if parts else 0), dtype=np.float32)
-        embeddings[order] = np.concatenate(parts) if parts else embeddings
+        if not np.isfinite(embeddings).all():
+            raise ValueError(
+                f"some embeddings of {self.config.name!r} are not finite: its weights are broken (NaN or far too "
+                "large). Fetch the model again, or take an earlier checkpoint"
+            )
         return embeddings
 
     def save(self, directory: str | Path) -> None:
-        """Writes the sentence-transformers layout, with the prompts `query` and `passage`."""
+        """Writes the sentence-transformers layout, with the prompts `query`, `passage` and `document`, the same again.
+
+        sentence-transformers takes `document` to be empty where it is missing, and its `encode_document` uses it first.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.backbone.save_pretrained(directory)  # type: ignore[operator]
         self.tokenizer.save_pretrained(directory)
         width: int = self.backbone.config.hidden_size  # type: ignore[union-attr,assignment]
-        prompts = {"query": self.config.query_prefix or "", "passage": self.config.passage_prefix or ""}
+        passage = self.config.passage_prefix or ""
+        prompts = {"query": self.config.query_prefix or "", "passage": passage, "document": passage}
         lengths = {side: self.config.max_length(side) for side in get_args(Side)}
-        write_layout(directory, self.pooling, self.dense, width, prompts, lengths)
+        write_layout(directory, self.head, width, prompts, lengths)
 
     def _chunks(self, order: Tensor, lengths: Tensor) -> list[list[int]]:
         """Texts in the order given (longest first), cut where the padded size would pass a budget of tokens."""
@@ -172,8 +194,8 @@ class Encoder(nn.Module):
         sizes = torch.tensor([len(text) for text in texts], device=ids.device)
         mask = torch.arange(ids.shape[1], device=ids.device)[None, :] < sizes[:, None]
         hidden = self.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask[..., None]).sum(1) / sizes[:, None]
-        return torch.tanh(self.dense(pooled)) if self.dense else pooled
+        pooled = _pool(hidden, mask, sizes, self.head.pooling)
+        return ACTIVATIONS[self.head.activation](self.dense(pooled)) if self.dense else pooled
 
 
 def resolve(config: EncoderConfig) -> EncoderConfig:
@@ -184,11 +206,10 @@ def resolve(config: EncoderConfig) -> EncoderConfig:
     """
     layout = read_layout(config.name, config.revision) if config.name else DEFAULT
     prompts, lengths = layout.prompts, layout.lengths
-    own = {"query": prompts.get("query") or "", "passage": prompts.get("passage", prompts.get("document")) or ""}
     resolved = replace(
         config,
-        query_prefix=own["query"] if config.query_prefix is None else config.query_prefix,
-        passage_prefix=own["passage"] if config.passage_prefix is None else config.passage_prefix,
+        query_prefix=prompts["query"] if config.query_prefix is None else config.query_prefix,
+        passage_prefix=prompts["passage"] if config.passage_prefix is None else config.passage_prefix,
         max_query_length=lengths["query"] if config.max_query_length is None else config.max_query_length,
         max_passage_length=lengths["passage"] if config.max_passage_length is None else config.max_passage_length,
     )
@@ -224,7 +245,22 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
             add_pooling_layer=False,
         )
     pooling = "mean" if config.pooling in (None, "mean") else "cls"
-    return Encoder(backbone, pooling, None, tokenizer, config)
+    return Encoder(backbone, Head(pooling), tokenizer, config)
+
+
+def _pool(hidden_NTD: Tensor, mask_NT: Tensor, sizes_N: Tensor, mode: str) -> Tensor:
+    """One vector for each text, [N, D], from those of its tokens; T is the longest text's."""
+    if mode == "cls":
+        return hidden_NTD[:, 0]
+    if mode == "lasttoken":
+        return hidden_NTD[torch.arange(len(sizes_N), device=sizes_N.device), sizes_N - 1]
+    if mode == "max":
+        return hidden_NTD.masked_fill(~mask_NT[..., None], -torch.inf).amax(1)
+    if mode == "weightedmean":
+        weight_NT = mask_NT * torch.arange(1, mask_NT.shape[1] + 1, device=mask_NT.device)
+        return (hidden_NTD * weight_NT[..., None]).sum(1) / weight_NT.sum(1, keepdim=True)
+    assert mode == "mean", mode
+    return (hidden_NTD * mask_NT[..., None]).sum(1) / sizes_N[:, None]
 
 
 def _load_backbone(config: EncoderConfig, layout: Layout) -> tuple[Any, bool]:

@@ -7,15 +7,17 @@ relevant. Measures are averaged over the queries of a language (pair), then over
 
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from hybridir.bias import rank_distance
+from hybridir.bias import rank_distance, rank_distance_log2, rank_distance_share
 from hybridir.encoder import Encoder
-from hybridir.metrics import MEASURES
+from hybridir.metrics import MEASURES, Measure
 from hybridir.records import Benchmark
 from hybridir.search import Ranking, Scorer, dot_scorer, rank_all
 
@@ -50,41 +52,47 @@ def measure(ranking: Ranking, benchmark: Benchmark) -> list[PerQuery]:
     A query without a relevant passage in a language is left out of that setting.
     """
     number = {language: n for n, language in enumerate(benchmark.languages)}
-    found: list[PerQuery] = []
-    start = 0
-    for q, (query, relevant) in enumerate(zip(benchmark.queries, benchmark.relevant, strict=True)):
-        above_RL = ranking.above[start : start + len(relevant)]
-        start += len(relevant)
-        if not relevant:
-            continue
-        language_R = np.array([number[benchmark.passages[place].language] for place in relevant])
-        for language, n in number.items():
-            if len(ranks := 1 + above_RL[language_R == n, n]):
-                setting = "monolingual" if language == query.language else "crosslingual"
-                found.append(PerQuery(q, setting, language, _measure(ranks)))
-        pooled = 1 + above_RL.sum(axis=1)
-        values = _measure(pooled)
-        if len(pooled) > 1:
-            values["rank_distance"] = rank_distance(pooled)
-        found.append(PerQuery(q, "multilingual", "", values))
-    return found
+    language_P = np.array([number[passage.language] for passage in benchmark.passages])
+    language_R = language_P[[place for relevant in benchmark.relevant for place in relevant]]
+    query_R = np.repeat(np.arange(len(benchmark.queries)), [len(relevant) for relevant in benchmark.relevant])
+    within_R = 1 + ranking.above[np.arange(len(language_R)), language_R]
+    found = []
+    for cell, values in _measure(within_R, query_R * len(number) + language_R, MEASURES):
+        q, n = divmod(cell, len(number))
+        language = benchmark.languages[n]
+        setting = "monolingual" if language == benchmark.queries[q].language else "crosslingual"
+        found.append(PerQuery(q, setting, language, values))
+    pooled = MEASURES | {
+        "rank_distance": rank_distance,
+        "rank_distance_share": partial(rank_distance_share, n_passages=len(language_P)),
+        "rank_distance_log2": rank_distance_log2,
+    }
+    pooled_R = 1 + ranking.above.sum(axis=1)
+    return found + [PerQuery(q, "multilingual", "", values) for q, values in _measure(pooled_R, query_R, pooled)]
 
 
-def summarise(scores: list[PerQuery], benchmark: Benchmark) -> dict[str, Any]:
+def mean_over_seeds(seeds: Sequence[Sequence[PerQuery]]) -> list[PerQuery]:
+    """The mean scores of models that differ in their training seed alone, query by query."""
+    return [replace(rows[0], values=_mean([one.values for one in rows])) for rows in zip(*seeds, strict=True)]
+
+
+def summarise(scores: Sequence[PerQuery], benchmark: Benchmark) -> dict[str, Any]:
     """Macro-averages by setting, by language and by pair of languages, in full precision.
 
-    A setting carries `n_queries` (queries that count in it) and `excluded` (queries, or for the cross-lingual setting
-    combinations of query and passage language, that have no relevant passage there).
+    A setting carries `n_queries` (queries that count in it), `excluded` (queries, or for the cross-lingual setting
+    combinations of query and passage language, that have no relevant passage there) and `n_clusters` (of its queries).
     """
     cells: dict[tuple[str, str, str], list[dict[str, float]]] = defaultdict(list)
+    clusters: dict[str, set[str]] = defaultdict(set)
     for one in scores:
+        clusters[one.setting].add(benchmark.queries[one.query].cluster)
         cells[one.setting, benchmark.queries[one.query].language, one.passage_language].append(one.values)
     means = {key: _mean(values) for key, values in cells.items()}
     asked = {x: sum(query.language == x for query in benchmark.queries) for x in benchmark.languages}
     result: dict[str, Any] = {
         "benchmark": benchmark.name,
         "languages": list(benchmark.languages),
-        **{setting: _setting(setting, means, cells, asked) for setting in SETTINGS},
+        **{s: _setting(s, means, cells, asked) | {"n_clusters": len(clusters[s])} for s in SETTINGS},
         "per_language": {
             x: {
                 s: _mean([m for (setting, query, _), m in means.items() if (setting, query) == (s, x)])
@@ -124,8 +132,22 @@ def _setting(
     }
 
 
-def _measure(ranks: np.ndarray) -> dict[str, float]:
-    return {name: function(ranks) for name, function in MEASURES.items()}
+def _measure(
+    rank_R: np.ndarray, key_R: np.ndarray, measures: Mapping[str, Measure]
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """The measures of the ranks that share a key, key by key; the rank distances only of two ranks or more."""
+    keys, sizes = np.unique(key_R, return_counts=True)
+    ordered_R = rank_R[np.argsort(key_R, kind="stable")]
+    starts = np.cumsum(sizes) - sizes
+    values: dict[int, dict[str, float]] = {}
+    for size in np.unique(sizes):
+        rows = np.flatnonzero(sizes == size)
+        rank_NR = ordered_R[starts[rows, None] + np.arange(size)]
+        names = [name for name in measures if size > 1 or not name.startswith("rank_distance")]
+        columns = [measures[name](rank_NR).tolist() for name in names]
+        for row, cell in zip(rows.tolist(), zip(*columns, strict=True), strict=True):
+            values[row] = dict(zip(names, cell, strict=True))
+    return ((int(key), values[row]) for row, key in enumerate(keys))
 
 
 def _mean(values: list[dict[str, float]]) -> dict[str, float]:

@@ -1,25 +1,59 @@
 """Model folders: what the sentence-transformers layout says beyond the backbone, of a folder or a hub id.
 
 modules.json lists the modules and their folders: Transformer (at the top, or in `0_Transformer`), Pooling, at most one
-Dense with tanh, Normalize. A plain Hugging Face folder has no modules.json. Weights are read from safetensors only.
+Dense, Normalize. A plain Hugging Face folder has no modules.json. Weights are read from safetensors only.
 """
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 Side = Literal["query", "passage"]
 _DEFAULT_LENGTHS: dict[Side, int] = {"query": 64, "passage": 256}
 _LENGTHS = "text_lengths.json"
+_SETTINGS = "config_sentence_transformers.json"
 _SENTENCE_TRANSFORMERS = "sentence_transformers.models"
 _SHIFTED = ("roberta", "camembert", "mpnet", "xmod", "data2vec-text", "longformer")
 """Types of model whose positions start behind the padding id."""
+_POOLING = {
+    "mean": "mean_tokens",
+    "cls": "cls_token",
+    "max": "max_tokens",
+    "weightedmean": "weightedmean_tokens",
+    "lasttoken": "lasttoken",
+}
+"""Ways to pool by their names, and by those of the flags in files of sentence-transformers 5 and before."""
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"Tanh": torch.tanh, "Identity": lambda x: x}
+"""What may follow a dense layer."""
+_PROMPTS: dict[Side, tuple[str, ...]] = {"query": ("query",), "passage": ("passage", "document", "corpus")}
+"""The names of prompts that are for one side."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What comes after the backbone.
+
+    Attributes:
+        pooling: how the vectors of a text's tokens become one: `mean`, `cls`, `max`, `weightedmean` (token n counts n
+            times) or `lasttoken`.
+        dense: a layer after it, if any.
+        activation: what follows the layer, `Tanh` or `Identity`.
+        normalize: whether embeddings get length 1.
+    """
+
+    pooling: str = "mean"
+    dense: nn.Linear | None = None
+    activation: str = "Tanh"
+    normalize: bool = True
 
 
 @dataclass(frozen=True)
@@ -30,7 +64,7 @@ class Layout:
         backbone: subfolder of backbone and tokenizer, mostly "".
         config: transformers' config of the backbone; None of a new model.
         positions: the longest text in tokens that the backbone takes; None where it sets no limit.
-        prompts: prefix by name.
+        prompts: prefix by side: by its own name, else the one that the model takes by default, else "".
         lengths: tokens of a text by side: as the model was trained, else 64 and 256, or less where it takes less.
         lower_case: whether sentence-transformers puts texts in lower case, even if the tokenizer would not.
     """
@@ -38,12 +72,12 @@ class Layout:
     backbone: str
     config: Any
     positions: int | None
-    prompts: dict[str, str]
+    prompts: dict[Side, str]
     lengths: dict[Side, int]
     lower_case: bool
 
 
-DEFAULT = Layout("", None, None, {}, _DEFAULT_LENGTHS, lower_case=False)
+DEFAULT = Layout("", None, None, {"query": "", "passage": ""}, _DEFAULT_LENGTHS, lower_case=False)
 """Of a new model."""
 
 
@@ -65,7 +99,7 @@ def read_layout(name: str, revision: str | None) -> Layout:
     limits = _read_json(name, revision, os.path.join(backbone, "sentence_bert_config.json")) or {}
     longest = (limits.get("max_seq_length") or tokenizer.get("model_max_length"), positions)
     default = {side: min([length, *filter(None, longest)]) for side, length in _DEFAULT_LENGTHS.items()}
-    prompts = (_read_json(name, revision, "config_sentence_transformers.json") or {}).get("prompts") or {}
+    prompts = _prompts(_read_json(name, revision, _SETTINGS) or {})
     lengths = _read_json(name, revision, _LENGTHS)
     lengths = default if lengths is None else lengths
     if not isinstance(lengths, dict) or not all(isinstance(lengths.get(side), int) for side in get_args(Side)):
@@ -79,17 +113,25 @@ def backbone_folder(name: str, revision: str | None) -> str:
     return modules[0]["path"] if modules else ""
 
 
-def read_head(name: str, revision: str | None) -> tuple[str, nn.Linear | None]:
-    """How a model pools (`mean` or `cls`) and its dense layer, which tanh follows; a plain folder pools by mean."""
+def read_head(name: str, revision: str | None) -> Head:
+    """What a model does after its backbone; a plain folder pools by mean.
+
+    Embeddings get length 1 also where no Normalize says so: by cosine that changes nothing. Only a model that scores by
+    the dot product keeps the lengths that it gives.
+    """
     modules = _read_modules(name, revision)
     if modules is None:
-        return "mean", None
+        return Head()
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     known = ["Transformer", "Pooling", *(["Dense"] if "Dense" in kinds else []), "Normalize"]
     if kinds not in (known, known[:-1]):
         raise ValueError(f"{name!r} has the modules {', '.join(kinds)}; supported are {', '.join(known)}")
+    scored = (_read_json(name, revision, _SETTINGS) or {}).get("similarity_fn_name") or "cosine"
+    if scored not in ("cosine", "dot"):
+        raise ValueError(f"{name!r} scores by {scored} (similarity_fn_name): supported are cosine and dot")
     pooling = _pooling_mode(name, _read_json(name, revision, f"{modules[1]['path']}/config.json") or {})
-    return pooling, _read_dense(name, revision, modules[2]["path"]) if "Dense" in kinds else None
+    dense, activation = _read_dense(name, revision, modules[2]["path"]) if "Dense" in kinds else (None, "Tanh")
+    return Head(pooling, dense, activation, normalize="Normalize" in kinds or scored == "cosine")
 
 
 def check_weights(name: str, revision: str | None, folder: str) -> None:
@@ -102,16 +144,10 @@ def check_weights(name: str, revision: str | None, folder: str) -> None:
         )
 
 
-def write_layout(
-    directory: Path,
-    pooling: str,
-    dense: nn.Linear | None,
-    width: int,
-    prompts: dict[str, str],
-    lengths: dict[Side, int],
-) -> None:
+def write_layout(directory: Path, head: Head, width: int, prompts: dict[str, str], lengths: dict[Side, int]) -> None:
     """Writes the sentence-transformers layout around a backbone of `width` and its tokenizer, saved at the top."""
-    kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), "Normalize"]
+    dense = head.dense
+    kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), *(["Normalize"] if head.normalize else [])]
     paths = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds) if i)]
     files: dict[str, Any] = {
         "modules.json": [
@@ -120,11 +156,10 @@ def write_layout(
         ],
         "sentence_bert_config.json": {"max_seq_length": lengths["passage"], "do_lower_case": False},
         _LENGTHS: lengths,
-        "config_sentence_transformers.json": {"prompts": prompts, "similarity_fn_name": "cosine"},
+        _SETTINGS: {"prompts": prompts, "similarity_fn_name": "cosine" if head.normalize else "dot"},
         "1_Pooling/config.json": {
             "word_embedding_dimension": width,
-            "pooling_mode_mean_tokens": pooling == "mean",
-            "pooling_mode_cls_token": pooling == "cls",
+            **{f"pooling_mode_{flag}": mode == head.pooling for mode, flag in _POOLING.items()},
         },
     }
     if dense:
@@ -132,7 +167,7 @@ def write_layout(
             "in_features": dense.in_features,
             "out_features": dense.out_features,
             "bias": dense.bias is not None,
-            "activation_function": "torch.nn.modules.activation.Tanh",
+            "activation_function": f"torch.nn.{head.activation}",
         }
         (directory / "2_Dense").mkdir(exist_ok=True)
         weights = {f"linear.{key}": value.contiguous() for key, value in dense.state_dict().items()}
@@ -149,20 +184,29 @@ def _count_positions(config: Any) -> int | None:
     return positions if positions > 0 else None
 
 
+def _prompts(settings: dict[str, Any]) -> dict[Side, str]:
+    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    general = "" if default in [*chain(*_PROMPTS.values())] else prompts.get(default) or ""
+    return {side: next(filter(None, map(prompts.get, names)), general) for side, names in _PROMPTS.items()}
+
+
 def _pooling_mode(name: str, config: dict[str, Any]) -> str:
     modes = {key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on}
-    mode = config.get("pooling_mode") or (modes.pop() if len(modes) == 1 else f"{sorted(modes)}")
-    if mode not in ("mean_tokens", "mean", "cls_token", "cls"):
-        raise ValueError(f"{name!r} pools by {mode}; to pool otherwise set encoder.pooling to mean or cls")
+    wanted = config.get("pooling_mode") or (modes.pop() if len(modes) == 1 else sorted(modes))
+    mode = next((mode for mode, flag in _POOLING.items() if wanted in (mode, [mode], flag)), None)
+    if mode is None:
+        raise ValueError(f"{name!r} pools by {wanted}; to pool otherwise set encoder.pooling to mean or cls")
     if not config.get("include_prompt", True):
         raise ValueError(f"{name!r} pools without the tokens of its prompt, which is not supported")
-    return str(mode).removesuffix("_tokens").removesuffix("_token")
+    return mode
 
 
-def _read_dense(name: str, revision: str | None, path: str) -> nn.Linear:
+def _read_dense(name: str, revision: str | None, path: str) -> tuple[nn.Linear, str]:
+    """The layer and what follows it."""
     config = _read_json(name, revision, f"{path}/config.json") or {}
-    if not str(config.get("activation_function")).endswith("Tanh"):
-        raise ValueError(f"{name!r}: the dense layer's activation {config.get('activation_function')} is not tanh")
+    activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{name!r}: the dense layer's activation {activation} is not one of {', '.join(ACTIVATIONS)}")
     if config.get("use_residual"):
         raise ValueError(f"{name!r}: a dense layer with a residual is not supported")
     check_weights(name, revision, path)
@@ -173,7 +217,7 @@ def _read_dense(name: str, revision: str | None, path: str) -> nn.Linear:
         dense.load_state_dict({key.removeprefix("linear."): value for key, value in load_file(file).items()})
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"the weights at {file} are broken: fetch or save the model again ({error})") from error
-    return dense
+    return dense, activation
 
 
 def _read_modules(name: str, revision: str | None) -> list[dict[str, Any]] | None:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy import ndarray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hybridir.history import Tail, read_history
@@ -18,6 +19,7 @@ from hybridir.secrets import without_secrets
 
 SECONDS = 10
 """Between lines about data."""
+_T = TypeVar("_T")
 
 
 class Follow:
@@ -88,8 +90,23 @@ def watch_chunks(done: str, chunks: Iterable[pa.RecordBatch], total: int) -> Ite
     return _watch(done, ((chunk, chunk.num_rows, n / total) for n, chunk in enumerate(chunks)))
 
 
-def _watch(done: str, batches: Iterable[tuple[pa.RecordBatch, int, float]]) -> Iterator[pa.RecordBatch]:
-    """Shows progress over (batch, its rows, the share of the whole that is done)."""
+def watch_encoding(blocks: Iterable[ndarray], total: int) -> Iterator[ndarray]:
+    """The same embeddings, while it shows how many of `total` texts are there; nothing where they are there soon."""
+
+    def counted() -> Iterator[tuple[ndarray, int, float]]:
+        done = 0
+        for block in blocks:
+            done += len(block)
+            yield block, len(block), done / total
+
+    return _watch("encoded", counted(), "texts", least=SECONDS)
+
+
+def _watch(done: str, batches: Iterable[tuple[_T, int, float]], unit: str = "rows", least: float = 0) -> Iterator[_T]:
+    """Shows progress over (batch, its rows, the share of the whole that is done).
+
+    The last line is left out where all took less than `least` seconds.
+    """
     began = shown = time.monotonic()
     rows = 0
     columns = (TextColumn(done), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
@@ -97,13 +114,14 @@ def _watch(done: str, batches: Iterable[tuple[pa.RecordBatch, int, float]]) -> I
         task = progress.add_task("", total=1.0)
         for batch, size, share in batches:
             rows += size
-            progress.update(task, completed=share, description=f"{rows:,} rows")
+            progress.update(task, completed=share, description=f"{rows:,} {unit}")
             if progress.disable and time.monotonic() - shown > SECONDS:
                 shown = time.monotonic()
-                say(f"{done} {rows:,} rows ({share:.0%}), {rows / (shown - began):,.0f} rows/s")
+                say(f"{done} {rows:,} {unit} ({share:.0%}), {rows / (shown - began):,.0f} {unit}/s")
             yield batch
     seconds = time.monotonic() - began
-    say(f"{done} {rows:,} rows in {seconds:.0f} s ({rows / max(seconds, 1e-9):,.0f} rows/s)")
+    if seconds >= least:
+        say(f"{done} {rows:,} {unit} in {seconds:.0f} s ({rows / max(seconds, 1e-9):,.0f} {unit}/s)")
 
 
 def say(message: str) -> None:

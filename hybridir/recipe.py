@@ -123,19 +123,25 @@ MAY_CHANGE = {
     *("scaling", "tracking", "benchmark", "output", "cache", "resume", "dry_run"),
     *("train.steps", "train.log_every", "data.max_rejected"),
 }
-"""Fields that may differ when a run is resumed; with `train.steps` the learning rate's decay moves too."""
+"""Fields that may differ when a run is resumed; with `train.steps` the learning rate's decay moves too.
+
+The licence of a source may too.
+"""
 
 
 def fixed_part(recipe: Recipe) -> dict[str, Any]:
     """What must be the same when a run is resumed, as flat names and values."""
     sections = public(recipe)
+    data = sections["data"]
+    for source in filter(None, (data, data["validation"], *data["sources"])):
+        del source["license"]
     flat = {f"{s}.{k}": v for s, part in sections.items() if isinstance(part, dict) for k, v in part.items()}
     flat["seed"] = recipe.seed
     return {k: v for k, v in flat.items() if k not in MAY_CHANGE and k.partition(".")[0] not in MAY_CHANGE}
 
 
-def public(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON, without the secrets in its URIs: what may be written to files."""
+def public(recipe: Any) -> dict[str, Any]:
+    """A recipe, of whatever job, as JSON, without the secrets in its URIs: what may be written to files."""
 
     def mask(value: Any) -> Any:
         if isinstance(value, dict):

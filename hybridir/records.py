@@ -23,6 +23,11 @@ class Passage:
     language: str
     text: str
 
+    @property
+    def full_id(self) -> str:
+        """`LANGUAGE:ID`, unique in a benchmark, as the ids of its queries are."""
+        return f"{self.language}:{self.passage_id}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
@@ -126,6 +131,8 @@ class Source:
         subset: for hf:// only: the configuration of the dataset.
         revision: for hf:// only: the commit to read (required, so that a run can be repeated).
         facts: for the sample only: number of facts, each a pair in every language.
+        license: of the texts, for the model card: an SPDX id or a short text. Omitted: as known for the format, else
+            not stated.
     """
 
     format: str = "sample"
@@ -138,6 +145,7 @@ class Source:
     subset: str | None = None
     revision: str | None = None
     facts: int = 960
+    license: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_negatives is not None and self.max_negatives < 0:

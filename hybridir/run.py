@@ -3,12 +3,12 @@
 Everything a run writes lies under `--output`.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,12 +19,12 @@ import yaml
 from hybridir import checkpoint, formats
 from hybridir.bm25 import bm25_scorer
 from hybridir.card import card_tables
-from hybridir.compare import comparisons, intervals, language_intervals
-from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.evaluate import SETTINGS, PerQuery, evaluate_encoder, evaluate_scores, summarise, versions
+from hybridir.distributed import pick_device
+from hybridir.encode import encode_here
+from hybridir.encoder import Encoder
 from hybridir.history import last_attempt
-from hybridir.html_report import write_report
 from hybridir.intake import read_here
+from hybridir.model_card import write_model_card
 from hybridir.prepare import (
     Prepared,
     ShardReader,
@@ -37,30 +37,39 @@ from hybridir.prepare import (
 )
 from hybridir.preview import show_plan
 from hybridir.progress import Follow, say
-from hybridir.recipe import Recipe, fixed_part, public
-from hybridir.records import Benchmark
-from hybridir.report import results_table, show
+from hybridir.recipe import Recipe, TrackingConfig, fixed_part, public
+from hybridir.report import show
+from hybridir.results import DEPTH, provenance, write_results
+from hybridir.search import dot_scorer, rank_all
+from hybridir.systems import Encode, embed, fingerprint
 from hybridir.tokens import ChunkRunner, tokenize_here
 from hybridir.train import STOP, check_identity, check_steps, train
+
+Track = Callable[[TrackingConfig, Path], AbstractContextManager[None]]
+"""While entered, what happens in a folder is tracked."""
+
+
+def track_nothing(config: TrackingConfig, output: Path) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What computes a run: this process (`HERE`), or workers elsewhere.
+    """What computes a run: this process (`here`), or workers elsewhere.
 
     Attributes:
         train: trains to the end, writes the best encoder to `job.output / "model"`, returns the last state.
         read: reads shards of data.
         tokenize: see `build_cache`.
-        call: calls a function where an encoder can be used: with a GPU, if the run has GPUs.
+        encode: gives the embeddings of texts.
         track: while entered, the run in the output folder is tracked.
     """
 
     train: Callable[[Prepared, Recipe], dict[str, Any]]
     read: ShardReader
     tokenize: ChunkRunner
-    call: Callable[..., Any]
-    track: Callable[[Recipe, Path], AbstractContextManager[None]] = lambda recipe, output: nullcontext()
+    encode: Encode
+    track: Track = track_nothing
 
 
 def run_training(recipe: Recipe, backend: Backend) -> Path:
@@ -69,7 +78,7 @@ def run_training(recipe: Recipe, backend: Backend) -> Path:
     before = Path(recipe.output, "config.yaml") if recipe.resume else None
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
-    with backend.track(recipe, output), _config_kept(output, old):
+    with backend.track(recipe.tracking, output), _config_kept(output, old):
         benchmark = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
         for note in benchmark.notes:
             say(note)
@@ -83,8 +92,11 @@ def run_training(recipe: Recipe, backend: Backend) -> Path:
         say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
         say(f"evaluating on {benchmark.name}")
         best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
-        encoders = {"trained": best, "untrained": prepared.initial}
-        per_query = backend.call(score_encoders, encoders, benchmark, recipe.scaling.use_gpu)
+        rankings = {
+            "trained": [rank_all(dot_scorer(*embed(best, benchmark, backend.encode)), benchmark, DEPTH)],
+            "untrained": [rank_all(dot_scorer(*embed(prepared.initial, benchmark, backend.encode)), benchmark, DEPTH)],
+            "BM25": [rank_all(bm25_scorer(benchmark), benchmark, DEPTH)],
+        }
         validated = {
             "metric": "validation.loss",
             "value": state["best_loss"],
@@ -92,7 +104,12 @@ def run_training(recipe: Recipe, backend: Backend) -> Path:
             "data": validation_identity(recipe, prepared.corpus),
         }
         data = {"fingerprint": prepared.corpus.fingerprint}
-        return write_results(benchmark, per_query, output, {"validation": validated, "data": data})
+        config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+        made = provenance(benchmark, config, {"data": prepared.corpus.fingerprint, "model": fingerprint(best)})
+        facts = {"encoder": str(output / "model"), "validation": validated, "data": data, "provenance": made}
+        write_results(benchmark, rankings, output, facts)
+        write_model_card(output)
+        return output / "report.html"
 
 
 def preview(recipe: Recipe, backend: Backend) -> None:
@@ -119,14 +136,15 @@ def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     """Trains in this process."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     encoder = Encoder.load(prepared.initial)
-    state = train(prepared.job, encoder, _device(recipe.scaling.use_gpu))
+    state = train(prepared.job, encoder, pick_device(recipe.scaling.use_gpu))
     if state["stopped"] != "signal":
         encoder.save(prepared.job.output / "model")
     return state
 
 
-HERE = Backend(train_here, read_here, tokenize_here, lambda function, *arguments: function(*arguments))
-"""This process, without Ray."""
+def here(use_gpu: bool = False) -> Backend:
+    """This process, without Ray."""
+    return Backend(train_here, read_here, tokenize_here, partial(encode_here, use_gpu=use_gpu))
 
 
 def open_output(recipe: Recipe) -> Path:
@@ -163,77 +181,6 @@ def _config_kept(output: Path, old: str) -> Iterator[None]:
         if old and last_attempt(output / "history.jsonl") <= attempts:
             (output / "config.yaml").write_text(old, encoding="utf-8")
         raise
-
-
-def score_encoders(
-    encoders: dict[str, EncoderConfig], benchmark: Benchmark, use_gpu: bool
-) -> dict[str, list[PerQuery]]:
-    """The scores of several encoders on a benchmark, query by query."""
-    quiet_libraries()
-    return {
-        name: evaluate_encoder(Encoder.load(encoder).to(_device(use_gpu)), benchmark)
-        for name, encoder in encoders.items()
-    }
-
-
-def write_results(
-    benchmark: Benchmark, per_query: dict[str, list[PerQuery]], output: Path, facts: dict[str, Any]
-) -> Path:
-    """Writes `results.json`, with `facts` about the run, and `report.html`, whose path it returns; shows the table.
-
-    BM25 is measured beside the `trained` and the `untrained` encoder.
-    """
-    per_query = per_query | {"BM25": evaluate_scores(bm25_scorer(benchmark), benchmark)}
-    systems = {
-        name: summarise(scores, benchmark)
-        | {"intervals": intervals(scores, benchmark), "language_intervals": language_intervals(scores, benchmark)}
-        for name, scores in per_query.items()
-    }
-    others = [name for name in systems if name != "trained"]
-    compared = [
-        row
-        for other in others
-        for row in comparisons(("trained", other), per_query["trained"], per_query[other], benchmark)
-    ]
-    results = systems["trained"] | {
-        "encoder": str(output / "model"),
-        "systems": {name: systems[name] for name in others},
-        "untrained": {setting: systems["untrained"][setting] for setting in SETTINGS},
-        "bm25": {setting: systems["BM25"][setting] for setting in SETTINGS},
-        "comparisons": compared,
-        "versions": versions(),
-        **facts,
-    }
-    text = json.dumps(results, indent=1, ensure_ascii=False)
-    (output / "results.json").write_text(text, encoding="utf-8")
-    sizes = {"queries": len(benchmark.queries), "passages": len(benchmark.passages)}
-    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
-    made = {
-        "config": config,
-        "fingerprints": {"data": facts["data"]["fingerprint"]},
-        "versions": results["versions"],
-        "sizes": sizes,
-    }
-    page = write_report(
-        results | {"encoder": "trained", "provenance": made | {"time": datetime.now().isoformat()}}, output
-    )
-    show(results_table(f"{benchmark.name}: {sizes['queries']} queries, {sizes['passages']} passages", systems))
-    for row in compared:
-        if (row["baseline"], row["measure"], row["language"]) == ("untrained", "mAP", ""):
-            low, high = row["interval"]
-            change = f"{row['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]"
-            say(f"{row['setting']} mAP, trained - untrained: {change}")
-    say("(intervals resample clusters of questions, for this one seed)")
-    say(f"(multilingual R@1 is at most {1 / len(benchmark.languages):.3f}: each of the parallel answers counts)")
-    return page
-
-
-def _device(use_gpu: bool) -> torch.device:
-    if use_gpu and not torch.cuda.is_available():
-        raise ValueError(
-            "scaling.use_gpu is true, and torch sees no GPU here: set it to false, or install a CUDA build"
-        )
-    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def _why(state: dict[str, Any]) -> str:

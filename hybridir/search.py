@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hybridir.records import Benchmark
 
@@ -56,20 +55,31 @@ def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndar
 
 def _top_k_torch(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     queries = torch.from_numpy(query_QD)
-    best_scores = torch.empty(len(query_QD), 0)
-    best_places = torch.empty(len(query_QD), 0, dtype=torch.int64)
+    best_score = np.empty((len(query_QD), 0), dtype=np.float32)
+    best_place = np.empty((len(query_QD), 0), dtype=np.int64)
     for start in range(0, len(passage_PD), PASSAGE_SHARD):
         scores = queries @ torch.from_numpy(passage_PD[start : start + PASSAGE_SHARD]).T
-        places = torch.arange(start, start + scores.shape[1]).expand(len(queries), -1)
-        scores, places = torch.cat([best_scores, scores], dim=1), torch.cat([best_places, places], dim=1)
-        best_scores, best_places = _keep(scores, places, k)
-    return best_scores.numpy(), best_places.numpy()
+        best_score, best_place = _merge(best_score, best_place, scores.numpy(), start, k)
+    return best_score, best_place
 
 
-def _keep(scores: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best columns of each row, ties in the order of the columns."""
-    order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :k]
-    return scores.gather(1, order), places.gather(1, order)
+def _keep(score: np.ndarray, place: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each row of float32 scores and their places, by the rule for ties.
+
+    Each score is packed with its place into one integer. No two are equal, so that only the best need be sorted.
+    """
+    rising = _flip((score + 0.0).view(np.int32))  # + 0.0: -0.0 equals 0.0
+    packed = place.astype(np.uint32) - (rising.astype(np.int64) << 32)
+    k = min(k, packed.shape[1])
+    packed = np.partition(packed, k - 1, axis=1)[:, :k]
+    packed.sort(axis=1)
+    best = _flip((-(packed >> 32)).astype(np.int32)).view(np.float32)
+    return best, packed.astype(np.uint32).view(np.int32).astype(np.int64)
+
+
+def _flip(bits: np.ndarray) -> np.ndarray:
+    """From the bits of floats to integers in the same order, and back."""
+    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
 @dataclass(frozen=True)
@@ -91,10 +101,9 @@ class Ranking:
 
     def pooled_top(self) -> tuple[np.ndarray, np.ndarray]:
         """The best passages of all languages: scores float32 [Q, depth] and positions int64 [Q, depth]."""
-        depth = self.top_score.shape[2]
-        score, place = (values.reshape(len(values), -1) for values in (self.top_score, self.top_place))
-        order = np.lexsort((place, -score))[:, :depth]
-        return np.take_along_axis(score, order, 1), np.take_along_axis(place, order, 1)
+        n_queries, n_languages, depth = self.top_score.shape
+        shape = (n_queries, n_languages * depth)
+        return _keep(self.top_score.reshape(shape), self.top_place.reshape(shape), depth)
 
 
 def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
@@ -129,7 +138,7 @@ def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
                 above[start + row][:, language] += above_QR[row, : len(found)]
             if depth:
                 best = (top_score[block, language], top_place[block, language])
-                top_score[block, language], top_place[block, language] = _merge(*best, scores, shard.start)
+                top_score[block, language], top_place[block, language] = _merge(*best, scores, shard.start, depth)
         for row, found in enumerate(relevant):
             relevant_score[start + row][:] = score_QR[row, : len(found)]
     return Ranking(
@@ -152,14 +161,13 @@ def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
     ]
 
 
-def _merge(best_score: np.ndarray, best_place: np.ndarray, scores_QP: np.ndarray, first: int) -> tuple:
-    """The best so far and a shard behind it, [Q, depth] each, made into the best of both."""
-    depth = best_score.shape[1]
-    columns = np.arange(first, first + scores_QP.shape[1])
-    scores = torch.from_numpy(np.concatenate([best_score, scores_QP], axis=1))
-    places = np.concatenate([best_place, np.broadcast_to(columns, scores_QP.shape)], axis=1)
-    kept_score, kept_place = _keep(scores, torch.from_numpy(places), depth)
-    return kept_score.numpy(), kept_place.numpy()
+def _merge(
+    best_score: np.ndarray, best_place: np.ndarray, scores_QP: np.ndarray, first: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best so far, and a shard whose first place is `first`, made into the k best of both."""
+    places = np.broadcast_to(np.arange(first, first + scores_QP.shape[1]), scores_QP.shape)
+    score = np.concatenate([best_score, scores_QP], axis=1, dtype=np.float32)
+    return _keep(score, np.concatenate([best_place, places], axis=1), k)
 
 
 def _count(scores_QP: np.ndarray, first: int, score_QR: np.ndarray, place_QR: np.ndarray) -> np.ndarray:

@@ -25,7 +25,8 @@ _BLOCK = 1 << 22  # numbers of one block of resamples
 
 
 class SeedInterval(NamedTuple):
-    """A mean difference over seeds, its 95 % interval and two-sided p-value.
+    """A mean difference over seeds, its 95 % interval, two-sided p-value, and the smallest that would be found four
+    times in five (`detectable_difference`).
 
     `over` says for what they hold: "clusters" for these very seeds (other texts, the same trained models), "clusters
     and seeds" for other seeds as well.
@@ -35,6 +36,7 @@ class SeedInterval(NamedTuple):
     low: float
     high: float
     p: float
+    detectable: float
     over: Literal["clusters", "clusters and seeds"]
 
 
@@ -153,12 +155,14 @@ def seed_interval(
     difference = macro_mean(mean_N, strata)
     if n_seeds < MANY_SEEDS:
         low, high = macro_mean_interval(mean_N, strata, clusters, seed)
-        return SeedInterval(difference, low, high, randomization_test(mean_N, strata, clusters, seed), "clusters")
+        p, detectable = (test(mean_N, strata, clusters, seed) for test in (randomization_test, detectable_difference))
+        return SeedInterval(difference, low, high, p, detectable, "clusters")
     variance, freedom = _two_way_variance(differences_KN, strata, clusters)
     t, error = stats.t(freedom), np.sqrt(variance)
     half = float(t.ppf((1 + LEVEL) / 2) * error)
     p = float(2 * t.sf(abs(difference) / error)) if error else float(difference == 0)
-    return SeedInterval(difference, difference - half, difference + half, p, "clusters and seeds")
+    detectable = half + float(t.ppf(POWER) * error)
+    return SeedInterval(difference, difference - half, difference + half, p, detectable, "clusters and seeds")
 
 
 def _two_way_variance(

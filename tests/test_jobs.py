@@ -75,7 +75,7 @@ def test_results_have_every_setting(run: tuple[Path, subprocess.CompletedProcess
     for setting in ("monolingual", "crosslingual", "multilingual"):
         assert results[setting].keys() >= {"mAP", "R@1", "R@10", "success@1", "n_queries", "excluded"}
         assert setting in results["untrained"]
-        assert setting in results["bm25"]
+        assert setting in results["systems"]["BM25"]
     assert "rank_distance" in results["multilingual"]
     assert len(results["per_language"]) == 11
     assert len(results["per_pair"]) == 121

@@ -11,24 +11,33 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"records", "secrets"},
     {"formats", "intake", "corpus", "corpus_build", "plan", "metrics", "bias", "significance"},
-    {"tokens", "vocabulary", "collate", "model_folder", "encoder", "losses", "distributed", "search", "bm25"},
+    {"tokens", "vocabulary", "collate", "model_folder", "encoder", "losses", "distributed", "search", "bm25", "trec"},
     {
         "dual_encoder",
         "validation",
         "checkpoint",
         "history",
         "evaluate",
+        "bias_results",
         "compare",
+        "per_query",
         "report",
         "html_report",
         "preview",
         "progress",
+        "encode",
         "card",
+        "embeddings",
+        "results",
+        "systems",
+        "model_card",
     },
     {"train"},
     {"recipe"},
     {"prepare"},
     {"run"},
+    {"evaluation"},
+    {"command_line"},
     {"tracking"},
     {"on_ray"},
     {"jobs"},
@@ -83,7 +92,7 @@ for name in ("ray", "mlflow"):
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.encoder import EncoderConfig
-from hybridir.run import HERE, run_training
+from hybridir.run import here, run_training
 from hybridir.train import TrainConfig
 from hybridir.validation import ValidationConfig
 
@@ -98,7 +107,7 @@ run_training(
         scaling=ScalingConfig(num_workers=0),
         output=sys.argv[1],
     ),
-    HERE,
+    here(),
 )
 """
 

@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 import torch
 from conftest import pairs_of
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from tokenizers import BertWordPieceTokenizer
@@ -26,6 +26,7 @@ from transformers import (
     XLMRobertaTokenizerFast,
 )
 
+from hybridir.encode import encode_here
 from hybridir.encoder import Encoder, EncoderConfig, resolve
 from hybridir.records import Pair, Source
 from hybridir.tokens import load_tokenizer
@@ -182,6 +183,40 @@ def test_prompts_of_the_model(layout: str, prefixes: tuple[str, str], xlmr: Path
     assert (config.query_prefix, config.passage_prefix) == prefixes
 
 
+HEADS: dict[str, tuple[str, list[Any], str]] = {
+    "max": ("max", [Normalize()], "cosine"),
+    "weighted mean": ("weightedmean", [Normalize()], "cosine"),
+    "last token": ("lasttoken", [Normalize()], "cosine"),
+    "identity": ("mean", [Dense(16, 24, bias=False, activation_function=torch.nn.Identity()), Normalize()], "cosine"),
+    "no Normalize": ("mean", [], "cosine"),
+    "dot": ("cls", [], "dot"),
+    "dot of a dense layer": ("mean", [Dense(16, 8)], "dot"),
+    "dot, normalised": ("mean", [Normalize()], "dot"),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_heads(case: str, bert: Path, texts: list[str], tmp_path: Path) -> None:
+    """The prompt that a model takes by default, and its similarity, count too; once more after a save of ours."""
+    pooling, rest, similarity = HEADS[case]
+    transformer = Transformer(str(bert))
+    transformer.max_seq_length = 24
+    options = {"prompts": {"retrieval": "Find: "}, "default_prompt_name": "retrieval"}
+    modules = [transformer, Pooling(16, pooling_mode=pooling), *rest]
+    model = SentenceTransformer(modules=modules, similarity_fn_name=similarity, device="cpu", **options)
+    model.save_pretrained(str(tmp_path / "model"))
+    expected = model.encode(texts, normalize_embeddings=similarity == "cosine")
+    assert (case in ("dot", "dot of a dense layer")) == (not np.allclose(np.linalg.norm(expected, axis=1), 1))
+    config = EncoderConfig(name=str(tmp_path / "model"), max_query_length=24)
+    for ours in encode_here(config, texts, texts):
+        np.testing.assert_allclose(ours, expected, **CLOSE)  # type: ignore[arg-type]
+    Encoder.load(config).save(tmp_path / "again")
+    again = SentenceTransformer(str(tmp_path / "again"), device="cpu")
+    np.testing.assert_allclose(again.encode(texts, prompt_name="query"), expected, **CLOSE)  # type: ignore[arg-type]
+    for ours in encode_here(EncoderConfig(name=str(tmp_path / "again")), texts, texts):
+        np.testing.assert_allclose(ours, expected, **CLOSE)  # type: ignore[arg-type]
+
+
 def test_sentencepiece_alone_is_the_same_tokenizer(xlmr: Path, texts: list[str], tmp_path: Path) -> None:
     folder = without_tokenizer_json(tmp_path / "model", xlmr)
     ids = load_tokenizer(str(folder))(texts)["input_ids"]
@@ -259,6 +294,23 @@ def test_lower_case_before_a_cased_tokenizer(bert: Path, tmp_path: Path) -> None
     edit(folder / "sentence_bert_config.json", lambda content: content.update(do_lower_case=True))
     with pytest.raises(ValueError, match="lowers the case"):
         load(folder)
+
+
+def test_other_similarity(bert: Path, tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", bert, "cls", 256)
+    edit(folder / "config_sentence_transformers.json", lambda content: content.update(similarity_fn_name="euclidean"))
+    with pytest.raises(ValueError, match=r"scores by euclidean .*: supported are cosine and dot"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [torch.nan, 1e38])
+def test_broken_numbers(value: float, bert: Path, texts: list[str], tmp_path: Path) -> None:
+    folder = shutil.copytree(bert, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.dense.weight"].fill_(value)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=rf"embeddings of '{folder}' are not finite: .*Fetch the model again"):
+        encode_here(EncoderConfig(name=str(folder)), texts[:2], texts[:2])
 
 
 ORDERS = [["Transformer"], ["Transformer", "Normalize", "Pooling"], ["Transformer", "Pooling", "Dense", "Dense"]]

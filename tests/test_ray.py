@@ -1,16 +1,21 @@
 """Ray: batches through Ray Data, workers under Ray Train. The tests share one cluster."""
 
+import contextlib
 import dataclasses
 import gzip
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from hybridir.collate import BatchSource, local_stream
+from hybridir.encode import encode_here
 from hybridir.encoder import EncoderConfig
 from hybridir.formats import rows
 from hybridir.on_ray.cluster import cluster
@@ -127,6 +132,59 @@ def test_shards_by_ray_data_are_the_same(folder: Path, monkeypatch: pytest.Monke
     with pytest.raises(ValueError, match=r"c\.jsonl\.gz cannot be read: ") as raised:
         read_corpus(data, folder / "broken", read_shards)
     assert "Traceback" not in str(raised.value)
+
+
+def test_encoding_by_ray_data_is_the_same(
+    folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In order, on one worker and two; an error of the encoder arrives as it is."""
+    from hybridir.on_ray.encode import encode_on_ray
+
+    queries = [f"{n} " + "where " * (n % 9) for n in range(2100)]
+    passages = [f"{n} " + "here " * (n % 13) for n in range(2500)]
+    here = encode_here(prepared.initial, queries, passages)
+    assert [part.shape for part in here] == [(2100, 32), (2500, 32)]
+    capfd.readouterr()
+    for scaling in (ScalingConfig(num_workers=1), ScalingConfig(num_workers=2)):
+        there = encode_on_ray(scaling, prepared.initial, queries, passages)
+        for ours, theirs in zip(here, there, strict=True):
+            np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6)
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert all(line.startswith("encoded ") for line in printed.out.splitlines())
+    assert encode_on_ray(scaling, prepared.initial, [], passages[:3])[1].shape == (3, 32)
+    shutil.copytree(prepared.initial.name, folder / "broken")
+    (folder / "broken" / "tokenizer.json").unlink()
+    broken = dataclasses.replace(prepared.initial, name=str(folder / "broken"))
+    with pytest.raises(ValueError, match=r"^no tokenizer at"):
+        encode_on_ray(scaling, broken, queries, passages)
+    elsewhere = dataclasses.replace(broken, name="/only/on/the/driver")
+    isdir = os.path.isdir
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "isdir", lambda path: path == elsewhere.name or isdir(path))
+        with pytest.raises(
+            ValueError, match=r"^the folder '/only/on/the/driver' is not on .*storage that all nodes see"
+        ):
+            encode_on_ray(scaling, elsewhere, queries, passages)
+
+
+def test_a_block_of_a_lost_worker_is_encoded_again(
+    folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybridir.on_ray import encode
+
+    class Dying(encode._Worker):
+        def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+            with contextlib.suppress(FileExistsError):
+                (folder / "died").touch(exist_ok=False)
+                os._exit(1)
+            return super().__call__(block)
+
+    texts = [f"{n} " + "where " * (n % 9) for n in range(5000)]
+    monkeypatch.setattr(encode, "_Worker", Dying)
+    there = encode.encode_on_ray(ScalingConfig(num_workers=2), prepared.initial, texts, [])[0]
+    assert (folder / "died").exists()
+    np.testing.assert_allclose(there, encode_here(prepared.initial, texts, [])[0], rtol=0, atol=1e-6)
 
 
 def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:

@@ -68,8 +68,11 @@ def ordered(scores_P, places):
         ("R@1", [2], 0),
         ("R@10", [10, 11], 1 / 2),
         ("R@10", [3, 10, 9], 1),
+        ("R@100", [100, 101, 5], 2 / 3),
         ("success@1", [7, 1], 1),
         ("success@1", [2, 3], 0),
+        ("success@10", [11, 10], 1),
+        ("success@10", [11, 12], 0),
         ("RR@10", [3, 7], 1 / 3),
         ("RR@10", [10], 1 / 10),
         ("RR@10", [11], 0),
@@ -105,7 +108,9 @@ OTHERS = {
     "mAP": ir_measures.AP,
     "R@1": ir_measures.R @ 1,
     "R@10": ir_measures.R @ 10,
+    "R@100": ir_measures.R @ 100,
     "success@1": ir_measures.Success @ 1,
+    "success@10": ir_measures.Success @ 10,
     "nDCG@10": ir_measures.nDCG @ 10,
     "RR@10": ir_measures.RR @ 10,
 }
@@ -192,6 +197,27 @@ def test_ranks_and_lists_are_those_of_brute_force(monkeypatch, shard, interleave
     pooled_score, pooled_place = ranking.pooled_top()
     assert pooled_place.tolist() == [ordered(scores[q], range(60))[:5] for q in range(40)]
     assert (pooled_score == np.take_along_axis(scores, pooled_place, 1)).all()
+
+
+@pytest.mark.parametrize("shard", [2, 9, 65536])
+@pytest.mark.parametrize("depth", [1, 5, 19, 40])
+def test_ties_at_the_cut(monkeypatch, shard, depth):
+    """A list is cut amid equal scores, 0.0 and -0.0 among them, beside the largest and smallest floats."""
+    monkeypatch.setattr(search, "PASSAGE_SHARD", shard)
+    rng = np.random.default_rng(depth)
+    made = random_benchmark(rng, interleaved=depth % 2 == 1)
+    ends = np.finfo(np.float32)
+    values = np.array([0, 0, -0.0, -0.0, 1, -1, ends.max, ends.min, ends.smallest_subnormal], dtype=np.float32)
+    scores = rng.choice(values, size=(40, 60))
+    ranking = rank_all(scorer(scores), made, depth)
+    pooled_score, pooled_place = ranking.pooled_top()
+    for q in range(40):
+        assert pooled_place[q].tolist() == ordered(scores[q], range(60))[:depth]
+        assert pooled_score[q].tolist() == scores[q, pooled_place[q]].tolist()
+        for n, x in enumerate(made.languages):
+            best = ordered(scores[q], [p for p in range(60) if made.passages[p].language == x])[:depth]
+            assert ranking.top_place[q, n].tolist() == best + [-1] * (depth - len(best))
+            assert ranking.top_score[q, n].tolist() == [*scores[q, best], *[-np.inf] * (depth - len(best))]
 
 
 def test_fewer_passages_than_asked_for():

@@ -118,6 +118,7 @@ def test_seeds_that_differ_widen_it() -> None:
     assert found.over == "clusters and seeds"
     assert (found.difference, found.low, found.high) == pytest.approx((3, 3 - 1.9632, 3 + 1.9632), abs=1e-3)
     assert found.p == pytest.approx(0.0132, abs=1e-3)  # t = 4.243 with 4 degrees of freedom
+    assert found.detectable == pytest.approx((2.7764 + 0.9410) * 0.7071, abs=1e-3)
 
 
 def test_seeds_that_agree_give_the_t_interval_of_clusters() -> None:
@@ -128,7 +129,7 @@ def test_seeds_that_agree_give_the_t_interval_of_clusters() -> None:
 
 
 def test_no_difference_at_all() -> None:
-    assert seed_interval(np.zeros((5, 4)), ["en"] * 4, list("aabb")) == (0, 0, 0, 1, "clusters and seeds")
+    assert seed_interval(np.zeros((5, 4)), ["en"] * 4, list("aabb")) == (0, 0, 0, 1, 0, "clusters and seeds")
 
 
 # Simulations: articles with several questions, each in several languages, whose scores depend on the article

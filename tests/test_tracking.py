@@ -87,7 +87,7 @@ def write_results(output: Path, value: float = 1.5, data: str = "plan-1", metric
     results = {
         "benchmark": "sample",
         "monolingual": measures,
-        "untrained": {"monolingual": measures},
+        "systems": {"untrained": {"monolingual": measures}},
         "validation": {"metric": metric, "value": value, "step": 5, "data": data},
         "data": {"fingerprint": "f" * 64},
     }
@@ -163,7 +163,7 @@ def test_a_run_is_written_once(
     recipe = recipe_of(output)
     open_output(recipe)
     write_card(output)
-    with follow(recipe, output):
+    with follow(recipe.tracking, output):
         write_steps(output, 0, 10)
         time.sleep(0.5)
         write_results(output)
@@ -261,7 +261,7 @@ def test_a_resumed_run_is_one_run_with_a_point_a_step(store: Path) -> None:
     open_output(recipe)
 
     def first_attempt() -> None:
-        with follow(recipe, output):
+        with follow(recipe.tracking, output):
             write_steps(output, 0, 8)
             wait_for(lambda: len(points(output, "loss")) == 8, 60)
             write_steps(output, 6, 10, shift=50)  # a worker was lost, steps 6 and 7 are done again
@@ -273,7 +273,7 @@ def test_a_resumed_run_is_one_run_with_a_point_a_step(store: Path) -> None:
     assert_steps(output, 10)
     longer = recipe_of(output, steps=15)
     open_output(replace(longer, resume=True))
-    with follow(longer, output):
+    with follow(longer.tracking, output):
         write_steps(output, 5, 15, shift=100)
         write_results(output)
     assert status(output) == "FINISHED"
@@ -297,7 +297,7 @@ def test_an_error_passes_through(error: type[BaseException], expected: str, stor
     raised = error("of the run")
 
     def attempt() -> None:
-        with follow(recipe, output):
+        with follow(recipe.tracking, output):
             write_steps(output, 0, 10)
             raise raised
 
@@ -311,12 +311,12 @@ def test_an_error_passes_through(error: type[BaseException], expected: str, stor
 def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(store: Path) -> None:
     output = store / "finished"
     write_run(output)
-    with follow(recipe_of(output), output):
+    with follow(recipe_of(output).tracking, output):
         write_steps(output, 10, 12)
         write_results(output)
     before = json.loads((output / "tracking.json").read_text())["ended"]
     open_output(replace(recipe_of(output, steps=9), resume=True))
-    with pytest.raises(ValueError, match="refused"), follow(recipe_of(output), output):
+    with pytest.raises(ValueError, match="refused"), follow(recipe_of(output).tracking, output):
         raise ValueError("refused")
     assert status(output) == "FINISHED"
     assert json.loads((output / "tracking.json").read_text())["ended"] == before
@@ -324,7 +324,7 @@ def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(store: Path) -
     open_output(replace(recipe_of(output), resume=True))
 
     def attempt() -> None:
-        with follow(recipe_of(output), output):
+        with follow(recipe_of(output).tracking, output):
             write_steps(output, 12, 13)
             raise ValueError("late")
 
@@ -337,7 +337,7 @@ def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(store: Path) -
 def test_a_run_that_goes_on_is_not_written_twice(tmp_path: Path) -> None:
     output = tmp_path / "run"
     open_output(recipe_of(output, uri=f"http://127.0.0.1:{free_port()}"))
-    with follow(recipe_of(output, uri=f"http://127.0.0.1:{free_port()}"), output):
+    with follow(recipe_of(output, uri=f"http://127.0.0.1:{free_port()}").tracking, output):
         with pytest.raises(SystemExit, match="still going on"):
             sync(output)
         assert json.loads((output / "tracking.json").read_text())["status"] == "RUNNING"
@@ -347,7 +347,7 @@ def test_a_failed_run_has_its_data(store: Path) -> None:
     output = store / "early"
     open_output(recipe_of(output))
     write_card(output)
-    with pytest.raises(RuntimeError), follow(recipe_of(output), output):
+    with pytest.raises(RuntimeError), follow(recipe_of(output).tracking, output):
         raise RuntimeError("early")
     run = MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(run_of(output))
     assert run.info.status == "FAILED"
@@ -376,7 +376,7 @@ def test_a_database_that_cannot_be_written_is_named_at_once(tmp_path: Path, caps
     output, missing = tmp_path / "run", tmp_path / "missing" / "mlflow.db"
     recipe = recipe_of(output, uri=f"sqlite:///{missing}")
     open_output(recipe)
-    with follow(recipe, output):
+    with follow(recipe.tracking, output):
         time.sleep(1)
         left = time.monotonic()
     assert time.monotonic() - left < 6
@@ -400,7 +400,7 @@ def test_nothing_is_written_when_disabled(tmp_path: Path) -> None:
     output = tmp_path / "run"
     recipe = recipe_of(output, enabled=False)
     open_output(recipe)
-    with follow(recipe, output):
+    with follow(recipe.tracking, output):
         write_steps(output, 0, 2)
     assert not (output / "tracking.json").exists()
     assert not (tmp_path / "mlflow.db").exists()
@@ -408,7 +408,7 @@ def test_nothing_is_written_when_disabled(tmp_path: Path) -> None:
 
 def test_a_tracker_that_cannot_begin_is_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run" / "tracking.json").mkdir(parents=True)
-    with follow(recipe_of(tmp_path / "run"), tmp_path / "run"):
+    with follow(recipe_of(tmp_path / "run").tracking, tmp_path / "run"):
         pass
     assert "the run goes on" in capsys.readouterr().out
 
@@ -454,7 +454,7 @@ def test_a_server_that_is_killed_and_comes_back_misses_nothing(
     recipe = recipe_of(output, steps=15, uri=uri)
     open_output(recipe)
     with ExitStack() as after:
-        with follow(recipe, output):
+        with follow(recipe.tracking, output):
             with server(tmp_path, port):
                 write_steps(output, 0, 5)
                 wait_for(lambda: len(points(output, "loss")) == 5, 60)
@@ -491,7 +491,7 @@ def test_a_server_that_is_never_there(tmp_path: Path, capfd: pytest.CaptureFixtu
     output, uri = tmp_path / "run", f"http://127.0.0.1:{free_port()}"
     recipe = recipe_of(output, uri=uri)
     open_output(recipe)
-    with follow(recipe, output):
+    with follow(recipe.tracking, output):
         write_steps(output, 0, 10)
         write_results(output)
         left = time.monotonic()
@@ -517,7 +517,7 @@ from tests.test_tracking import follow, open_output, recipe_of, write_steps
 output = Path({str(output)!r})
 recipe = recipe_of(output, uri="http://127.0.0.1:{free_port()}")
 open_output(recipe)
-with follow(recipe, output):
+with follow(recipe.tracking, output):
     write_steps(output, 0, 5)
     os._exit(9)
 """
@@ -527,7 +527,7 @@ with follow(recipe, output):
     assert status(output) == "KILLED"
     assert_steps(output, 5)
     recipe = recipe_of(output)
-    with follow(recipe, output):
+    with follow(recipe.tracking, output):
         write_steps(output, 3, 10, shift=100)
         write_results(output)
     assert status(output) == "FINISHED"
@@ -571,10 +571,10 @@ def test_no_secret_is_written_or_shown(
     open_output(recipe)
     (output / "data_card.md").write_text(f"read from {path}\n")
     (output / "data_card.json").write_text(json.dumps({"path": path, "note": canaries[0]}))
-    with follow(recipe, output):
+    with follow(recipe.tracking, output):
         write_steps(output, 0, 10)
         time.sleep(2)  # two tries or more
-    with follow(replace(recipe, tracking=TrackingConfig()), output):
+    with follow(TrackingConfig(), output):
         write_results(output)
     with pytest.raises(SystemExit) as stopped:
         sync(output, "--uri", recipe.tracking.uri)
@@ -651,7 +651,7 @@ def test_the_thread_that_trains_never_calls_mlflow(
     output = tmp_path / "run"
     recipe = recipe_of(output)
     open_output(recipe)
-    with follow(recipe, output):
+    with follow(recipe.tracking, output):
         prepared = make_run(output, train={"steps": 4})
         train(prepared.job, Encoder.load(prepared.initial), torch.device("cpu"))
         write_results(output)

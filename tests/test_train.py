@@ -22,7 +22,7 @@ from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.history import History, read_history
 from hybridir.prepare import Prepared
 from hybridir.recipe import ScalingConfig, fixed_part
-from hybridir.records import Shard, Source
+from hybridir.records import DataConfig, Shard, Source
 from hybridir.train import STOP, Job, TrainConfig, train
 from hybridir.validation import Validation
 
@@ -266,6 +266,10 @@ def test_what_may_change(make_run: MakeRun, tmp_path: Path, cache: Path) -> None
     assert fixed_part(recipe) == fixed_part(replace(recipe, output="x", cache="y", resume=True, dry_run=True))
     assert fixed_part(recipe) == fixed_part(replace(recipe, scaling=ScalingConfig(num_workers=4)))
     assert fixed_part(recipe) != fixed_part(replace(recipe, seed=1))
+    for known in ({}, {"sources": (Source(license="MIT"),), "validation": Source(license="MIT")}):
+        unknown = {name: (Source(),) if name == "sources" else Source() for name in known}
+        licensed, plain = (replace(recipe, data=DataConfig(**data)) for data in ({"license": "MIT", **known}, unknown))
+        assert fixed_part(licensed) == fixed_part(plain)
 
 
 @pytest.mark.parametrize("steps", [4, 5])

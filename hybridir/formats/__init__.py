@@ -42,6 +42,11 @@ ROWS: dict[str, rows.Fields] = {
     "sentence-transformers": columns.FIELDS,
 }
 """The formats whose rows stand for themselves: what a dataset of the Hugging Face hub can hold."""
+LICENSES = {
+    "sample": "Unicode-3.0",  # of CLDR
+    "lareqa": "XQuAD-R: CC-BY-SA-4.0, MLQA-R: CC-BY-NC-4.0",  # as the README of `lareqa.SOURCE` has it at that commit
+}
+"""Licences of the formats that published data alone comes in."""
 BENCHMARK_READERS: dict[str, BenchmarkReader] = {
     "sample": sample.read_benchmark,
     "xquad-r": lareqa.read_benchmark,

@@ -25,7 +25,7 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
         name: {"languages": results.get("languages", [])} | other for name, other in others.items()
     }
     found = [
-        sections.headline(systems),
+        sections.headline(results, systems),
         comparisons(results),
         pairs(results, systems),
         sections.languages(results, systems),

@@ -36,8 +36,8 @@ _OF_POOLED = {
     ),
     "rank_distance_share": (
         "Rank distance / pool",
-        "The same divided by the number of passages, so that pools of different size compare. Blind to quality, and "
-        "ruled by the one answer that is farthest away.",
+        "Where it lies between the least that is possible (0) and the most (1, first and last of the pool), so that "
+        "pools of different size compare. Blind to quality, and ruled by the one answer that is farthest away.",
     ),
     "rank_distance_log2": (
         "log₂ rank ratio",
@@ -93,6 +93,8 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
         says = {row[-1]: row[0].partition(",")[0] for row in grid.rows}
         terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for text, name in says.items())
         body += f'<dl class="says">{terms}</dl>\n'
+    by_answers = _by_answers(systems)
+    body += details(by_answers.title, table(by_answers)) if len(by_answers.rows) > 1 else ""
     body += details("By language of the question", table(by_language)) if by_language.rows else ""
     return Section(
         "bias",
@@ -100,7 +102,7 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
         f"Does {results['encoder']} prefer some languages over others, whatever the passages say? Each measure sees "
         "one side of it only.",
         body,
-        [one for one in (grid, by_language) if one.rows],
+        [one for one in (grid, by_language) if one.rows] + [by_answers] * (len(by_answers.rows) > 1),
         sheets,
     )
 
@@ -123,6 +125,16 @@ def _measures(systems: Systems) -> Grid:
     for setting in SETTINGS:
         add(f"Min / max, {SETTING_NAMES[setting].lower()}", _RATIO, [_ratio(one, setting) for one in of])
     return Grid("Measures of language bias", ("measure", *systems, "what it says, and what it is blind to"), rows)
+
+
+def _by_answers(systems: Systems) -> Grid:
+    """Rank distance by the number of right answers: more of them lie further apart by chance alone."""
+    of = [one.get("bias", {}).get("rank_distance_by_answers", {}) for one in systems.values()]
+    rows = [
+        (n, f"{one['n']:,}", *(number(other.get(n, {}).get("rank_distance"), "rank_distance") for other in of))
+        for n, one in of[0].items()
+    ]
+    return Grid("Rank distance by number of right answers", ("right answers", "questions", *systems), rows)
 
 
 def _pooled(one: dict[str, Any], key: str) -> str:

@@ -23,6 +23,7 @@ from hybridir.html_report.plots import (
     whisker,
 )
 from hybridir.report import Grid
+from hybridir.significance import MANY_SEEDS
 
 
 def comparisons(results: dict[str, Any]) -> Section | None:
@@ -44,7 +45,8 @@ def comparisons(results: dict[str, Any]) -> Section | None:
     body += below("", sheet) + (
         '<p class="note">p: paired randomisation test over clusters; Holm p: the same, corrected for the number of '
         "languages tested. Detectable: the smallest difference that a benchmark of this size finds four times in five. "
-        "No verdict means that the interval holds 0: not shown to differ, which is not the same as equal.</p>\n"
+        "No verdict means that the interval holds 0: not shown to differ, which is not the same as equal. "
+        f"{_seeds(found)}</p>\n"
     )
     return Section(
         "comparisons",
@@ -54,6 +56,16 @@ def comparisons(results: dict[str, Any]) -> Section | None:
         [grid for grid, rows in ((first, overall), (second, by_language)) if rows],
         [sheet],
     )
+
+
+def _seeds(found: Sequence[dict[str, Any]]) -> str:
+    """What differences hold for beyond these very models."""
+    seeds = max(one.get("seeds", 1) for one in found)
+    if any(one.get("over") == "clusters and seeds" for one in found):
+        return (
+            f"Where there are {MANY_SEEDS} training seeds or more (here {seeds}), they are a sample of all seeds too."
+        )
+    return f"Differences are means over {seeds} training seeds, and hold for these alone." if seeds > 1 else ""
 
 
 def _comparison_grid(title: str, found: Sequence[dict[str, Any]]) -> Grid:

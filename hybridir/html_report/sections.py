@@ -34,14 +34,15 @@ from hybridir.html_report.plots import (
 )
 from hybridir.report import Grid
 from hybridir.secrets import without_secrets
+from hybridir.significance import FEW_CLUSTERS
 
 _HEADLINE = ("mAP", "R@1", "R@10", "R@100", "success@1", "success@10", "nDCG@10", "RR@10", "rank_distance")
 _LONGEST = 400
 """Characters of a passage shown among the examples."""
 
 
-def headline(systems: Systems) -> Section | None:
-    """Settings by measures, for every system."""
+def headline(results: dict[str, Any], systems: Systems) -> Section | None:
+    """Settings by measures, for every system, and what to know about them."""
     shown = [s for s in SETTINGS if any("mAP" in one.get(s, {}) for one in systems.values())]
     names = [m for m in _HEADLINE if any(m in one.get(s, {}) for one in systems.values() for s in shown)]
     if not names:
@@ -64,6 +65,10 @@ def headline(systems: Systems) -> Section | None:
         "small even for a perfect ranking; success@1 says how often the first passage is right. Intervals resample "
         "whole clusters (articles, territories) with all their questions and translations; they hold for these models "
         "as they are, not for other training seeds.</p>\n"
+    )
+    told = [*results.get("notes", []), *_few_clusters(results)]
+    notes += f'<ul class="notes">{"".join(f"<li>{escape(without_secrets(one))}</li>" for one in told)}</ul>\n' * bool(
+        told
     )
     return Section(
         "results",
@@ -183,6 +188,12 @@ def provenance(results: dict[str, Any]) -> Section | None:
             else ""
         ),
     )
+
+
+def _few_clusters(results: dict[str, Any]) -> list[str]:
+    fewest = min((results[s].get("n_clusters", FEW_CLUSTERS) for s in SETTINGS if results.get(s)), default=FEW_CLUSTERS)
+    few = f"There are only {fewest} clusters of questions: intervals from so few are too narrow, p-values too coarse."
+    return [few] if fewest < FEW_CLUSTERS else []
 
 
 def _value(point: Point | None) -> str:

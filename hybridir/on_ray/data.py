@@ -26,7 +26,7 @@ READING_BYTES = 128_000_000
 
 def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
     """`job.run` of every chunk, in order, on all CPUs of the cluster; memory does not grow with the corpus."""
-    with DataContext.current(_ordered()):
+    with DataContext.current(ordered()):
         chunks = ray.data.range(n_chunks, override_num_blocks=n_chunks)
         done = chunks.map_batches(_tokenize, batch_size=None, fn_kwargs={"job": job})
         for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -36,7 +36,7 @@ def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
 def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
     """The checked batches of all shards, in order, read on all CPUs of the cluster."""
     functions = [functools.partial(_read, shard, number) for number, shard in enumerate(shards)]
-    context = _ordered()
+    context = ordered()
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=READING_BYTES)
     with DataContext.current(context):
         rows = ray.data.read_datasource(Tasks(functions), override_num_blocks=len(functions))
@@ -44,20 +44,20 @@ def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
             for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from table.to_batches()
         except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from None
+            raise cause(error) from None
 
 
-def _cause(error: BaseException) -> BaseException:
+def cause(error: BaseException) -> BaseException:
     """What went wrong in a task, without Ray's words around it."""
     inner = getattr(error, "cause", None) or error.__cause__
-    return _cause(inner) if inner else error
+    return cause(inner) if inner else error
 
 
 def stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
     """The batches of a rank, by a Ray Data pipeline of its own."""
     blocks = [range(first, min(first + STEPS_PER_BLOCK, end)) for first in range(start, end, STEPS_PER_BLOCK)]
     functions = [functools.partial(_draw, source, steps, rank, world_size) for steps in blocks]
-    with DataContext.current(_ordered()):
+    with DataContext.current(ordered()):
         rows = ray.data.read_datasource(
             Tasks(functions),
             num_cpus=0,
@@ -94,7 +94,7 @@ def _tokenize(chunks: dict, job: TokenJob) -> pa.Table:
     return pa.Table.from_batches([job.run(int(chunk)) for chunk in chunks["id"]])
 
 
-def _ordered() -> DataContext:
+def ordered() -> DataContext:
     """Settings that keep the order of rows and the screen clean."""
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True

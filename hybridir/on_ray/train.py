@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,8 +22,9 @@ def ray_backend(scaling: ScalingConfig) -> Iterator[Backend]:
     """Computes on the cluster of RAY_ADDRESS, or on one started here for as long as it is entered."""
     with cluster(scaling.num_workers * scaling.cpus_per_worker, scaling.num_workers * scaling.use_gpu):
         from hybridir.on_ray.data import read_shards, tokenize_chunks
+        from hybridir.on_ray.encode import encode_on_ray
 
-        yield Backend(train_on_ray, read_shards, tokenize_chunks, partial(call_on_ray, scaling))
+        yield Backend(train_on_ray, read_shards, tokenize_chunks, partial(encode_on_ray, scaling))
 
 
 def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
@@ -57,15 +58,6 @@ def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
         raise error.controller_failure from None
     except ray.train.WorkerGroupError as error:
         raise next(iter(error.worker_failures.values()), error) from None
-
-
-def call_on_ray(scaling: ScalingConfig, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls `function` with the resources of a worker; in this process where no GPU is asked for."""
-    import ray
-
-    if not scaling.use_gpu:
-        return function(*arguments)
-    return ray.get(ray.remote(num_gpus=1, num_cpus=scaling.cpus_per_worker)(function).remote(*arguments))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridir.progress import say
-from hybridir.recipe import Recipe, TrackingConfig
+from hybridir.recipe import TrackingConfig
 from hybridir.secrets import without_secrets
 from hybridir.tracking.machine import Sampler, describe
 from hybridir.tracking.remote import MlflowRun
@@ -32,16 +32,16 @@ SAY_EVERY = 15.0
 
 
 @contextmanager
-def follow(recipe: Recipe, output: Path) -> Iterator[None]:
+def follow(config: TrackingConfig, output: Path) -> Iterator[None]:
     """While entered, the run in `output` (with its `config.yaml`) is written to MLflow; on leaving, it is completed.
 
     It ends as FINISHED if `results.json` was written meanwhile, as KILLED on KeyboardInterrupt or SystemExit, as
     FAILED on any other exception. Exceptions pass through; none comes from here.
     """
-    if not recipe.tracking.enabled:
+    if not config.enabled:
         yield
         return
-    follower = _begin(recipe.tracking, output)
+    follower = _begin(config, output)
     ended = FAILED
     try:
         yield

@@ -173,7 +173,9 @@ class MlflowRun:
         from mlflow.entities import Metric
 
         measures = {k: results[k] for k in SETTINGS if k in results}
-        measures |= {k: results[k] for k in ("untrained", "bm25") if k in results}
+        for name, other in results.get("systems", {}).items():
+            label = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name)
+            measures[label] = {k: other[k] for k in SETTINGS if k in other}
         numbers = {k: v for k, v in _flatten(measures, "result.").items() if _is_number(v)}
         values = {k.replace("@", "_at_"): v for k, v in numbers.items()}
         step = max((line["step"] for line in read_history(self._output / "history.jsonl")), default=0)

@@ -1,0 +1,138 @@
+"""An evaluation from recipe to report: read the benchmark, encode, rank, compare, write."""
+
+import shutil
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from hybridir import formats
+from hybridir.encoder import EncoderConfig
+from hybridir.per_query import write_per_query
+from hybridir.progress import say
+from hybridir.recipe import ScalingConfig, TrackingConfig, public
+from hybridir.records import Benchmark, BenchmarkConfig
+from hybridir.report import Grid, show
+from hybridir.results import DEPTH, provenance, write_results
+from hybridir.run import Track, quiet_libraries
+from hybridir.search import Ranking
+from hybridir.systems import Encode, System, find_systems, fingerprint, rank_system
+from hybridir.trec import write_qrels, write_runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is measured, and on what.
+
+    Args:
+        encoder: what is measured. Its name is a model folder, a run's folder, a hub id, a folder of embeddings, or
+            `bm25`; a pattern with `*` names several folders, the training seeds of one system. Of the other fields
+            only `revision`, `pooling`, prefixes and lengths play a part.
+        compare_to: what it is compared to: names, or encoders with the same fields.
+        benchmark: what they are measured on.
+        run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no runs.
+        keep_embeddings: whether `embeddings/` stays: Parquet with the id, language, text and embedding of all texts.
+        scaling: workers that encode; 0 is this process without Ray.
+        tracking: MLflow.
+        output: folder of the results. Omitted: outputs/evaluate-DATE-TIME.
+        resume: go on with the evaluation in `output`: what was encoded is not encoded again.
+        dry_run: show what the benchmark holds, measure nothing.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    compare_to: tuple[EncoderConfig | str, ...] = ()
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    run_depth: int = DEPTH
+    keep_embeddings: bool = False
+    scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
+    tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="evaluate"))
+    output: str = ""
+    resume: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.run_depth <= DEPTH:
+            raise ValueError(f"run_depth is {self.run_depth}: it must be between 0 and {DEPTH}")
+
+
+def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
+    """The whole evaluation; returns the path of `report.html`."""
+    quiet_libraries()
+    systems = find_systems([recipe.encoder, *recipe.compare_to])
+    benchmark = formats.read_benchmark(recipe.benchmark)
+    output = _open_output(recipe)
+    with track(recipe.tracking, output):
+        _tell(benchmark)
+        rankings: dict[str, list[Ranking]] = {}
+        notes = list(benchmark.notes)
+        for system in systems:
+            rankings[system.label] = []
+            for member, folder in zip(system.members, _folders(output, system), strict=True):
+                say(f"ranking with {member.name}")
+                ranking, more = rank_system(member, benchmark, encode, folder)
+                rankings[system.label].append(ranking)
+                notes += [f"{member.name}: {note}" for note in more]
+        prints = {member.name: fingerprint(member) for system in systems for member in system.members}
+        facts = {"notes": notes, "provenance": provenance(benchmark, public(recipe), prints)}
+        scores = write_results(benchmark, rankings, output, facts)
+        write_per_query(scores, benchmark, output / "per_query.parquet")
+        if recipe.run_depth:
+            say(f"writing the first {recipe.run_depth} passages of each query to {output / 'runs'}")
+            (output / "runs").mkdir(exist_ok=True)
+            write_qrels(benchmark, output / "runs")
+            for label, seeds in rankings.items():
+                for ranking, name in zip(seeds, _names(label, len(seeds)), strict=True):
+                    write_runs(ranking, benchmark, output / "runs", name, recipe.run_depth)
+        if not recipe.keep_embeddings:
+            shutil.rmtree(output / "embeddings", ignore_errors=True)
+    return output / "report.html"
+
+
+def preview_evaluation(recipe: Evaluation) -> None:
+    """Prints what the benchmark holds and what would be measured."""
+    systems = find_systems([recipe.encoder, *recipe.compare_to])
+    benchmark = formats.read_benchmark(recipe.benchmark)
+    _tell(benchmark)
+    texts = [(query.language, "query") for query in benchmark.queries]
+    texts += [(passage.language, "passage") for passage in benchmark.passages]
+    rows = [(x, *(f"{texts.count((x, side)):,}" for side in ("query", "passage"))) for x in benchmark.languages]
+    show(Grid(benchmark.name, ("language", "queries", "passages"), rows))
+    for system in systems:
+        say(f"would measure {system.label}: {', '.join(member.name for member in system.members)}")
+
+
+def _open_output(recipe: Evaluation) -> Path:
+    """The output folder with the resolved `config.yaml`; `ValueError` where it belongs to something else."""
+    output = Path(recipe.output or f"outputs/evaluate-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    config = public(replace(recipe, output=str(output), resume=False))
+    file = output / "config.yaml"
+    if not recipe.resume and output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} holds results already: add --resume to go on with them, or name another --output")
+    if recipe.resume:
+        if not file.exists():
+            raise ValueError(f"{output} holds no evaluation to resume: check --output, or leave --resume out")
+        before = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for name in ("encoder", "compare_to", "benchmark"):
+            if before.get(name) != yaml.safe_load(yaml.safe_dump(config[name])):
+                raise ValueError(f"{output} was begun with another {name}, see its config.yaml: name another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    say(f"results go to {output}")
+    return output
+
+
+def _tell(benchmark: Benchmark) -> None:
+    say(f"{benchmark.name}: {len(benchmark.queries):,} queries, {len(benchmark.passages):,} passages")
+    for note in benchmark.notes:
+        say(note)
+
+
+def _folders(output: Path, system: System) -> list[Path]:
+    return [output / "embeddings" / name for name in _names(system.label, len(system.members))]
+
+
+def _names(label: str, n_seeds: int) -> list[str]:
+    """File names for the members of a system."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+    return [name] if n_seeds == 1 else [f"{name}-seed{n + 1}" for n in range(n_seeds)]

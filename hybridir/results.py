@@ -1,0 +1,147 @@
+"""From rankings to `results.json`, `report.html` and the table on the screen: for runs and evaluations alike."""
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridir.bias_results import bias_results
+from hybridir.compare import comparisons, intervals, language_intervals
+from hybridir.evaluate import SETTINGS, PerQuery, mean_over_seeds, measure, summarise, versions
+from hybridir.html_report import write_report
+from hybridir.progress import say
+from hybridir.records import Benchmark
+from hybridir.report import results_table, show
+from hybridir.search import Ranking
+from hybridir.secrets import without_secrets
+
+DEPTH = 100
+"""Passages of each language that are kept of a ranking."""
+EXAMPLES, EXAMPLE_DEPTH = 6, 10
+"""Queries that the report shows, and how many passages of each."""
+
+Rankings = Mapping[str, Sequence[Ranking]]
+"""By system, the one that it is all about first; of each a ranking for every training seed, mostly one."""
+
+
+def write_results(
+    benchmark: Benchmark, rankings: Rankings, output: Path, facts: dict[str, Any]
+) -> dict[str, list[list[PerQuery]]]:
+    """Writes `results.json` and `report.html` (with `table.md` and `plots/`), and shows the table.
+
+    `facts` are put into both: `provenance`, and what else there is; `encoder` there replaces the label of the first
+    system in `results.json`. Returns the scores of each system and seed, query
+    by query.
+    """
+    scores = {name: [measure(ranking, benchmark) for ranking in seeds] for name, seeds in rankings.items()}
+    means = {name: mean_over_seeds(seeds) for name, seeds in scores.items()}
+    systems = {name: _system(rankings[name], scores[name], means[name], benchmark) for name in rankings}
+    first, *others = systems
+    compared = [row for other in others for row in comparisons((first, other), scores[first], scores[other], benchmark)]
+    results = systems[first] | {
+        "encoder": first,
+        "systems": {name: systems[name] for name in others},
+        "comparisons": compared,
+        "examples": examples(rankings[first][0], means[first], benchmark),
+        "notes": list(benchmark.notes),
+        "versions": versions(),
+        **facts,
+    }
+    if "untrained" in systems:
+        results["untrained"] = {setting: systems["untrained"][setting] for setting in SETTINGS}
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    (output / "results.json").write_text(text + "\n", encoding="utf-8")
+    write_report(results | {"encoder": first}, output)
+    _show(benchmark, systems, compared)
+    return scores
+
+
+def provenance(benchmark: Benchmark, config: dict[str, Any], fingerprints: dict[str, str]) -> dict[str, Any]:
+    """How results were made: `config` as it may be shown, `fingerprints` of what they come from."""
+    return {
+        "command": without_secrets(shlex.join(["python", *sys.argv])),
+        "config": config,
+        "versions": versions(),
+        "fingerprints": {"benchmark": benchmark_fingerprint(benchmark)} | fingerprints,
+        "sizes": {"queries": len(benchmark.queries), "passages": len(benchmark.passages)},
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def benchmark_fingerprint(benchmark: Benchmark) -> str:
+    """16 hexadecimal digits that change with any query, passage or judgement, and their order."""
+    digest = hashlib.sha256()
+    for query, relevant in zip(benchmark.queries, benchmark.relevant, strict=True):
+        digest.update(repr((query, relevant)).encode())
+    for passage in benchmark.passages:
+        digest.update(repr(passage).encode())
+    return digest.hexdigest()[:16]
+
+
+def examples(ranking: Ranking, scores: Sequence[PerQuery], benchmark: Benchmark) -> list[dict[str, Any]]:
+    """A few queries in different languages, from badly to well answered ones, with what was ranked first for them."""
+    pooled = sorted((one for one in scores if one.setting == "multilingual"), key=lambda one: one.values["mAP"])
+    asked = list(dict.fromkeys(benchmark.queries[one.query].language for one in pooled))
+    chosen: list[int] = []
+    for n in range(EXAMPLES):
+        language = asked[n * len(asked) // EXAMPLES] if len(asked) > EXAMPLES else asked[n % len(asked)]
+        ordered = [one.query for one in pooled if benchmark.queries[one.query].language == language]
+        chosen.append(ordered[int((n + 0.5) / EXAMPLES * len(ordered))])
+    top_score, top_place = ranking.pooled_top()
+    starts = np.cumsum([0, *map(len, benchmark.relevant)])
+    found = []
+    for q in dict.fromkeys(chosen):
+        query, relevant = benchmark.queries[q], benchmark.relevant[q]
+        ranks = 1 + ranking.above[starts[q] : starts[q + 1]].sum(axis=1)
+        answers = [(benchmark.passages[place], rank) for place, rank in zip(relevant, ranks.tolist(), strict=True)]
+        hits = [
+            (benchmark.passages[place], float(score), place in relevant)
+            for score, place in zip(top_score[q, :EXAMPLE_DEPTH], top_place[q, :EXAMPLE_DEPTH].tolist(), strict=True)
+            if place >= 0
+        ]
+        found.append(
+            {
+                "query_id": query.query_id,
+                "language": query.language,
+                "text": query.text,
+                "cluster": query.cluster,
+                "answers": [{"language": one.language, "rank": rank, "text": one.text} for one, rank in answers],
+                "retrieved": [
+                    {"rank": rank, "language": one.language, "text": one.text, "score": score, "relevant": right}
+                    for rank, (one, score, right) in enumerate(hits, start=1)
+                ],
+            }
+        )
+    return found
+
+
+def _system(
+    rankings: Sequence[Ranking], scores: Sequence[Sequence[PerQuery]], mean: Sequence[PerQuery], benchmark: Benchmark
+) -> dict[str, Any]:
+    summary = summarise(mean, benchmark)
+    return summary | {
+        "seeds": len(rankings),
+        "intervals": intervals(scores, benchmark),
+        "language_intervals": language_intervals(scores, benchmark),
+        "bias": bias_results(rankings[0], benchmark, summary),  # of several seeds the first one's
+    }
+
+
+def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], compared: Sequence[dict[str, Any]]) -> None:
+    sizes = f"{len(benchmark.queries)} queries, {len(benchmark.passages)} passages"
+    show(results_table(f"{benchmark.name}: {sizes}", systems))
+    for row in compared:
+        if (row["measure"], row["language"]) == ("mAP", ""):
+            low, high = row["interval"]
+            names = f"{row['system']} - {row['baseline']}"
+            say(f"{row['setting']} mAP, {names}: {row['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]")
+    say("(intervals resample clusters of questions, for these models as they are)")
+    if len(benchmark.languages) > 1:
+        answers = max(len(relevant) for relevant in benchmark.relevant)
+        say(f"(R@1 of a query with {answers} right answers is at most {1 / answers:.3f}: each of them counts)")
