@@ -16,30 +16,46 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from hybridir.durable import storage_explained, sync
+
 MANIFEST = "manifest.json"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def folder(root: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps lies."""
+    return root / f"step-{step:08d}"
 
 
 def save_checkpoint(
     root: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> Path:
-    """Writes `root/step-STEP`: the position after `step` steps. `state` is plain JSON."""
-    final = root / f"step-{step:08d}"
+    """Writes `root/step-STEP`: the position after `step` steps. `state` is plain JSON.
+
+    `OSError` with a remedy where that fails; the checkpoints before it stay as they are.
+    """
+    final = folder(root, step)
     work = root / f".{final.name}.tmp"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, work / _WEIGHTS)
-    save_file(_flatten(model, optimizer), work / _OPTIMIZER)
-    (work / _STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
-    names = (_WEIGHTS, _OPTIMIZER, _STATE)
-    manifest = {name: {"size": (work / name).stat().st_size, "sha256": _sha256(work / name)} for name in names}
-    for name in names:
-        _sync(work / name)
-    (work / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    _sync(work / MANIFEST)
-    shutil.rmtree(final, ignore_errors=True)
-    os.rename(work, final)
-    _sync(root)
+    try:
+        with storage_explained(final):
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, work / _WEIGHTS)
+            save_file(_flatten(model, optimizer), work / _OPTIMIZER)
+            (work / _STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
+            names = (_WEIGHTS, _OPTIMIZER, _STATE)
+            manifest = {name: {"size": (work / name).stat().st_size, "sha256": _sha256(work / name)} for name in names}
+            for name in names:
+                sync(work / name)
+            (work / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            sync(work / MANIFEST)
+            sync(work)
+            shutil.rmtree(final, ignore_errors=True)  # there only if damaged: the run went on from before it
+            os.rename(work, final)
+            sync(root)
+    except OSError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
     return final
 
 
@@ -96,13 +112,16 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
 def prune(root: Path, step: int, keep_last: int, best_step: int | None) -> None:
     """Removes all but the last `keep_last` checkpoints up to `step` and that of `best_step`.
 
-    Those after `step` go too: the run went on from before them because they are damaged.
+    Those after `step` go too, as the run went on from before them because they are damaged, and so does what a kill
+    left half written.
     """
     found = sorted(root.glob("step-*"))
-    kept = [checkpoint for checkpoint in found if checkpoint.name <= f"step-{step:08d}"][-keep_last:]
-    for checkpoint in found:
-        if checkpoint not in kept and (best_step is None or checkpoint.name != f"step-{best_step:08d}"):
-            shutil.rmtree(checkpoint)
+    kept = [checkpoint for checkpoint in found if checkpoint <= folder(root, step)][-keep_last:]
+    if best_step is not None:
+        kept.append(folder(root, best_step))
+    for other in [*found, *root.glob(".step-*.tmp")]:
+        if other not in kept:
+            shutil.rmtree(other)
 
 
 def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -113,11 +132,3 @@ def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

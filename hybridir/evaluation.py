@@ -1,21 +1,21 @@
 """An evaluation from recipe to report: read the benchmark, encode, rank, compare, write."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 
 import yaml
 
 from hybridir import formats
 from hybridir.encoder import EncoderConfig
-from hybridir.per_query import write_per_query
+from hybridir.owner import OWNER, own
 from hybridir.progress import say
 from hybridir.recipe import ScalingConfig, TrackingConfig, public
 from hybridir.records import Benchmark, BenchmarkConfig
 from hybridir.report import Grid, show
 from hybridir.results import DEPTH, provenance, write_results
-from hybridir.run import Track, quiet_libraries
+from hybridir.run import Track, output_folder, quiet_libraries
 from hybridir.search import Ranking
 from hybridir.systems import Encode, System, find_systems, fingerprint, rank_system
 from hybridir.trec import write_qrels, write_runs
@@ -57,36 +57,54 @@ class Evaluation:
 
 
 def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
-    """The whole evaluation; returns the path of `report.html`."""
+    """The whole evaluation; returns the path of `report.html`. One that is finished is left as it is."""
     quiet_libraries()
     systems = find_systems([recipe.encoder, *recipe.compare_to])
     benchmark = formats.read_benchmark(recipe.benchmark)
-    output = _open_output(recipe)
-    with track(recipe.tracking, output):
-        _tell(benchmark)
-        rankings: dict[str, list[Ranking]] = {}
-        notes = list(benchmark.notes)
-        for system in systems:
-            rankings[system.label] = []
-            for member, folder in zip(system.members, _folders(output, system), strict=True):
-                say(f"ranking with {member.name}")
-                ranking, more = rank_system(member, benchmark, encode, folder)
-                rankings[system.label].append(ranking)
-                notes += [f"{member.name}: {note}" for note in more]
-        prints = {member.name: fingerprint(member) for system in systems for member in system.members}
-        facts = {"notes": notes, "provenance": provenance(benchmark, public(recipe), prints)}
-        scores = write_results(benchmark, rankings, output, facts)
-        write_per_query(scores, benchmark, output / "per_query.parquet")
-        if recipe.run_depth:
-            say(f"writing the first {recipe.run_depth} passages of each query to {output / 'runs'}")
-            (output / "runs").mkdir(exist_ok=True)
-            write_qrels(benchmark, output / "runs")
-            for label, seeds in rankings.items():
-                for ranking, name in zip(seeds, _names(label, len(seeds)), strict=True):
-                    write_runs(ranking, benchmark, output / "runs", name, recipe.run_depth)
-        if not recipe.keep_embeddings:
-            shutil.rmtree(output / "embeddings", ignore_errors=True)
+    output = output_folder(recipe.output, "evaluate")
+    with own(output):
+        if recipe.resume and (output / "results.json").exists():
+            say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
+            return output / "report.html"
+        _open(recipe, output)
+        with track(recipe.tracking, output):
+            _tell(benchmark)
+            rankings, notes = _rank(systems, benchmark, encode, output / "embeddings")
+            if recipe.run_depth:
+                _write_runs(rankings, benchmark, output / "runs", recipe.run_depth)
+            prints = {member.name: fingerprint(member) for system in systems for member in system.members}
+            facts = {
+                "notes": [*benchmark.notes, *notes],
+                "provenance": provenance(benchmark, public(recipe), prints),
+            }
+            write_results(benchmark, rankings, output, facts)
+            if not recipe.keep_embeddings:
+                shutil.rmtree(output / "embeddings", ignore_errors=True)
     return output / "report.html"
+
+
+def _rank(
+    systems: Sequence[System], benchmark: Benchmark, encode: Encode, folder: Path
+) -> tuple[dict[str, list[Ranking]], list[str]]:
+    """The rankings of each system by seed, and notes on what was left out."""
+    rankings: dict[str, list[Ranking]] = {system.label: [] for system in systems}
+    notes: list[str] = []
+    for system in systems:
+        for member, name in zip(system.members, _names(system.label, len(system.members)), strict=True):
+            say(f"ranking with {member.name}")
+            ranking, more = rank_system(member, benchmark, encode, folder / name)
+            rankings[system.label].append(ranking)
+            notes += [f"{member.name}: {note}" for note in more]
+    return rankings, notes
+
+
+def _write_runs(rankings: dict[str, list[Ranking]], benchmark: Benchmark, folder: Path, depth: int) -> None:
+    say(f"writing the first {depth} passages of each query to {folder}")
+    folder.mkdir(exist_ok=True)
+    write_qrels(benchmark, folder)
+    for label, seeds in rankings.items():
+        for ranking, name in zip(seeds, _names(label, len(seeds)), strict=True):
+            write_runs(ranking, benchmark, folder, name, depth)
 
 
 def preview_evaluation(recipe: Evaluation) -> None:
@@ -102,12 +120,11 @@ def preview_evaluation(recipe: Evaluation) -> None:
         say(f"would measure {system.label}: {', '.join(member.name for member in system.members)}")
 
 
-def _open_output(recipe: Evaluation) -> Path:
-    """The output folder with the resolved `config.yaml`; `ValueError` where it belongs to something else."""
-    output = Path(recipe.output or f"outputs/evaluate-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+def _open(recipe: Evaluation, output: Path) -> None:
+    """Writes the resolved `config.yaml`; `ValueError` where the folder belongs to something else."""
     config = public(replace(recipe, output=str(output), resume=False))
     file = output / "config.yaml"
-    if not recipe.resume and output.exists() and any(output.iterdir()):
+    if not recipe.resume and {path.name for path in output.iterdir()} - {OWNER}:
         raise ValueError(f"{output} holds results already: add --resume to go on with them, or name another --output")
     if recipe.resume:
         if not file.exists():
@@ -116,20 +133,14 @@ def _open_output(recipe: Evaluation) -> Path:
         for name in ("encoder", "compare_to", "benchmark"):
             if before.get(name) != yaml.safe_load(yaml.safe_dump(config[name])):
                 raise ValueError(f"{output} was begun with another {name}, see its config.yaml: name another --output")
-    output.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     say(f"results go to {output}")
-    return output
 
 
 def _tell(benchmark: Benchmark) -> None:
     say(f"{benchmark.name}: {len(benchmark.queries):,} queries, {len(benchmark.passages):,} passages")
     for note in benchmark.notes:
         say(note)
-
-
-def _folders(output: Path, system: System) -> list[Path]:
-    return [output / "embeddings" / name for name in _names(system.label, len(system.members))]
 
 
 def _names(label: str, n_seeds: int) -> list[str]:

@@ -2,42 +2,78 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hybridir.durable import storage_explained, sync
+
+EVENTS = "events.jsonl"
+"""What happened to a run besides its steps: damaged checkpoints, lost workers."""
+
 
 class History:
-    """Appends lines; on resume, lines of steps that will be done again move to `history.discarded.jsonl`."""
+    """Appends lines; on resume, lines of steps that will be done again move to `history.discarded.jsonl`.
+
+    `OSError` with a remedy where they cannot be written.
+    """
 
     def __init__(self, directory: Path, start_step: int) -> None:
         self.path = directory / "history.jsonl"
         lines = list(read_history(self.path))
         redone = [line for line in lines if line["step"] >= start_step]
+        kept = [line for line in lines if line["step"] < start_step]
         self.attempt = 1 + max((line["attempt"] for line in lines), default=0)
-        if redone:
-            with open(directory / "history.discarded.jsonl", "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in redone)
-        if self.path.exists():
-            kept = directory / "history.jsonl.tmp"
-            kept.write_text(
-                "".join(json.dumps(line) + "\n" for line in lines if line["step"] < start_step), encoding="utf-8"
-            )
-            kept.replace(self.path)
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+        if missing := set(range(start_step)) - {line["step"] for line in kept}:
+            note(directory, f"{self.path} lacks {len(missing)} of the {start_step} steps before the checkpoint")
+        with storage_explained(self.path):
+            if redone:
+                with open(directory / "history.discarded.jsonl", "a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(line) + "\n" for line in redone)
+                sync(directory / "history.discarded.jsonl")
+            if self.path.exists():
+                written = directory / "history.jsonl.tmp"
+                written.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+                sync(written)
+                written.replace(self.path)
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+            sync(directory)
 
     def append(self, line: dict[str, Any]) -> None:
         """Writes a line and hands it to the operating system."""
-        self._file.write(json.dumps(line | {"attempt": self.attempt}) + "\n")
-        self._file.flush()
+        with storage_explained(self.path):
+            self._file.write(json.dumps(line | {"attempt": self.attempt}) + "\n")
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Returns when all lines are on the disk."""
+        with storage_explained(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
 
+def note(directory: Path, text: str) -> None:
+    """Writes down what happened to the run in `directory`; whoever follows it shows it on the screen."""
+    with open(directory / EVENTS, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
+
+
 def last_attempt(path: Path) -> int:
     """The number of the last attempt that wrote to a history; 0 without one."""
     return max((line["attempt"] for line in read_history(path)), default=0)
+
+
+def last_line(path: Path) -> dict[str, Any] | None:
+    """The last line of a history, read from its end; None without one."""
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        whole = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+    return json.loads(whole) if whole else None
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from hybridir import formats
 from hybridir.card import data_card, intake_table, to_markdown
+from hybridir.checks import check_encoder, check_space, check_writable
 from hybridir.collate import BatchSource
 from hybridir.corpus import Corpus
 from hybridir.corpus_build import build_corpus, describe_rejected
@@ -75,8 +76,11 @@ def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Da
 
     Writes `rejected.jsonl`, `data_card.json` and `data_card.md` to `output`, and `initial` if an encoder is built.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    corpus = read_corpus(recipe.data, cache_folder(recipe, output), read)
+    cache = cache_folder(recipe, output)
+    check_writable(output, "--output")
+    check_encoder(recipe.encoder)
+    check_space(recipe, output, cache)
+    corpus = read_corpus(recipe.data, cache, read)
     shutil.copyfile(corpus.directory / "rejected.jsonl", output / "rejected.jsonl")
     check_rejected(corpus, recipe.data.max_rejected)
     initial = _initial_encoder(recipe, corpus, output)
@@ -102,7 +106,13 @@ def prepare(
     data = load_data(recipe, output, read)
     tell_data(data)
     check_plans(recipe, data.corpus)
-    tokens = build_cache(data.tokens, lambda job, n: watch_chunks("tokenised", tokenize(job, n), n))
+
+    def make_tokens(job: TokenJob, n_chunks: int) -> Iterable[pa.RecordBatch]:
+        size = sum(file.stat().st_size for file in data.corpus.directory.iterdir())
+        check_space(recipe, output, data.corpus.directory.parent, size)
+        return watch_chunks("tokenised", tokenize(job, n_chunks), n_chunks)
+
+    tokens = build_cache(data.tokens, make_tokens)
     source = BatchSource(
         corpus=str(data.corpus.directory),
         tokens=str(tokens),
@@ -191,7 +201,7 @@ def validation_identity(recipe: Recipe, corpus: Corpus) -> str:
 def cache_folder(recipe: Recipe, output: Path) -> Path:
     """The folder for corpora and tokens: `--cache`, or `cache` beside the output."""
     cache = Path(recipe.cache or output.parent / "cache").absolute()
-    cache.mkdir(parents=True, exist_ok=True)
+    check_writable(cache, "--cache")
     return cache
 
 

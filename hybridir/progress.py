@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy import ndarray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hybridir.history import Tail, read_history
+from hybridir.history import EVENTS, Tail, read_history
 from hybridir.records import NOTES, Shard
 from hybridir.secrets import without_secrets
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class Follow:
-    """While entered, a thread shows new lines of `history`: the same for one process and for many.
+    """While entered, a thread shows new lines of `history` and events: the same for one process and for many.
 
     Where there is no bar, it shows a line every `every` steps.
     """
@@ -32,6 +32,9 @@ class Follow:
         self._tail, self._steps, self._every = Tail(history), steps, every
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._events = Tail(history.with_name(EVENTS))
+        while self._events.read():
+            pass  # of attempts before
         self._seen = max(((line["attempt"], line["step"]) for line in read_history(history)), default=(0, -1))
 
     def __enter__(self) -> "Follow":
@@ -50,6 +53,8 @@ class Follow:
             done = False
             while not done:
                 done = self._done.wait(0.5)
+                for event in self._events.read():
+                    (print if progress.disable else progress.console.print)(without_secrets(event["text"]))
                 for line in chain.from_iterable(iter(self._tail.read, [])):
                     if (line["attempt"], line["step"]) <= self._seen:
                         continue

@@ -21,13 +21,23 @@ class ScalingConfig:
         num_workers: processes under Ray Train, each with its share of the batch; 0 is this process without Ray.
         use_gpu: whether each worker gets a GPU.
         cpus_per_worker: CPUs of each worker, and the threads it uses.
+        min_workers: where the cluster has no room for `num_workers`, the run starts, and after a loss goes on, with as
+            many as there is room for and the batch divides by, but no fewer than this. Omitted: `num_workers`.
         max_failures: how often lost workers are replaced before the run gives up.
+        timeout: seconds without an answer after which a worker counts as lost; the longest step, validation or writing
+            of a checkpoint must take less. Where all workers hang at once, twice as long.
     """
 
     num_workers: int = 2
     use_gpu: bool = False
     cpus_per_worker: int = 1
+    min_workers: int | None = None
     max_failures: int = 3
+    timeout: int = 300
+
+    def __post_init__(self) -> None:
+        if self.timeout < 1:
+            raise ValueError(f"scaling.timeout is {self.timeout}: it must be at least 1 second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +122,9 @@ class Recipe:
             raise ValueError(f"scaling.cpus_per_worker is {self.scaling.cpus_per_worker}: it must be at least 1")
         if workers < 0:
             raise ValueError(f"scaling.num_workers is {workers}: it must be 0 (no Ray) or more")
+        least = self.scaling.min_workers
+        if least is not None and not min(1, workers) <= least <= workers:
+            raise ValueError(f"scaling.min_workers is {least}: take 1 to {workers}, which is scaling.num_workers")
         if workers and self.train.batch_size % workers:
             raise ValueError(
                 f"train.batch_size {self.train.batch_size} does not divide by scaling.num_workers {workers}: "
@@ -121,12 +134,10 @@ class Recipe:
 
 MAY_CHANGE = {
     *("scaling", "tracking", "benchmark", "output", "cache", "resume", "dry_run"),
-    *("train.steps", "train.log_every", "data.max_rejected"),
+    *("train.steps", "train.log_every", "data.max_rejected", "data.path"),
 }
-"""Fields that may differ when a run is resumed; with `train.steps` the learning rate's decay moves too.
-
-The licence of a source may too.
-"""
+"""Fields that may differ when a run is resumed, and the licences of data: with `train.steps` the learning rate's decay
+moves too, and under another `data.path` the same data must lie."""
 
 
 def fixed_part(recipe: Recipe) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hybridir.bias_results import bias_results
 from hybridir.compare import comparisons, intervals, language_intervals
 from hybridir.evaluate import SETTINGS, PerQuery, mean_over_seeds, measure, summarise, versions
 from hybridir.html_report import write_report
+from hybridir.per_query import write_per_query
 from hybridir.progress import say
 from hybridir.records import Benchmark
 from hybridir.report import results_table, show
@@ -30,14 +31,11 @@ Rankings = Mapping[str, Sequence[Ranking]]
 """By system, the one that it is all about first; of each a ranking for every training seed, mostly one."""
 
 
-def write_results(
-    benchmark: Benchmark, rankings: Rankings, output: Path, facts: dict[str, Any]
-) -> dict[str, list[list[PerQuery]]]:
-    """Writes `results.json` and `report.html` (with `table.md` and `plots/`), and shows the table.
+def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts: dict[str, Any]) -> None:
+    """Writes `results.json`, `report.html` (with `table.md` and `plots/`) and `per_query.parquet`; shows the table.
 
-    `facts` are put into both: `provenance`, and what else there is; `encoder` there replaces the label of the first
-    system in `results.json`. Returns the scores of each system and seed, query
-    by query.
+    `facts` are put into the first two: `provenance`, and what else there is; `encoder` there replaces the label of the
+    first system in `results.json`.
     """
     scores = {name: [measure(ranking, benchmark) for ranking in seeds] for name, seeds in rankings.items()}
     means = {name: mean_over_seeds(seeds) for name, seeds in scores.items()}
@@ -55,11 +53,12 @@ def write_results(
     }
     if "untrained" in systems:
         results["untrained"] = {setting: systems["untrained"][setting] for setting in SETTINGS}
-    text = json.dumps(results, indent=1, ensure_ascii=False)
-    (output / "results.json").write_text(text + "\n", encoding="utf-8")
     write_report(results | {"encoder": first}, output)
+    write_per_query(scores, benchmark, output / "per_query.parquet")
+    written = output / "results.json.tmp"
+    written.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written.replace(output / "results.json")  # last and at once: it says that all is done
     _show(benchmark, systems, compared)
-    return scores
 
 
 def provenance(benchmark: Benchmark, config: dict[str, Any], fingerprints: dict[str, str]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 Everything a run writes lies under `--output`.
 """
 
+import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,6 +27,7 @@ from hybridir.encoder import Encoder
 from hybridir.history import last_attempt
 from hybridir.intake import read_here
 from hybridir.model_card import write_model_card
+from hybridir.owner import OWNER, own, writing
 from hybridir.prepare import (
     Prepared,
     ShardReader,
@@ -41,6 +44,7 @@ from hybridir.recipe import Recipe, TrackingConfig, fixed_part, public
 from hybridir.report import show
 from hybridir.results import DEPTH, provenance, write_results
 from hybridir.search import dot_scorer, rank_all
+from hybridir.signals import INTERRUPTED, saving
 from hybridir.systems import Encode, embed, fingerprint
 from hybridir.tokens import ChunkRunner, tokenize_here
 from hybridir.train import STOP, check_identity, check_steps, train
@@ -73,40 +77,54 @@ class Backend:
 
 
 def run_training(recipe: Recipe, backend: Backend) -> Path:
-    """The whole run; returns the path of `report.html`."""
+    """The whole run; returns the path of `report.html`. A run that is finished is left as it is."""
     quiet_libraries()
+    recipe = replace(recipe, output=str(output_folder(recipe.output, "train")))
+    with own(Path(recipe.output)):
+        return _finished(recipe) or _run_training(recipe, backend)
+
+
+def _run_training(recipe: Recipe, backend: Backend) -> Path:
     before = Path(recipe.output, "config.yaml") if recipe.resume else None
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
-    with backend.track(recipe.tracking, output), _config_kept(output, old):
+    with _way_on_said(output), backend.track(recipe.tracking, output), _config_kept(output, old):
         benchmark = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
         for note in benchmark.notes:
             say(note)
         prepared = prepare(recipe, output, backend.read, backend.tokenize)
         (output / STOP).unlink(missing_ok=True)
-        with Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every):
+        with (
+            Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every),
+            saving(output / STOP) as asked,
+        ):
             state = backend.train(prepared, recipe)
-        if state["stopped"] == "signal":
-            again = f"--config {output / 'config.yaml'} --resume"
-            raise SystemExit(f"stopped and saved at step {state['step']}; go on with {again}")
+        if state["stopped"] == "signal" or asked.is_set():
+            say(f"stopped and saved at step {state['step']}")
+            raise SystemExit(INTERRUPTED)
         say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
         say(f"evaluating on {benchmark.name}")
         best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
-        rankings = {
-            "trained": [rank_all(dot_scorer(*embed(best, benchmark, backend.encode)), benchmark, DEPTH)],
-            "untrained": [rank_all(dot_scorer(*embed(prepared.initial, benchmark, backend.encode)), benchmark, DEPTH)],
-            "BM25": [rank_all(bm25_scorer(benchmark), benchmark, DEPTH)],
-        }
+        encoders = {"trained": best, "untrained": prepared.initial}
+        scorers = {name: dot_scorer(*embed(one, benchmark, backend.encode)) for name, one in encoders.items()}
+        scorers["BM25"] = bm25_scorer(benchmark)
+        rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
         validated = {
             "metric": "validation.loss",
             "value": state["best_loss"],
             "step": state["best_step"],
             "data": validation_identity(recipe, prepared.corpus),
         }
-        data = {"fingerprint": prepared.corpus.fingerprint}
         config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
-        made = provenance(benchmark, config, {"data": prepared.corpus.fingerprint, "model": fingerprint(best)})
-        facts = {"encoder": str(output / "model"), "validation": validated, "data": data, "provenance": made}
+        facts = {
+            "encoder": str(output / "model"),
+            "validation": validated,
+            "data": {"fingerprint": prepared.corpus.fingerprint},
+            "training": {"step": state["step"], "stopped": state["stopped"]},
+            "provenance": provenance(
+                benchmark, config, {"data": prepared.corpus.fingerprint, "model": fingerprint(best)}
+            ),
+        }
         write_results(benchmark, rankings, output, facts)
         write_model_card(output)
         return output / "report.html"
@@ -135,10 +153,11 @@ def quiet_libraries() -> None:
 def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     """Trains in this process."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    encoder = Encoder.load(prepared.initial)
-    state = train(prepared.job, encoder, pick_device(recipe.scaling.use_gpu))
-    if state["stopped"] != "signal":
-        encoder.save(prepared.job.output / "model")
+    with writing(prepared.job.output):
+        encoder = Encoder.load(prepared.initial)
+        state = train(prepared.job, encoder, pick_device(recipe.scaling.use_gpu))
+        if state["stopped"] != "signal":
+            encoder.save(prepared.job.output / "model")
     return state
 
 
@@ -149,15 +168,13 @@ def here(use_gpu: bool = False) -> Backend:
 
 def open_output(recipe: Recipe) -> Path:
     """The output folder, made, with the resolved `config.yaml`; `ValueError` where it belongs to another run."""
-    output = Path(recipe.output or f"outputs/train-{datetime.now():%Y%m%d-%H%M%S}").absolute()
-    if not recipe.output and "RAY_ADDRESS" in os.environ:
-        raise ValueError("a submitted job runs in a folder of Ray's that goes with it: name an --output that stays")
+    output = output_folder(recipe.output, "train")
     is_run = (output / "config.yaml").exists()
     if is_run and not recipe.resume:
         raise ValueError(f"{output} holds a run already: add --resume to go on with it, or name another --output")
     if recipe.resume and not is_run:
         raise ValueError(f"{output} holds no run to resume: check --output, or leave --resume out")
-    if output.exists() and any(output.iterdir()) and not is_run:
+    if output.exists() and {path.name for path in output.iterdir()} - {OWNER} and not is_run:
         raise ValueError(f"{output} is not empty and holds no run: name another --output")
     if recipe.resume and (newest := checkpoint.newest_whole(output / "checkpoints", say)):
         check_identity(newest, fixed_part(recipe))
@@ -169,6 +186,38 @@ def open_output(recipe: Recipe) -> Path:
     (output / "config.yaml").write_text(text, encoding="utf-8")
     say(f"results go to {output}")
     return output
+
+
+def output_folder(named: str, job: str) -> Path:
+    """The folder of the results, `named` or new; `ValueError` where it would not stay."""
+    if not named and "RAY_ADDRESS" in os.environ:
+        raise ValueError("a submitted job runs in a folder of Ray's that goes with it: name an --output that stays")
+    return Path(named or f"outputs/{job}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+
+
+def _finished(recipe: Recipe) -> Path | None:
+    """The page of the run to resume, said, where it has done all its steps and was measured on this benchmark."""
+    output = Path(recipe.output)
+    if not (recipe.resume and (output / "results.json").exists() and (output / "config.yaml").exists()):
+        return None
+    trained = json.loads((output / "results.json").read_text(encoding="utf-8")).get("training", {})
+    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
+    if not ended or yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"])) != config["benchmark"]:
+        return None
+    step = trained["step"]
+    say(f"the run in {output} is finished ({step} steps): nothing is changed. More train.steps go on with it")
+    return output / "report.html"
+
+
+@contextmanager
+def _way_on_said(output: Path) -> Iterator[None]:
+    """Says how to go on with a run that was asked to stop."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        say(f"go on with: python jobs/train.py --config {shlex.quote(str(output / 'config.yaml'))} --resume")
+        raise
 
 
 @contextmanager

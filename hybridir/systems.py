@@ -61,7 +61,9 @@ def rank_system(config: EncoderConfig, benchmark: Benchmark, encode: Encode, kee
         return rank_all(bm25_scorer(benchmark), benchmark, DEPTH), []
     ready = config.name if holds_embeddings(config.name) else str(keep)
     if not holds_embeddings(ready):
-        write_embeddings(ready, benchmark, *embed(config, benchmark, encode))
+        work = keep.with_name(f".{keep.name}.tmp")
+        write_embeddings(str(work), benchmark, *embed(config, benchmark, encode))
+        work.rename(keep)
     elif ready == str(keep):
         say(f"embeddings of {config.name} are taken from {keep}")
     found = read_embeddings(ready, benchmark)

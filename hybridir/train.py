@@ -1,29 +1,32 @@
 """The training loop: the same function in one process and on every rank of a process group.
 
-What the ranks decide (stop, non-finite loss) they decide together, from one small gather a step. Nothing random is
-kept: torch's generators are seeded anew from (seed, step, rank).
+What the ranks decide (stop, non-finite loss) they decide together: see `agreement`. Nothing random is kept: torch's
+generators are seeded anew from (seed, step, rank).
 """
 
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hybridir import checkpoint as ckpt
-from hybridir.collate import BatchSource, Stream, TokenBatch, local_stream
-from hybridir.distributed import barrier, broadcast_object, gather, rank, world_size
+from hybridir.agreement import exchange, not_finite_error
+from hybridir.clock import Clock
+from hybridir.collate import BatchSource, Stream, local_stream
+from hybridir.distributed import barrier, broadcast_object, rank, world_size
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder
-from hybridir.history import History
-from hybridir.records import place
+from hybridir.history import History, note
+from hybridir.memory import memory_explained
 from hybridir.validation import Validation, ValidationConfig
 
 STOP = "STOP"
@@ -94,16 +97,24 @@ class Job:
     identity: dict[str, Any]
 
 
-def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = local_stream) -> dict[str, Any]:
+def train(
+    job: Job,
+    encoder: Encoder,
+    device: torch.device,
+    stream: Stream = local_stream,
+    asked: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Trains `encoder` from the newest checkpoint of `job.output`, or from its own weights, to the end.
 
-    Batches come from `stream`. A file `STOP` in the output folder makes the run save and end at the next step.
-    Leaves the best weights in `encoder`. Returns the last state: `step` (steps done), `best_step`, `best_loss` (the
-    validation loss), `stopped` (`end`, `patience` or `signal`).
+    Batches come from `stream`. Saves and ends at the next step where there is a file `STOP` in the output folder, or
+    `asked` says so on any rank. Leaves the best weights in `encoder`. Returns the last state: `step` (steps done),
+    `best_step`, `best_loss` (the validation loss), `stopped` (`end`, `patience` or `signal`).
 
     Raises:
         ValueError: the newest checkpoint belongs to another recipe or other data, or lies after the last step.
         FloatingPointError: loss or gradient is not finite; no update was made, the items are named.
+        MemoryError: the memory does not suffice for the batch, whose size is named.
+        OSError: the output folder cannot be written.
     """
     model = DualEncoder(encoder, job.loss).to(device).train()
     if job.train.gradient_checkpointing:
@@ -115,9 +126,9 @@ def train(job: Job, encoder: Encoder, device: torch.device, stream: Stream = loc
     state = _restore(job, model, optimizer)
     start = state["step"]
     if start < job.train.steps and not state["stopped"]:
-        state = _steps(job, model, optimizer, state, device, stream)
+        state = _steps(job, model, optimizer, state, stream, asked)
     if state["stopped"] != "signal":
-        best = job.output / "checkpoints" / f"step-{state['best_step']:08d}"
+        best = ckpt.folder(job.output / "checkpoints", state["best_step"])
         if damage := ckpt.find_damage(best):
             raise ValueError(
                 f"the best checkpoint {best} is damaged ({damage}): restore it, or start anew with another --output"
@@ -132,35 +143,38 @@ def _steps(
     model: DualEncoder,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
-    device: torch.device,
     stream: Stream,
+    asked: Callable[[], bool],
 ) -> dict[str, Any]:
     """From `state["step"]` to the last step; returns the new state."""
     config, start = job.train, state["step"]
+    device = next(model.parameters()).device
     history = History(job.output, start) if rank() == 0 else None
     validation = Validation(job.validation, job.validation_sources, device, stream)
     wrapped: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
     batches = stream(job.source, start, config.steps, rank(), world_size())
-    clock = _Clock()
+    clock = Clock()
     for step in range(start, config.steps):
         with clock.waiting():
             batch = next(batches)
         assert (batch.step, batch.rank) == (step, rank()), f"the stream gave {batch.step, batch.rank}, not {step}"
-        if step == start and world_size() > 1:
-            # DDP lays its buckets out anew after the first backward pass; gloo's sums depend on the layout.
-            batch_loss(wrapped, batch, device, config.bf16).mean().backward()
+        with memory_explained(batch):
+            if step == start and world_size() > 1:
+                # DDP lays its buckets out anew after the first backward pass; gloo's sums depend on the layout.
+                batch_loss(wrapped, batch, device, config.bf16).mean().backward()
+                optimizer.zero_grad()
+            _seed(job.seed, step)
+            losses = batch_loss(wrapped, batch, device, config.bf16)
+            losses.mean().backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
+            stop = asked() or (rank() == 0 and (job.output / STOP).exists())
+            shared = exchange(losses, norm.item(), stop, batch)
+            if not math.isfinite(shared.loss + shared.norm):
+                raise not_finite_error(step, shared, job.source)
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr_at(step)
+            optimizer.step()
             optimizer.zero_grad()
-        _seed(job.seed, step)
-        loss = batch_loss(wrapped, batch, device, config.bf16).mean()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-        shared = _exchange(loss.item(), norm.item(), rank() == 0 and (job.output / STOP).exists(), batch)
-        if not math.isfinite(shared.loss + shared.norm):
-            _raise_not_finite(step, shared, job)
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr_at(step)
-        optimizer.step()
-        optimizer.zero_grad()
 
         state = {**state, "step": step + 1}
         line: dict[str, Any] = {
@@ -187,7 +201,8 @@ def _steps(
         if history:
             history.append(line)
         if state["stopped"] or "validation" in line or (step + 1) % config.checkpoint_every == 0:
-            if rank() == 0:
+            if history:
+                history.sync()
                 root = job.output / "checkpoints"
                 ckpt.save_checkpoint(root, step + 1, model, optimizer, {**state, "identity": job.identity})
                 ckpt.prune(root, step + 1, config.keep_last, state["best_step"])
@@ -207,41 +222,6 @@ def _judge(state: dict[str, Any], loss: float, patience: int) -> dict[str, Any]:
         return {**state, "best_loss": loss, "best_step": state["step"], "waited": 0}
     waited = state["waited"] + 1
     return {**state, "waited": waited, "stopped": "patience" if patience and waited >= patience else ""}
-
-
-@dataclass(frozen=True)
-class _Shared:
-    loss: float
-    norm: float
-    stop: bool
-    sha256: str
-    not_finite: list[int]  # ranks
-
-
-def _exchange(loss: float, norm: float, stop: bool, batch: TokenBatch) -> _Shared:
-    """What all ranks must agree on, from one gather: mean loss, largest norm, stop, the hash of the batch."""
-    head = np.array([loss, norm, stop], dtype=np.float64).view(np.int64)
-    backend = torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
-    mine = torch.from_numpy(np.concatenate([head, batch.digests()])).to(backend)
-    rows = gather(mine[None]).cpu().numpy()
-    losses, norms, stops = np.ascontiguousarray(rows[:, :3]).view(np.float64).T
-    digest = hashlib.sha256(rows[:, 3:].tobytes()).hexdigest()
-    not_finite = np.flatnonzero(~np.isfinite(losses)).tolist()
-    return _Shared(float(losses.mean()), float(norms.max()), bool(stops.any()), digest, not_finite)
-
-
-def _raise_not_finite(step: int, shared: _Shared, job: Job) -> None:
-    """The same error on every rank: it names the first items of the first rank whose loss is not finite."""
-    plan = job.source.plan()
-    first = shared.not_finite[0] if shared.not_finite else 0
-    rows = plan.batch(step).part(first, world_size()).query_row[:3]
-    items = map(plan.corpus.pair, rows.tolist())
-    shown = "; ".join(f"{place(item['file'], item['line'])}: {item['query'][:80]!r}" for item in items)
-    what = f"the loss of rank {first} is" if shared.not_finite else "every loss is finite, and the gradient is"
-    raise FloatingPointError(
-        f"step {step}: {what} not finite; no update was made and no checkpoint written. Lower train.lr or switch "
-        f"train.bf16 off. The batch of rank {first} begins with {shown}"
-    )
 
 
 def check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
@@ -264,20 +244,36 @@ def check_steps(state: dict[str, Any], steps: int) -> None:
 
 def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Loads the checkpoint that rank 0 finds, on every rank; else the state of a start."""
-    found = ckpt.newest_whole(job.output / "checkpoints", print) if rank() == 0 else None
-    newest = broadcast_object(found)
+    found = _find(job) if rank() == 0 else None
+    newest, state = cast("tuple[Path, dict[str, Any]]", broadcast_object(found))
+    if state["step"]:
+        ckpt.load_weights(newest, model)
+        ckpt.load_optimizer(newest, model, optimizer)
+    return state
+
+
+def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint to go on from, and the state there."""
+    root = job.output / "checkpoints"
+    none_yet = {"best_step": None, "best_loss": None, "waited": 0}
+    newest = ckpt.newest_whole(root, partial(note, job.output))
     if newest is None:
-        return {"step": 0, "best_step": None, "best_loss": None, "waited": 0, "stopped": ""}
-    assert isinstance(newest, Path)
+        return None, {"step": 0, **none_yet, "stopped": ""}
     check_identity(newest, job.identity)
     state = ckpt.read_state(newest)
     check_steps(state, job.train.steps)
     del state["identity"]
-    ckpt.load_weights(newest, model)
-    ckpt.load_optimizer(newest, model, optimizer)
     if state["stopped"] == "signal" or (state["stopped"] == "end" and state["step"] < job.train.steps):
         state["stopped"] = ""
-    return state
+    if state["best_step"] and not state["stopped"]:
+        best = ckpt.folder(root, state["best_step"])
+        if damage := ckpt.find_damage(best):
+            note(
+                job.output,
+                f"the best checkpoint {best} is damaged ({damage}): the best of the validations to come counts",
+            )
+            state |= none_yet
+    return newest, state
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -291,28 +287,3 @@ def _seed(seed: int, step: int) -> None:
     """Dropout depends on (seed, step, rank) alone."""
     key = hashlib.blake2b(f"{seed} {step} {rank()}".encode(), digest_size=7).digest()
     torch.manual_seed(int.from_bytes(key, "big"))
-
-
-class _Clock:
-    """Speed and the share of time spent waiting for data, since the last reading."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self._since, self._waited = time.perf_counter(), 0.0
-
-    def waiting(self) -> "_Clock":
-        return self
-
-    def __enter__(self) -> None:
-        self._entered = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._waited += time.perf_counter() - self._entered
-
-    def read(self, pairs: int) -> dict[str, float]:
-        seconds = time.perf_counter() - self._since
-        values = {"seconds": seconds, "pairs_per_s": pairs / seconds, "data_wait": self._waited / seconds}
-        self.restart()
-        return values

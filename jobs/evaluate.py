@@ -2,23 +2,29 @@
 
 import contextlib
 import sys
+from pathlib import Path
 
 from jsonargparse import ArgumentError
 
-from hybridir.command_line import parse
-from hybridir.evaluation import Evaluation, preview_evaluation, run_evaluation
+from hybridir.owner import named_output, own
 from hybridir.secrets import errors_masked
+from hybridir.signals import interruptible
 
 
 def main() -> None:
-    with errors_masked(ArgumentError, ValueError), contextlib.ExitStack() as stack:
+    expected = (ArgumentError, ValueError, MemoryError, OSError)
+    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
+        if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
+            stack.enter_context(own(Path(output).absolute()))
+        from hybridir.command_line import parse
+        from hybridir.evaluation import Evaluation, preview_evaluation, run_evaluation
+        from hybridir.run import here
+        from hybridir.tracking.follow import follow
+
         recipe = parse(Evaluation, "python jobs/evaluate.py", __doc__, sys.argv[1:])
         if recipe.dry_run:
             preview_evaluation(recipe)
             return
-        from hybridir.run import here
-        from hybridir.tracking.follow import follow
-
         backend = here(recipe.scaling.use_gpu)
         if recipe.scaling.num_workers:
             from hybridir.on_ray.train import ray_backend

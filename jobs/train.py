@@ -7,30 +7,33 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
-from hybridir.command_line import parse
-from hybridir.recipe import Recipe
+from hybridir.owner import named_output, own
 from hybridir.secrets import errors_masked
+from hybridir.signals import interruptible
 
 SAMPLE = Path(__file__).parent / "configs" / "sample.yaml"
 
 
 def main() -> None:
-    with errors_masked(ArgumentError, ValueError, FloatingPointError):
-        recipe = parse(Recipe, "python jobs/train.py", __doc__, sys.argv[1:], SAMPLE)
+    expected = (ArgumentError, ValueError, FloatingPointError, MemoryError, OSError)
+    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
+        if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
+            stack.enter_context(own(Path(output).absolute()))
+        from hybridir.command_line import parse
+        from hybridir.recipe import Recipe
         from hybridir.run import here, preview, run_training
         from hybridir.tracking.follow import follow
 
-        with contextlib.ExitStack() as stack:
-            backend = here(recipe.scaling.use_gpu)
-            if recipe.scaling.num_workers:
-                from hybridir.on_ray.train import ray_backend
+        recipe = parse(Recipe, "python jobs/train.py", __doc__, sys.argv[1:], SAMPLE)
+        backend = here(recipe.scaling.use_gpu)
+        if recipe.scaling.num_workers:
+            from hybridir.on_ray.train import ray_backend
 
-                backend = stack.enter_context(ray_backend(recipe.scaling))
-            if recipe.dry_run:
-                preview(recipe, backend)
-                return
-            results = run_training(recipe, replace(backend, track=follow))
-        print(results)
+            backend = stack.enter_context(ray_backend(recipe.scaling, recipe.train.batch_size))
+        if recipe.dry_run:
+            preview(recipe, backend)
+            return
+        print(run_training(recipe, replace(backend, track=follow)))
 
 
 if __name__ == "__main__":

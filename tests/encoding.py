@@ -29,7 +29,7 @@ from hybridir.run import quiet_libraries
 from hybridir.tokens import load_tokenizer
 from hybridir.vocabulary import train_tokenizer
 
-PASSAGES, ROUNDS = 5000, 5
+PASSAGES, ROUNDS = 5000, 3
 BATCH_SIZES = (32, 8, 128)
 
 

@@ -15,7 +15,7 @@ from memory import LANGUAGES, high_water
 
 from hybridir.on_ray.train import ray_backend
 from hybridir.prepare import read_corpus
-from hybridir.recipe import ScalingConfig
+from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import DataConfig
 
 SIZE = 2_000_000_000
@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
     path = folder / "pairs.jsonl"
     if not path.exists():
         generate(path)
-    with ray_backend(ScalingConfig(num_workers=2)) as backend:
+    with ray_backend(Recipe(scaling=ScalingConfig(num_workers=2))) as backend:
         print(f"before reading: {high_water():.0f} MB", flush=True)
         for _ in range(2):
             began = time.monotonic()

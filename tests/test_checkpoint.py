@@ -1,7 +1,14 @@
 """Checkpoints: whole or not there, damage of every part is found, nothing is lost on the way through a file."""
 
+import errno
+import multiprocessing as mp
 import os
-from collections.abc import Callable
+import random
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -152,6 +159,13 @@ def test_prune_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-00000004"]
 
 
+def test_prune_removes_what_a_kill_left(tmp_path: Path) -> None:
+    save_steps(tmp_path, 1, 2)
+    (tmp_path / ".step-00000003.tmp").mkdir()
+    ckpt.prune(tmp_path, 2, keep_last=2, best_step=None)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
 def test_prune_without_a_best(tmp_path: Path) -> None:
     save_steps(tmp_path, 1, 2, 3)
     ckpt.prune(tmp_path, 3, keep_last=2, best_step=None)
@@ -164,3 +178,121 @@ def test_prune_removes_what_lies_ahead(tmp_path: Path) -> None:
     flip(tmp_path / "step-00000020" / "model.safetensors")
     ckpt.prune(tmp_path, 15, keep_last=1, best_step=10)
     assert names(tmp_path) == ["step-00000010", "step-00000015"]
+
+
+# Kills while a checkpoint is written
+
+
+def numbered(step: int) -> Trained:
+    """A model whose weights are all `step`, of about a megabyte."""
+    model = nn.Linear(512, 512)
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, step)
+    return model, torch.optim.AdamW(model.parameters())
+
+
+def save_for_ever(root: Path, pipe: Connection) -> None:
+    """Goes on from the newest checkpoint, one a step, as a run does; tells each step that is saved."""
+    torch.set_num_threads(1)
+    newest = ckpt.newest_whole(root, print)
+    step = ckpt.read_state(newest)["step"] if newest else 0
+    while True:
+        step += 1
+        ckpt.save_checkpoint(root, step, *numbered(step), {})
+        pipe.send(step)
+        ckpt.prune(root, step, keep_last=2, best_step=None)
+
+
+def test_kills_while_checkpoints_are_written(tmp_path: Path) -> None:
+    """50 SIGKILLs at random moments: each time the newest complete checkpoint is found, and writing goes on from it."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    server = mp.get_context("forkserver")
+    server.set_forkserver_preload([__name__, "torch._dynamo"])  # which optimisers import when first used
+    inside = last = 0
+    for _ in range(50):
+        pipe, theirs = server.Pipe(duplex=False)
+        writer = server.Process(target=save_for_ever, args=(tmp_path, theirs))
+        writer.start()
+        theirs.close()
+        first = pipe.recv()
+        assert first == last + 1, "it goes on from the newest"
+        time.sleep(draw.uniform(0, 0.1))
+        writer.kill()
+        writer.join()
+        told = first
+        while pipe.poll():
+            try:
+                told = pipe.recv()
+            except EOFError:
+                break
+        said: list[str] = []
+        newest = ckpt.newest_whole(tmp_path, said.append)
+        assert newest is not None
+        last = ckpt.read_state(newest)["step"]
+        assert told <= last <= told + 1, "whole, and perhaps not told any more"
+        model, optimizer = numbered(0)
+        ckpt.load_weights(newest, model)
+        ckpt.load_optimizer(newest, model, optimizer)
+        assert all(bool((parameter == last).all()) for parameter in model.parameters())
+        inside += (tmp_path / f".step-{last + 1:08d}.tmp").exists()
+    print(f"{inside} of 50 kills left a half-written checkpoint, the last whole one is {last}")
+    assert inside > 5
+
+
+# Storage that does not take more
+
+
+def out_of_room(root: Path, pipe: Connection) -> None:
+    """Saves where no file may be larger than a few hundred kilobytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18))
+    try:
+        ckpt.save_checkpoint(root, 3, *numbered(3), {})
+    except OSError as error:
+        pipe.send((error.errno, str(error)))
+
+
+def test_a_file_that_does_not_fit_leaves_the_one_before(root: Path) -> None:
+    pipe, theirs = mp.Pipe(duplex=False)
+    process = mp.get_context("forkserver").Process(target=out_of_room, args=(root, theirs))
+    process.start()
+    number, message = pipe.recv()
+    process.join()
+    assert number == errno.EFBIG
+    assert_left_whole(root, message)
+
+
+@pytest.fixture
+def small_disk(root: Path) -> Iterator[Path]:
+    """The checkpoints 1 and 2 on a disk of a megabyte."""
+    disk = root / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    for name in ("step-00000001", "step-00000002"):
+        (root / name).rename(root / f"moved-{name}")
+        subprocess.run(["cp", "-r", str(root / f"moved-{name}"), str(disk / name)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_disk_that_takes_no_more(small_disk: Path, how: str) -> None:
+    if how == "read-only":
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(OSError, match="cannot be written") as raised:
+        ckpt.save_checkpoint(small_disk, 3, *numbered(3), {})
+    assert raised.value.errno == (errno.ENOSPC if how == "full" else errno.EROFS)
+    assert_left_whole(small_disk, str(raised.value))
+    if how == "full":
+        assert ckpt.save_checkpoint(small_disk, 3, *new(), {}) == ckpt.newest_whole(small_disk, print), "room again"
+
+
+def assert_left_whole(root: Path, message: str) -> None:
+    """The checkpoint before is whole, nothing is left of the new one, and the message says where and what to do."""
+    assert ckpt.newest_whole(root, print) == root / "step-00000002"
+    assert not list(root.glob(".step*"))
+    for words in (str(root / "step-00000003"), "MB are free", "make room", "--resume"):
+        assert words in message

@@ -105,6 +105,9 @@ def test_a_resumed_evaluation_encodes_nothing_twice(
     run_evaluation(again, refuse_to_encode, track_nothing)
     assert results_of(output)["per_pair"] == results_of(evaluated)["per_pair"]
     assert "are taken from" in capsys.readouterr().out
+    run_evaluation(again, refuse_to_encode, track_nothing)
+    assert "is finished: nothing is changed" in capsys.readouterr().out
+    (output / "results.json").unlink()
     with pytest.raises(ValueError, match="was begun with another compare_to"):
         run_evaluation(replace(again, compare_to=()), refuse_to_encode, track_nothing)
 

@@ -3,13 +3,18 @@
 import io
 import json
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import read_lines, steady
+
+from hybridir.history import read_history
 
 ROOT = Path(__file__).parents[1]
 XQUAD_R = ROOT.parent / "shared" / "xquad-r"
@@ -123,6 +128,8 @@ def test_resume_goes_on(run: tuple[Path, subprocess.CompletedProcess[str]], tmp_
         (["--train.stepz", "3"], "stepz"),
         (["--sampling.mono", "0.9"], "sum to 1"),
         (["--scaling.num_workers", "3"], "does not divide"),
+        (["--scaling.num_workers", "32"], "does not divide"),
+        (["--scaling.num_workers", "4", "--scaling.min_workers", "5"], "take 1 to 4"),
         (["--data.format", "nothing"], "unknown"),
         (["--data.facts", "3"], "facts"),
         (["--train.batch_size", "5000"], "Lower train.batch_size"),
@@ -220,3 +227,84 @@ def test_python_in_the_readme_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert 0 < float(done.stdout.splitlines()[-1]) < 1
+
+
+LONGER = [*SAMPLE, "--train.steps", "60", "--train.checkpoint_every", "7", "--validation.every", "20"]
+
+
+@pytest.fixture(scope="module")
+def contest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.Popen[str]], list[str]]:
+    """20 starts at the same instant on one output folder; the one that runs is killed in the middle."""
+    output = tmp_path_factory.mktemp("contest") / "run"
+    command = [sys.executable, "jobs/train.py", *LONGER, "--tracking.enabled", "false", "--output", str(output)]
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    starts = [subprocess.Popen(command, **options) for _ in range(20)]
+    while sum(start.poll() is None for start in starts) > 1 or not last_step(output) > 20:
+        assert any(start.poll() is None for start in starts)
+        time.sleep(0.02)
+    for start in starts:
+        start.kill()
+    return output, starts, [start.communicate()[1] for start in starts]
+
+
+def last_step(output: Path) -> int:
+    lines = list(read_history(output / "history.jsonl"))
+    return lines[-1]["step"] if lines else -1
+
+
+def test_of_20_starts_at_one_instant_one_runs(contest: tuple[Path, list[subprocess.Popen[str]], list[str]]) -> None:
+    output, starts, errors = contest
+    assert sorted(start.returncode for start in starts) == [-signal.SIGKILL, *[1] * 19]
+    ran = next(start for start in starts if start.returncode < 0)
+    for start, error in zip(starts, errors, strict=True):
+        wanted = f"{output} belongs to a run that is going on: process {ran.pid}, since " if start is not ran else ""
+        assert wanted in error, error
+        assert "Traceback" not in error
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    contest: tuple[Path, list[subprocess.Popen[str]], list[str]], tmp_path: Path
+) -> None:
+    output = contest[0]
+    whole = job(*LONGER, "--output", tmp_path / "whole")
+    then = job(*LONGER, "--output", output, "--resume")
+    assert (whole.returncode, then.returncode) == (0, 0), then.stderr
+    assert "resuming from" in then.stdout
+    histories = [read_lines(folder / "history.jsonl") for folder in (output, tmp_path / "whole")]
+    assert steady(histories[0]) == steady(histories[1])
+    assert {line["attempt"] for line in histories[0]} == {1, 2}
+    weights = [folder / "model" / "model.safetensors" for folder in (output, tmp_path / "whole")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_finished_run_is_left_as_it_is(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    output = run[0]
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    done = job(*SAMPLE, "--train.steps", 4, "--output", output, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "is finished (4 steps): nothing is changed. More train.steps go on with it" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(output / "report.html")
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_data_that_has_moved_is_taken_where_it_is_now(tmp_path: Path) -> None:
+    rows = [
+        {"group_id": n, "language": language, "query": f"q {n}", "passage": f"p {n} {language}"}
+        for n in range(400)
+        for language in ("de", "en")
+    ]
+    for name, kept in (("old", rows), ("new", rows), ("other", rows[2:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, kept)))
+    options = [*SMALL, "--benchmark.facts", 100, "--data.format", "jsonl", "--output", tmp_path / "run"]
+    for name in ("data", "sampling", "validation"):
+        options += [f"--{name}.languages", "[de, en]"]
+    first = job(*options, "--train.steps", 2, "--data.path", tmp_path / "old.jsonl")
+    assert first.returncode == 0, first.stderr
+    (tmp_path / "old.jsonl").unlink()
+    gone = job(*options, "--train.steps", 4, "--resume", "--data.path", tmp_path / "old.jsonl")
+    assert "does not exist: check it. Where the data has moved, name its new place" in gone.stderr
+    other = job(*options, "--train.steps", 4, "--resume", "--data.path", tmp_path / "other.jsonl")
+    assert "was written with corpus = " in other.stderr
+    then = job(*options, "--train.steps", 4, "--resume", "--data.path", tmp_path / "new.jsonl")
+    assert then.returncode == 0, then.stderr
+    assert last_step(tmp_path / "run") == 3

@@ -9,12 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"records", "secrets"},
+    {"records", "secrets", "owner", "signals", "durable"},
     {"formats", "intake", "corpus", "corpus_build", "plan", "metrics", "bias", "significance"},
     {"tokens", "vocabulary", "collate", "model_folder", "encoder", "losses", "distributed", "search", "bm25", "trec"},
     {
         "dual_encoder",
         "validation",
+        "agreement",
+        "memory",
+        "clock",
         "checkpoint",
         "history",
         "evaluate",
@@ -34,6 +37,7 @@ LAYERS = [
     },
     {"train"},
     {"recipe"},
+    {"checks"},
     {"prepare"},
     {"run"},
     {"evaluation"},

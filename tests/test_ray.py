@@ -2,30 +2,40 @@
 
 import contextlib
 import dataclasses
+import errno
 import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
+import ray
+import torch.distributed as dist
+from conftest import steady
 
 from hybridir.collate import BatchSource, local_stream
 from hybridir.encode import encode_here
 from hybridir.encoder import EncoderConfig
 from hybridir.formats import rows
-from hybridir.on_ray.cluster import cluster
-from hybridir.on_ray.train import train_on_ray
+from hybridir.history import last_line
+from hybridir.on_ray.cluster import cluster, find_room
+from hybridir.on_ray.train import _watch, train_on_ray
 from hybridir.plan import Sampling
 from hybridir.prepare import Prepared, prepare, read_corpus
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import DataConfig
 from hybridir.run import open_output, train_here
-from hybridir.train import TrainConfig
+from hybridir.signals import saving
+from hybridir.train import STOP, TrainConfig
 from hybridir.validation import ValidationConfig
 
 STEPS = 50
@@ -37,14 +47,14 @@ def ray_cluster() -> Iterator[None]:
         yield
 
 
-def recipe(output: Path, workers: int, **train: Any) -> Recipe:
+def recipe(output: Path, workers: int, timeout: int = 300, **train: Any) -> Recipe:
     return Recipe(
         data=DataConfig(facts=300, languages=("de", "en", "ru")),
         encoder=EncoderConfig(hidden_size=32, layers=1, vocab_size=800, dropout=0.0),
         sampling=Sampling(mono=0.4, mixed=0.2, cross=0.4),
         train=TrainConfig(**{"steps": STEPS, "batch_size": 16, "warmup_steps": 5, "schedule": "constant"} | train),
         validation=ValidationConfig(every=25, batches=4, batch_size=8),
-        scaling=ScalingConfig(num_workers=workers),
+        scaling=ScalingConfig(num_workers=workers, timeout=timeout),
         cache=str(output.parent / "cache"),
         output=str(output),
     )
@@ -85,11 +95,132 @@ def test_stopped_and_resumed_is_the_undisturbed_run(folder: Path, two_workers: l
     assert [line["world_size"] for line in resumed] == [2] * STEPS
 
 
+def test_four_workers_then_two_then_four_see_the_same_batches(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    run(folder / "elastic", 4, steps=18, checkpoint_every=6)
+    run(folder / "elastic", 2, resume=True, steps=36, checkpoint_every=6)
+    lines = run(folder / "elastic", 4, resume=True, checkpoint_every=6)
+    assert [line["world_size"] for line in lines] == [4] * 18 + [2] * 18 + [4] * 14
+    assert [line["example_ids_sha256"] for line in lines] == [line["example_ids_sha256"] for line in two_workers]
+    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in two_workers], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("workers", "least", "batch_size", "started"), [(4, None, 16, 4), (8, 2, 16, 4), (9, 1, 9, 3), (6, 3, 12, 4)]
+)
+def test_as_many_workers_as_there_is_room_for(
+    workers: int, least: int | None, batch_size: int, started: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert find_room(ScalingConfig(num_workers=workers, min_workers=least), batch_size) == started
+    said = capsys.readouterr().out
+    assert said == (
+        "" if started == workers else f"the cluster has room for 4 of {workers} workers: going on with {started}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        (
+            {"num_workers": 8},
+            "1 nodes with room for 4 workers of 1 CPU each, and the run needs 8: it has no autoscaler",
+        ),
+        ({"num_workers": 8, "min_workers": 5}, "and the run needs 8: "),
+        ({"num_workers": 2, "cpus_per_worker": 3}, "room for 1 workers of 3 CPUs each, .* or scaling.cpus_per_worker"),
+        ({"num_workers": 2, "use_gpu": True}, "room for 0 workers of 1 CPU and 1 GPU each, and the run needs 2"),
+    ],
+)
+def test_more_workers_than_there_can_be_are_refused(scaling: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_room(ScalingConfig(**scaling), 16)
+
+
 def test_an_error_of_the_run_is_raised_once_as_it_is(folder: Path) -> None:
     with pytest.raises(FloatingPointError, match="not finite"):
         run(folder / "infinite", 2, lr=1e30, clip_norm=0.0, warmup_steps=0)
     lines = (folder / "infinite" / "history.jsonl").read_text().splitlines()
     assert {json.loads(line)["attempt"] for line in lines} == {1}
+
+
+def act_at(output: Path, *acts: tuple[int, Callable[[], object]]) -> threading.Thread:
+    """A thread that does each thing once the history has so many lines."""
+
+    def follow() -> None:
+        for count, act in acts:
+            while not (line := last_line(output / "history.jsonl")) or line["step"] + 1 < count:
+                time.sleep(0.01)
+            act()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    return thread
+
+
+def workers() -> list[psutil.Process]:
+    """The training workers of this process's cluster, the oldest first."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+    return sorted(found, key=lambda process: process.create_time())
+
+
+def test_lost_workers_are_replaced_and_nothing_is_lost(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    """One is killed, later one hangs: the history and the weights are those of the undisturbed run."""
+    output = folder / "lost"
+    act_at(output, (12, lambda: workers()[0].kill()), (30, lambda: workers()[-1].suspend()))
+    ended = run(output, 2, checkpoint_every=10, timeout=20)
+    assert steady(ended) == steady(two_workers)
+    assert [line["attempt"] for line in ended] == sorted(line["attempt"] for line in ended)
+    assert {line["attempt"] for line in ended} == {1, 2, 3}
+    weights = [folder / name / "checkpoints" / f"step-{STEPS:08d}" / "model.safetensors" for name in ("lost", "two")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    events = (output / "events.jsonl").read_text().splitlines()
+    assert len(events) == 2
+    assert "a worker was lost after step" in events[0]
+    assert "for 20 s" in events[1]
+    assert not workers(), "the one that hung was ended"
+
+
+def test_a_signal_to_the_driver_saves_at_the_next_step(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    output = folder / "asked"
+    act_at(output, (10, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with saving(output / STOP) as asked:
+        stopped = run(output, 2, checkpoint_every=1000)
+    assert asked.is_set()
+    assert 10 <= len(stopped) < STEPS
+    assert (output / "checkpoints" / f"step-{len(stopped):08d}").exists()
+    (output / STOP).unlink()
+    assert steady(run(output, 2, resume=True, checkpoint_every=1000)) == steady(two_workers)
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError(errno.ENOSPC, "full"), False),
+        (OSError(errno.EROFS, "read only"), False),
+        (OSError(errno.ESTALE, "stale"), True),
+        (RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (dist.DistStoreError("wait timeout after 20000ms"), True),
+        (MemoryError("out of memory"), False),
+        (FloatingPointError("not finite"), False),
+        (ray.exceptions.ActorDiedError(), True),
+    ],
+)
+def test_what_is_tried_again(folder: Path, prepared: Prepared, error: Exception, again: bool) -> None:
+    watch = _watch(prepared.job, ScalingConfig())
+    if again:
+        watch.after_exception(None, {0: error})
+    else:
+        with pytest.raises(type(error)):
+            watch.after_exception(None, {1: ray.exceptions.ActorDiedError(), 0: error})
+
+
+def test_a_worker_that_ray_ends_for_its_memory_is_named_with_its_batch(prepared: Prepared) -> None:
+    killed = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+    with pytest.raises(MemoryError, match=r"step 0, with 8 pairs .* longest text of \d+ tokens"):
+        _watch(prepared.job, ScalingConfig()).after_exception(None, {0: killed})
 
 
 @pytest.fixture(scope="module")
@@ -150,12 +281,12 @@ def test_encoding_by_ray_data_is_the_same(
         for ours, theirs in zip(here, there, strict=True):
             np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6)
     printed = capfd.readouterr()
-    assert printed.err == ""
+    assert all("max_restarts" in line for line in printed.err.splitlines())  # a warning of Ray's core about any actor
     assert all(line.startswith("encoded ") for line in printed.out.splitlines())
     assert encode_on_ray(scaling, prepared.initial, [], passages[:3])[1].shape == (3, 32)
-    shutil.copytree(prepared.initial.name, folder / "broken")
-    (folder / "broken" / "tokenizer.json").unlink()
-    broken = dataclasses.replace(prepared.initial, name=str(folder / "broken"))
+    shutil.copytree(prepared.initial.name, folder / "no tokenizer")
+    (folder / "no tokenizer" / "tokenizer.json").unlink()
+    broken = dataclasses.replace(prepared.initial, name=str(folder / "no tokenizer"))
     with pytest.raises(ValueError, match=r"^no tokenizer at"):
         encode_on_ray(scaling, broken, queries, passages)
     elsewhere = dataclasses.replace(broken, name="/only/on/the/driver")
@@ -174,11 +305,11 @@ def test_a_block_of_a_lost_worker_is_encoded_again(
     from hybridir.on_ray import encode
 
     class Dying(encode._Worker):
-        def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+        def __call__(self, row: pa.Table) -> dict[str, np.ndarray]:
             with contextlib.suppress(FileExistsError):
                 (folder / "died").touch(exist_ok=False)
                 os._exit(1)
-            return super().__call__(block)
+            return super().__call__(row)
 
     texts = [f"{n} " + "where " * (n % 9) for n in range(5000)]
     monkeypatch.setattr(encode, "_Worker", Dying)

@@ -1,6 +1,8 @@
 """The training loop: repeatable, resumable, the same on any number of ranks, and loud where it cannot go on."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +21,10 @@ from hybridir.collate import BatchSource, TokenBatch, local_stream
 from hybridir.distributed import barrier, rank
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.history import History, read_history
+from hybridir.history import EVENTS, History, read_history
 from hybridir.prepare import Prepared
 from hybridir.recipe import ScalingConfig, fixed_part
-from hybridir.records import DataConfig, Shard, Source
+from hybridir.records import DataConfig, Shard, Source, place
 from hybridir.train import STOP, Job, TrainConfig, train
 from hybridir.validation import Validation
 
@@ -183,17 +185,91 @@ def test_history_that_was_cut_off_in_its_first_line(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "history.jsonl") == [{"step": 0, "attempt": 1}]
 
 
-def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
-    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def events(run: Prepared) -> str:
+    """What was noted of a run."""
+    path = run.job.output / EVENTS
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_used(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     train_here(run, **at_step(4, (run.job.output / STOP).touch))
     (run.job.output / STOP).unlink()
     (run.job.output / "checkpoints" / "step-00000005" / "manifest.json").write_text("")
-    capsys.readouterr()
     assert train_here(run)[0]["step"] == 8
-    assert "step-00000005 is damaged" in capsys.readouterr().out
+    assert "step-00000005 is damaged" in events(run)
     assert [line["attempt"] for line in history_lines(run)] == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_a_damaged_best_checkpoint_is_said_and_another_one_chosen(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of all is that of step 2; after its loss it is the best of those to come, step 8."""
+    run = make_run(tmp_path / "run", train={"keep_last": 1}, validation={"every": 2})
+    losses = iter([1.0, 4.0, 3.0, 2.0])
+    monkeypatch.setattr(Validation, "run", lambda self, model: {"loss": next(losses)})
+    train_here(run, **at_step(4, (run.job.output / STOP).touch))
+    (run.job.output / STOP).unlink()
+    assert checkpoints(run) == ["step-00000002", "step-00000005"]
+    (run.job.output / "checkpoints" / "step-00000002" / "state.json").unlink()
+    state, _ = train_here(run)
+    assert (state["best_step"], state["best_loss"]) == (8, 2.0)
+    assert "best checkpoint" in events(run)
+    assert "step-00000002 is damaged" in events(run)
+    assert checkpoints(run) == ["step-00000008"]
+
+
+def test_a_history_that_lacks_lines_is_said(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    train_here(run, **at_step(4, (run.job.output / STOP).touch))
+    (run.job.output / STOP).unlink()
+    file = run.job.output / "history.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[2:]))
+    train_here(run)
+    assert "history.jsonl lacks 2 of the 5 steps" in events(run)
+
+
+def test_the_lines_of_a_checkpoint_are_on_the_disk_before_it_is(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    run = make_run(tmp_path / "run", train={"steps": 2, "checkpoint_every": 1})
+    monkeypatch.setattr(os, "fsync", watched)
+    train_here(run)
+    order = [name for name in synced if name in ("history.jsonl", "manifest.json", "checkpoints")]
+    assert order == ["history.jsonl", "manifest.json", "checkpoints"] * 2
+
+
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_resume_from_any_step_goes_on_bit_by_bit(make_run: MakeRun, tmp_path: Path, every: int) -> None:
+    """From the checkpoint of each step of 50, with dropout: losses, weights and moments of the undisturbed run."""
+    sections = {
+        "train": {"steps": 50, "checkpoint_every": 1, "keep_last": 50, "schedule": "constant"},
+        "validation": {"every": 20},
+        "encoder": {"dropout": 0.1},
+    }
+    whole = make_run(tmp_path / "whole", **sections)
+    _, its_encoder = train_here(whole)
+    lines = (whole.job.output / "history.jsonl").read_text().splitlines(keepends=True)
+    assert len(checkpoints(whole)) == 50
+    for step in range(1, 50, every):
+        output = tmp_path / f"from-{step}"
+        saved = json.loads((whole.job.output / "checkpoints" / f"step-{step:08d}" / "state.json").read_text())
+        for kept in {step, saved["best_step"] or step}:
+            name = f"checkpoints/step-{kept:08d}"
+            shutil.copytree(whole.job.output / name, output / name)
+        (output / "history.jsonl").write_text("".join(lines[:step]))
+        run = replace(whole, job=replace(whole.job, output=output, train=replace(whole.job.train, keep_last=1)))
+        _, encoder = train_here(run)
+        assert history(run) == history(whole), step
+        assert_equal(encoder.state_dict(), its_encoder.state_dict())
+        assert_equal(checkpoint_tensors(run, 50), checkpoint_tensors(whole, 50))
 
 
 def test_a_finished_run_is_left_as_it_is(make_run: MakeRun, tmp_path: Path) -> None:
@@ -284,26 +360,37 @@ def test_steps_that_lie_behind_are_refused(make_run: MakeRun, tmp_path: Path, st
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_the_items_and_writes_nothing(
+def test_a_loss_that_is_not_finite_names_the_examples_and_writes_nothing(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
+    """In step 2 the losses of the examples 3 and 6 are not finite."""
     run = make_run(tmp_path / "run", train={"checkpoint_every": 1})
+    poison = torch.tensor([1, 1, 1, bad, 1, 1, bad, 1])
     real, calls = batch_loss, []
 
     def poisoned(*arguments: Any) -> Tensor:
         calls.append(1)
-        return real(*arguments) * (bad if len(calls) == 3 else 1)
+        return real(*arguments) * (poison if len(calls) == 3 else 1)
 
     monkeypatch.setattr(train_module, "batch_loss", poisoned)
-    with pytest.raises(FloatingPointError, match=r"step 2: the loss of rank 0 is not finite") as raised:
+    with pytest.raises(FloatingPointError, match=r"step 2: .* loss of 2 of 8 examples is not finite") as raised:
         train_here(run)
-    plan = run.job.source.plan()
-    for row in plan.batch(2).query_row[:3]:
-        pair = plan.corpus.pair(int(row))
-        assert pair["file"] in str(raised.value)
-        assert pair["query"][:80] in str(raised.value)
+    assert_named(run, 2, [3, 6], str(raised.value))
     assert [line["step"] for line in history(run)] == [0, 1]
     assert checkpoints(run) == ["step-00000001", "step-00000002"]
+
+
+def assert_named(run: Prepared, step: int, items: list[int], message: str) -> None:
+    """The message names these examples of a step, with file, line and texts, and no other."""
+    plan = run.job.source.plan()
+    batch = plan.batch(step)
+    for item in range(len(batch.groups)):
+        query, passage = (plan.corpus.pair(int(rows[item])) for rows in (batch.query_row, batch.passage_row))
+        for text in (
+            f"{place(query['file'], query['line'])}: query",
+            f"query {query['query'][:200]!r}, passage {passage['passage']['text'][:200]!r}",
+        ):
+            assert (text in message) == (item in items), (item, text)
 
 
 def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is_finite(
@@ -317,10 +404,25 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is_finite(
         return batch_loss(model, *arguments)
 
     monkeypatch.setattr(train_module, "batch_loss", poisoned)
-    with pytest.raises(FloatingPointError, match="step 0"):
+    with pytest.raises(FloatingPointError, match=r"step 0: .*the losses are finite and the gradient is not"):
         train_here(run)
     assert history(run) == []
     assert checkpoints(run) == []
+
+
+def test_out_of_memory_names_the_batch_and_what_helps(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run")
+    monkeypatch.setattr(train_module, "batch_loss", lambda *_: torch.empty(1 << 50))
+    with pytest.raises(MemoryError) as raised:
+        train_here(run)
+    longest = run.job.source.batch(0).lengths.max()
+    for words in ("step 0", "8 pairs", f"{longest} tokens", "train.batch_size", "encoder.max_passage_length"):
+        assert words in str(raised.value)
+    monkeypatch.setattr(train_module, "batch_loss", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        train_here(run)
 
 
 def test_patience_and_the_best_weights(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -505,6 +607,71 @@ def test_any_number_of_ranks_trains_alike(by_ranks: dict[str, Prepared], ranks: 
 def test_an_interrupted_run_on_two_ranks_ends_as_an_uninterrupted_one(by_ranks: dict[str, Prepared]) -> None:
     assert history(by_ranks["2 interrupted"]) == history(by_ranks["2"])
     assert_equal(checkpoint_tensors(by_ranks["2 interrupted"], 12), checkpoint_tensors(by_ranks["2"], 12))
+
+
+def stop_on_rank_1(job: Job, initial: EncoderConfig, poison: bool, folder: str) -> None:
+    """In step 2 rank 1 alone has a loss that is not finite, or is asked to stop; each rank writes how it ended."""
+    steps: list[int] = []
+
+    def poisoned(*arguments: Any) -> Tensor:
+        loss = batch_loss(*arguments)
+        return loss * torch.tensor([1.0, 1, float("nan"), 1]) if (rank(), len(steps)) == (1, 3) else loss
+
+    def stream(*arguments: Any) -> Iterator[TokenBatch]:
+        for batch in local_stream(*arguments):
+            if batch.rank == rank() and len(batch.example) == 4 and arguments[4] == 2:
+                steps.append(batch.step)
+            yield batch
+
+    if poison:
+        train_module.batch_loss = poisoned
+    try:
+        ended = str(train(job, Encoder.load(initial), CPU, stream, lambda: (rank(), steps) == (1, [0, 1, 2])))
+    except FloatingPointError as error:
+        ended = str(error)
+    (Path(folder) / f"{rank()}.txt").write_text(ended)
+
+
+@pytest.mark.parametrize("poison", [True, False])
+def test_what_one_rank_meets_ends_all_at_the_same_step(
+    make_run: MakeRun, on_ranks: Callable[..., None], tmp_path: Path, poison: bool
+) -> None:
+    run = make_run(tmp_path / "run", train={"checkpoint_every": 1})
+    on_ranks(2, stop_on_rank_1, run.job, run.initial, poison, str(tmp_path))
+    first, second = ((tmp_path / f"{number}.txt").read_text() for number in (0, 1))
+    assert first == second
+    if poison:
+        assert_named(run, 2, [6], first)
+        assert checkpoints(run) == ["step-00000001", "step-00000002"]
+        assert len(history(run)) == 2
+    else:
+        assert "'step': 3" in first
+        assert "'stopped': 'signal'" in first
+        assert checkpoints(run) == ["step-00000002", "step-00000003"]
+
+
+def train_some(job: Job, initial: EncoderConfig, until: int) -> None:
+    """Trains to `until`, where it is asked to stop, or to the end."""
+    train(job, Encoder.load(initial), CPU, **at_step(until - 1, lambda: rank() or (job.output / STOP).touch()))
+
+
+@pytest.mark.parametrize("ranks", [(2, 1, 2), pytest.param((4, 2, 4), marks=pytest.mark.slow)])
+def test_other_numbers_of_ranks_go_on_with_the_same_batches(
+    make_run: MakeRun,
+    on_ranks: Callable[..., None],
+    tmp_path: Path,
+    by_ranks: dict[str, Prepared],
+    ranks: tuple[int, ...],
+) -> None:
+    run = make_run(tmp_path / "run", train=TWELVE, loss={"learn_temperature": True})
+    for number, until in zip(ranks, (4, 8, 99), strict=True):
+        start = on_ranks if number > 1 else lambda _, function, *arguments: function(*arguments)
+        start(number, train_some, run.job, run.initial, until)
+        (run.job.output / STOP).unlink(missing_ok=True)
+    ours, wanted = history(run), history(by_ranks[str(ranks[0])])
+    assert [line["world_size"] for line in ours] == [number for number in ranks for _ in range(4)]
+    assert [line["example_ids_sha256"] for line in ours] == [line["example_ids_sha256"] for line in wanted]
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in wanted], rel=1e-4)
 
 
 def test_the_state_beside_the_weights(finished: Prepared) -> None:

@@ -48,7 +48,10 @@ def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
         system, inner = open_path(path)
         info = system.get_file_info(inner)
         if info.type == pafs.FileType.NotFound:
-            raise ValueError(f"data.path {without_secrets(path)!r} does not exist")
+            raise ValueError(
+                f"data.path {without_secrets(path)!r} does not exist: check it. Where the data has moved, name its new "
+                "place; a run that is resumed takes it, if it is the same data"
+            )
         infos = [info]
         if info.type == pafs.FileType.Directory:
             infos = sorted(system.get_file_info(pafs.FileSelector(inner)), key=lambda i: i.path)

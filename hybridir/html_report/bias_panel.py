@@ -72,6 +72,7 @@ _W = (
     "Do the passage languages come in the same order for every question (Friedman's test)? 0 is no common order, 1 "
     "always the same; mean over question languages. Blind to how large the gaps are.",
 )
+_SEEDS = " Of several training seeds this is the first, except for the rank distances, which are means."
 _RATIO = "Lowest mAP over the highest; 1 is equal. Blind to all between the two, and to the level of both."
 
 
@@ -100,7 +101,7 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
         "bias",
         "Language bias",
         f"Does {results['encoder']} prefer some languages over others, whatever the passages say? Each measure sees "
-        "one side of it only.",
+        f"one side of it only.{_SEEDS * (results.get('seeds', 1) > 1)}",
         body,
         [one for one in (grid, by_language) if one.rows] + [by_answers] * (len(by_answers.rows) > 1),
         sheets,

@@ -102,12 +102,12 @@ def _difference_map(
             for pair, change in both.items()
         ],
     )
-    signed = any(change[1] is not None for change in both.values())
-    says = "A field with a sign holds the difference and its 95\u00a0% interval. " if signed else ""
+    signed = [change[1] is not None for change in both.values()]
+    says = "A field with a sign holds the difference and its 95\u00a0% interval. " if any(signed) else ""
+    says += "" if all(signed) else f"Other fields hold both values, {escape(baseline)} below. "
     note = (
         f'<p class="note">Blue: {escape(results["encoder"])} is higher; orange: {escape(baseline)} is. {says}'
-        f"Other fields hold both values, {escape(baseline)} below: single pairs vary by chance, so read the "
-        "pattern here and the verdict above.</p>\n"
+        "Single pairs vary by chance, so read the pattern here and the verdict above.</p>\n"
     )
     return heat_map(caption, "question ↓ passage →", rows, languages, scale) + below(
         scale.legend("difference in mAP"), sheet

@@ -1,10 +1,20 @@
 """Joins the cluster that RAY_ADDRESS names, or starts one on this machine that listens on the loopback alone."""
 
 import contextlib
+import json
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator
+
+from hybridir.progress import say
+from hybridir.recipe import ScalingConfig
+from hybridir.signals import handlers_kept
+
+_SAY_EVERY = 60.0
+"""Seconds between lines about a wait."""
 
 # Read by Ray when it is imported or starts its processes; what the user has set stays.
 _QUIET = {
@@ -23,11 +33,8 @@ _LOCAL = {
 
 
 @contextlib.contextmanager
-def cluster(num_cpus: int, num_gpus: int = 0) -> Iterator[None]:
-    """A running Ray: the cluster of RAY_ADDRESS, else a local one with at least `num_cpus`, ended on leaving.
-
-    Where it has fewer CPUs or GPUs than asked for, that is said: a cluster that does not grow would wait for ever.
-    """
+def cluster(num_cpus: int) -> Iterator[None]:
+    """A running Ray: the cluster of RAY_ADDRESS, else a local one with at least `num_cpus`, ended on leaving."""
     joined = "RAY_ADDRESS" in os.environ
     for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():
         os.environ.setdefault(name, value)
@@ -36,7 +43,7 @@ def cluster(num_cpus: int, num_gpus: int = 0) -> Iterator[None]:
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     local = (
         {}
@@ -44,11 +51,60 @@ def cluster(num_cpus: int, num_gpus: int = 0) -> Iterator[None]:
         else {"address": "local", "num_cpus": max(num_cpus, len(os.sched_getaffinity(0))), "include_dashboard": False}
     )
     print(f"{'joining the Ray cluster' if joined else 'starting Ray on this machine'} (about 10 s)", flush=True)
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
-    for kind, wanted in (("CPU", num_cpus), ("GPU", num_gpus)):
-        if (there := ray.cluster_resources().get(kind, 0)) < wanted:
-            print(f"the cluster has {there:.0f} {kind}s and the run needs {wanted}: waiting for it to grow", flush=True)
+    with handlers_kept():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def find_room(scaling: ScalingConfig, batch_size: int = 0, can_wait: bool = False) -> int:
+    """How many workers to start: `num_workers`, or fewer where the nodes have no room and `min_workers` allows it.
+
+    It is the largest number that the batch divides by (0 by any). Where there is room for none, it waits for nodes, and
+    says so.
+
+    Raises:
+        ValueError: there is no room, no autoscaler that could make some, and waiting is not asked for.
+    """
+    import ray
+
+    least = scaling.min_workers or scaling.num_workers
+    numbers = [n for n in range(scaling.num_workers, least - 1, -1) if batch_size % n == 0]
+    each = {"CPU": scaling.cpus_per_worker, "GPU": int(scaling.use_gpu)}
+    shown = " and ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in each.items() if n)
+    said = -math.inf
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        room = sum(min(int(node.get(kind, 0) // n) for kind, n in each.items() if n) for node in nodes)
+        fitting = [n for n in numbers if n <= room]
+        if fitting:
+            if fitting[0] < scaling.num_workers:
+                say(f"the cluster has room for {room} of {scaling.num_workers} workers: going on with {fitting[0]}")
+            return fitting[0]
+        lacking = (
+            f"the cluster has {len(nodes)} nodes with room for {room} workers of {shown} each, and the run needs "
+            f"{numbers[-1]}"
+        )
+        if not can_wait and not _grows():
+            raise ValueError(
+                f"{lacking}: it has no autoscaler, so this would never start. Lower scaling.num_workers or "
+                "scaling.cpus_per_worker, set scaling.min_workers, or add nodes"
+            )
+        if time.monotonic() - said > _SAY_EVERY:
+            said = time.monotonic()
+            say(f"{lacking}: waiting for nodes")
+        time.sleep(1)
+
+
+def _grows() -> bool:
+    """Whether the cluster may get more nodes by itself.
+
+    Without an autoscaler, Ray's monitor reports each node as a type of its own, named after it.
+    """
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report")
+    joined = "RAY_ADDRESS" in os.environ
+    return joined and (not report or any(not kind.startswith("node_") for kind in report["active_nodes"]))

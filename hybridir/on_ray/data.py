@@ -95,9 +95,10 @@ def _tokenize(chunks: dict, job: TokenJob) -> pa.Table:
 
 
 def ordered() -> DataContext:
-    """Settings that keep the order of rows and the screen clean."""
+    """Settings that keep the order of rows, errors as they are, and the screen clean."""
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
+    context.raise_original_map_exception = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return context

@@ -15,6 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from hybridir.distributed import pick_device
 from hybridir.encode import collect, cut
 from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.on_ray.cluster import find_room
 from hybridir.on_ray.data import cause, ordered
 from hybridir.recipe import ScalingConfig
 from hybridir.run import quiet_libraries
@@ -25,25 +26,23 @@ def encode_on_ray(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`encode_here` on the workers of `scaling`, in a Ray that runs: the same embeddings, float32 [Q, D] and [P, D].
 
-    A lost worker is replaced, up to `scaling.max_failures` times each, and what it had in hand is encoded again. An
-    error of the encoder is raised here as it is.
+    A lost worker is replaced, and what it had in hand encoded again. An error of the encoder is raised here as it is.
     """
     is_folder = os.path.isdir(config.name)
     if is_folder:
         config = replace(config, name=os.path.abspath(config.name))
-    blocks = [pa.table({"side": [side] * len(texts), "text": texts}) for side, texts in cut(queries, passages)]
-    if not blocks:
+    rows = [pa.table({"side": [side], "texts": [texts]}) for side, texts in cut(queries, passages)]
+    if not rows:
         return collect([], 0, 0)
     with DataContext.current(ordered()):
-        embedded = ray.data.from_arrow(blocks).map_batches(
+        embedded = ray.data.from_arrow(rows).map_batches(
             _Worker,
             fn_constructor_args=(config, is_folder, scaling),
-            batch_size=None,
+            batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(scaling.num_workers, len(blocks))),
+            compute=ActorPoolStrategy(size=min(find_room(scaling), len(rows))),
             num_cpus=scaling.cpus_per_worker,
             num_gpus=int(scaling.use_gpu),
-            ray_remote_args_fn=lambda: {name: scaling.max_failures for name in ("max_restarts", "max_task_retries")},
         )
         try:
             return collect(_arrays(embedded), len(queries), len(passages))
@@ -52,7 +51,7 @@ def encode_on_ray(
 
 
 def _arrays(embedded: ray.data.Dataset) -> Iterator[np.ndarray]:
-    return (batch["embedding"] for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"))
+    return (batch["embedding"][0] for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"))
 
 
 class _Worker:
@@ -62,10 +61,10 @@ class _Worker:
         self._config, self._is_folder, self._scaling = config, is_folder, scaling
         self._encoder: Encoder | None = None
 
-    def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+    def __call__(self, row: pa.Table) -> dict[str, np.ndarray]:
         self._encoder = self._encoder or self._load()
-        side = block["side"][0].as_py()
-        return {"embedding": self._encoder.encode(block["text"].to_pylist(), side)}
+        side, texts = (row[name][0].as_py() for name in ("side", "texts"))
+        return {"embedding": self._encoder.encode(texts, side)[None]}
 
     def _load(self) -> Encoder:
         torch.set_num_threads(self._scaling.cpus_per_worker)

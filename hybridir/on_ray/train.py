@@ -1,26 +1,42 @@
 """Training under Ray Train: one process a worker, DDP, batches from Ray Data, checkpoints of our own."""
 
 import contextlib
+import faulthandler
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
+from hybridir.collate import BatchSource, Stream, TokenBatch
+from hybridir.durable import PERMANENT
 from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.on_ray.cluster import cluster
+from hybridir.history import last_line, note
+from hybridir.memory import memory_error
+from hybridir.on_ray.cluster import cluster, find_room
+from hybridir.owner import writing
 from hybridir.prepare import Prepared
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.run import Backend, quiet_libraries
-from hybridir.train import Job, train
+from hybridir.train import STOP, Job, train
+
+NOTICE_SECONDS = 2.0
+"""Between two questions whether a node is about to go."""
 
 
 @contextlib.contextmanager
-def ray_backend(scaling: ScalingConfig) -> Iterator[Backend]:
-    """Computes on the cluster of RAY_ADDRESS, or on one started here for as long as it is entered."""
-    with cluster(scaling.num_workers * scaling.cpus_per_worker, scaling.num_workers * scaling.use_gpu):
+def ray_backend(scaling: ScalingConfig, batch_size: int = 0) -> Iterator[Backend]:
+    """Computes on the cluster of RAY_ADDRESS, or on one started here for as long as it is entered.
+
+    `ValueError` where it can never give the workers, of a number that `batch_size` divides by: see `find_room`.
+    """
+    with cluster(scaling.num_workers * scaling.cpus_per_worker):
+        find_room(scaling, batch_size)
         from hybridir.on_ray.data import read_shards, tokenize_chunks
         from hybridir.on_ray.encode import encode_on_ray
 
@@ -30,34 +46,82 @@ def ray_backend(scaling: ScalingConfig) -> Iterator[Backend]:
 def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     """Trains on the workers; see `hybridir.run.Backend`.
 
-    A lost worker is replaced and the run goes on from its last checkpoint. An error of the run's own is raised here as
-    it is, without another try.
+    After the loss of a worker, or where one does not answer, all start again from the last checkpoint, as many as there
+    is room for (see `find_room`). Where a node is about to go, the run saves and starts again without it. An error of
+    the run's own is raised here as it is, without another try.
     """
     import ray.train
-    from ray.train.torch import TorchTrainer
 
-    scaling = recipe.scaling
+    scaling, job = recipe.scaling, prepared.job
+    lost, again = 0, False
+    while True:
+        workers = find_room(scaling, recipe.train.batch_size, can_wait=again)
+        again = True
+        with writing(job.output):
+            pass  # a worker of a driver that was killed has ended
+        try:
+            state = _in_thread(partial(_fit, prepared, scaling, workers))
+        except ray.train.ControllerError as error:
+            if not type(error.controller_failure).__name__.startswith("WorkerGroupStartup"):
+                raise error.controller_failure from None
+            note(job.output, "the workers did not start in time: others may use the cluster, or a node went away")
+        except ray.train.WorkerGroupError as error:
+            lost += 1
+            if lost > scaling.max_failures:
+                last = next(iter(error.worker_failures.values()), error)
+                raise ConnectionError(
+                    f"workers were lost {lost} times, and scaling.max_failures is {scaling.max_failures}. Go on with "
+                    f"--resume when what ends them is mended. The last: {_in_short(last)}"
+                ) from None
+        else:
+            if state["stopped"] != "signal" or (job.output / STOP).exists():
+                return state
+            note(job.output, f"a node is about to go: saved at step {state['step']}, starting the workers again")
+
+
+def _fit(prepared: Prepared, scaling: ScalingConfig, workers: int) -> dict[str, Any]:
+    """One start of Ray Train: the last state; `ray.train.WorkerGroupError` where a worker is lost."""
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    job = prepared.job
     resources = {"CPU": float(scaling.cpus_per_worker)}
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(scaling.timeout)
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"task": _Task(prepared.job, prepared.initial, scaling.cpus_per_worker)},
+        train_loop_config={"task": _Task(job, prepared.initial, scaling.cpus_per_worker, 2 * scaling.timeout)},
+        torch_config=TorchConfig(timeout_s=scaling.timeout),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scaling.num_workers, use_gpu=scaling.use_gpu, resources_per_worker=resources
+            num_workers=workers, use_gpu=scaling.use_gpu, resources_per_worker=resources
         ),
         run_config=ray.train.RunConfig(
             name=f"attempt-{os.urandom(8).hex()}",  # Ray resumes a name that it knows
-            storage_path=str(prepared.job.output / "ray"),
-            failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
-            callbacks=[_stop_on_own_error()],
+            storage_path=str(job.output / "ray"),
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            callbacks=[_watch(job, scaling)],
         ),
     )
-    print(f"starting {scaling.num_workers} workers (about 30 s)", flush=True)
-    try:
-        return trainer.fit().return_value
-    except ray.train.ControllerError as error:
-        raise error.controller_failure from None
-    except ray.train.WorkerGroupError as error:
-        raise next(iter(error.worker_failures.values()), error) from None
+    print(f"starting {workers} workers (about 30 s)", flush=True)
+    return trainer.fit().return_value
+
+
+def _in_thread(function: Callable[[], Any]) -> Any:
+    """Calls it in a thread, so that Ray leaves this one's handlers of signals alone, and they interrupt the wait."""
+    done: list[Any] = []
+
+    def call() -> None:
+        try:
+            done.extend((function(), None))
+        except BaseException as error:
+            done.extend((None, error))
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join()
+    result, error = done
+    if error:
+        raise error
+    return result
 
 
 @dataclass(frozen=True)
@@ -65,6 +129,7 @@ class _Task:
     job: Job
     initial: EncoderConfig
     threads: int
+    patience: int  # seconds
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
@@ -77,29 +142,81 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     task: _Task = config["task"]
     torch.set_num_threads(task.threads)
     quiet_libraries()
-    encoder = Encoder.load(task.initial)
-    state = train(task.job, encoder, ray.train.torch.get_device(), stream)
-    if ray.train.get_context().get_world_rank() == 0 and state["stopped"] != "signal":
-        encoder.save(task.job.output / "model")
+    first = ray.train.get_context().get_world_rank() == 0
+    notice = threading.Event()
+    threading.Thread(target=_listen, args=(notice,), daemon=True).start()
+    with writing(task.job.output) if first else contextlib.nullcontext():
+        encoder = Encoder.load(task.initial)
+        batches = _watched(stream, task.patience)
+        try:
+            state = train(task.job, encoder, ray.train.torch.get_device(), batches, notice.is_set)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        if first and state["stopped"] != "signal":
+            encoder.save(task.job.output / "model")
     return state
 
 
-def _stop_on_own_error() -> Any:
-    """A callback of Ray Train's controller: errors that would come again are not tried again.
+def _listen(notice: threading.Event) -> None:
+    """Sets `notice` once Ray says that the node of a worker is about to go; all workers have to ask together."""
+    import ray.train
+
+    while not ray.train.get_preemption_info():
+        time.sleep(NOTICE_SECONDS)
+    notice.set()
+
+
+def _watched(stream: Stream, seconds: int) -> Stream:
+    """The same stream; it ends the process, with a traceback on stderr, where no batch is taken for so long."""
+
+    def watched(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
+        for batch in stream(source, start, end, rank, world_size):
+            faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+            yield batch
+
+    return watched
+
+
+def _watch(job: Job, scaling: ScalingConfig) -> Any:
+    """A callback of Ray Train's controller: notes what was lost; errors that would come again are not tried again.
 
     What a lost worker causes, in Ray or in a collective operation of its peers, is tried again, and so is trouble with
-    storage.
+    storage that may pass.
     """
     import ray.train
 
-    class StopOnOwnError(ray.train.UserCallback):
-        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-            for error in worker_exceptions.values():
-                lost_peer = isinstance(error, RuntimeError) and any(
-                    w in str(error) for w in ("gloo", "NCCL", "onnection")
-                )
-                from_ray = type(error).__module__.startswith("ray.")
-                if not (lost_peer or from_ray or isinstance(error, OSError)):
-                    raise error
+    class Watch(ray.train.UserCallback):
+        said = ""
 
-    return StopOnOwnError()
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            last = last_line(job.output / "history.jsonl") or {"step": -1, "world_size": scaling.num_workers}
+            for error in worker_exceptions.values():
+                if "running low on memory" in str(error):  # Ray ended the worker before the system would
+                    batch = job.source.batch(last["step"] + 1, 0, last["world_size"])
+                    raise memory_error(batch, _in_short(error))
+                if not _may_pass(error):
+                    raise error
+            words = _in_short(next(iter(worker_exceptions.values())))
+            if any("imed out" in str(error) or "hanging" in str(error) for error in worker_exceptions.values()):
+                silent = sorted(set(range(last["world_size"])) - worker_exceptions.keys()) or sorted(worker_exceptions)
+                words = f"no answer from rank {', '.join(map(str, silent))} for {scaling.timeout} s ({words})"
+            words = f"a worker was lost after step {last['step'] + 1}, and is replaced: {words}"
+            if words != self.said:  # Ray may ask many times
+                note(job.output, words)
+            self.said = words
+
+    return Watch()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error of a worker comes from the loss of another, or of storage for a while."""
+    if isinstance(error, OSError):
+        return error.errno not in PERMANENT
+    lost_peer = isinstance(error, RuntimeError) and any(w in str(error) for w in ("gloo", "NCCL", "onnection"))
+    return lost_peer or isinstance(error, dist.DistError) or type(error).__module__.startswith("ray.")
+
+
+def _in_short(error: Exception) -> str:
+    """The cause of an error, in one line."""
+    cause = getattr(error, "health_check_failure", error)
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0][:300]}"

@@ -1,0 +1,28 @@
+"""What the steps of a run take."""
+
+import time
+
+
+class Clock:
+    """Speed and the share of time spent waiting for data, since the last reading."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._since, self._waited = time.perf_counter(), 0.0
+
+    def waiting(self) -> "Clock":
+        return self
+
+    def __enter__(self) -> None:
+        self._entered = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._waited += time.perf_counter() - self._entered
+
+    def read(self, pairs: int) -> dict[str, float]:
+        seconds = time.perf_counter() - self._since
+        values = {"seconds": seconds, "pairs_per_s": pairs / seconds, "data_wait": self._waited / seconds}
+        self.restart()
+        return values

@@ -1,0 +1,39 @@
+"""Files that outlast a crash of the machine, and errors of storage with what to do about them."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Errors of storage that trying again does not mend."""
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_explained(path: Path) -> Iterator[None]:
+    """While entered, an error of storage becomes an `OSError` naming `path`, the free space and what to do."""
+    try:
+        yield
+    except Exception as error:  # safetensors has a class of its own, with the number in its words
+        found = re.search(r"os error (\d+)", str(error))
+        number = error.errno if isinstance(error, OSError) else found and int(found[1])
+        if not number:
+            raise
+        free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
+        raise OSError(
+            number,
+            f"{path} cannot be written: {os.strerror(number)} ({free / 1e6:,.1f} MB are free). "
+            "What was saved before is whole: make room there, or mend the permissions, and go on with --resume",
+        ) from error
