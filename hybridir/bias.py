@@ -91,9 +91,12 @@ def friedman(rank_QL: np.ndarray) -> Friedman:
 
 
 def own_language_first(rank_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
-    """[Q]: 1 where the best-ranked parallel answer of a query is in the query's language, else 0.
+    """[Q]: 1 where the best-ranked parallel answer of a query is in the query's language, else 0; NaN where a query has
+    no answer in its language, or none in another.
 
-    NaN where a query has no answer in its language, or none in another. See `preference_rate`.
+    Its mean is the language preference rate: in [0, 1]; 1 / L without a preference, 1 if a query's own language always
+    comes first. Ours, after the plot of retrieved languages in LAReQA (arXiv 2004.05484). Blind to how much the first
+    answer leads, and to a preference for a third language.
 
     Args:
         rank_QL: [Q, L], ranks of the answers by language, NaN where there is none.
@@ -104,21 +107,13 @@ def own_language_first(rank_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(own) | np.isinf(best_other), np.nan, own < best_other)
 
 
-def preference_rate(rank_QL: np.ndarray, own_Q: np.ndarray) -> float:
-    """Share of the queries whose best-ranked parallel answer is in the query's language; arguments as
-    `own_language_first`.
-
-    In [0, 1]; 1 / L without a preference, 1 if a query's own language always comes first. Ours, after the plot of
-    retrieved languages in LAReQA (arXiv 2004.05484). Blind to how much the first answer leads, and to a preference for
-    a third language; NaN where no query counts.
-    """
-    return _nanmean(own_language_first(rank_QL, own_Q))
-
-
 def score_margins(score_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
-    """[Q]: s(query, answer in its language) - mean over other languages of s(query, answer there).
+    """[Q]: s(query, answer in its language) - mean over other languages of s(query, answer there); NaN where one of the
+    two is missing.
 
-    NaN where one of the two is missing. See `score_margin`.
+    In the units of the score (cosine: -2 to 2); 0 without a preference. Ours. The mean compares systems only where
+    their scores have the same scale: a temperature or a narrow cone of embeddings changes it without moving any rank,
+    and BM25's is no cosine.
 
     Args:
         score_QL: [Q, L], scores of the answers by language, NaN where there is none.
@@ -127,17 +122,6 @@ def score_margins(score_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
     own, others_QL = _own_and_others(score_QL, own_Q)
     count = np.sum(~np.isnan(others_QL), axis=1)
     return own - np.where(count, np.nansum(others_QL, axis=1), np.nan) / np.maximum(count, 1)
-
-
-def score_margin(score_QL: np.ndarray, own_Q: np.ndarray) -> float:
-    """Mean of s(query, answer in its language) - mean s(query, answers in other languages); arguments as
-    `score_margins`.
-
-    In the units of the score (cosine: -2 to 2); 0 without a preference. Ours. Compares systems only where their scores
-    have the same scale: a temperature or a narrow cone of embeddings changes it without moving any rank, and BM25's is
-    no cosine. NaN where no query counts.
-    """
-    return _nanmean(score_margins(score_QL, own_Q))
 
 
 # What is retrieved
@@ -256,8 +240,3 @@ def _own_and_others(value_QL: np.ndarray, own_Q: np.ndarray) -> tuple[np.ndarray
     own = others_QL[row, own_Q]
     others_QL[row, own_Q] = np.nan
     return own, others_QL
-
-
-def _nanmean(values: np.ndarray) -> float:
-    counted = values[~np.isnan(values)]
-    return float(np.mean(counted)) if len(counted) else float("nan")

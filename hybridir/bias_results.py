@@ -23,6 +23,7 @@ from hybridir.bias import (
     rank_distribution,
     score_margins,
 )
+from hybridir.evaluate import answer_languages
 from hybridir.records import Benchmark
 from hybridir.search import Ranking
 
@@ -31,7 +32,7 @@ TOP = 10
 
 
 def bias_results(ranking: Ranking, benchmark: Benchmark, summary: dict[str, Any]) -> dict[str, Any]:
-    """All measures of language bias; `summary` is what `summarise` gives for the same ranking."""
+    """All measures of language bias; `summary` is what `summarise` gives of the same ranking."""
     if len(benchmark.languages) < 2:
         return {}
     languages = benchmark.languages
@@ -83,10 +84,10 @@ def _by_answers(ranking: Ranking, benchmark: Benchmark) -> dict[str, Any]:
     """Rank distance by the number of right answers: with more of them it is larger by chance alone."""
     found: dict[int, list[float]] = {}
     start = 0
-    for relevant in benchmark.relevant:
+    for relevant, languages in zip(benchmark.relevant, answer_languages(benchmark), strict=True):
         ranks = 1 + ranking.above[start : start + len(relevant)].sum(axis=1)
         start += len(relevant)
-        if len(relevant) > 1:
+        if len(languages) > 1:
             found.setdefault(len(relevant), []).append(float(rank_distance(ranks)))
     return {str(n): {"n": len(values), "rank_distance": float(np.mean(values))} for n, values in sorted(found.items())}
 
@@ -150,11 +151,10 @@ def _correlation(top_QK: np.ndarray, benchmark: Benchmark, number: dict[str, int
 
 def _extremes(summary: dict[str, Any]) -> dict[str, Any]:
     """Least and greatest mAP by language, for the cross-lingual setting by pair of languages."""
+    own = {f"{x}-{x}" for x in summary["languages"]}
     values = {
         "monolingual": _of(summary["per_language"], "monolingual"),
-        "crosslingual": {
-            pair: one["mAP"] for pair, one in summary["per_pair"].items() if len(set(pair.split("-"))) > 1
-        },
+        "crosslingual": {pair: one["mAP"] for pair, one in summary["per_pair"].items() if pair not in own},
         "multilingual": _of(summary["per_language"], "multilingual"),
     }
     return {setting: min_max(of_setting) for setting, of_setting in values.items() if len(of_setting) > 1}

@@ -1,7 +1,13 @@
 """BM25 as a baseline, by the library bm25s, with a tokenisation that needs no dictionary in any language.
 
-Words are runs of letters, marks and digits in lower case; scripts written without spaces (Thai, Chinese, Japanese,
-Lao, Khmer, Burmese) are cut into overlapping pairs of characters.
+Words are runs of letters, marks and digits in lower case (with the dotless i of Turkish and Azerbaijani), without the
+vowel marks and the lengthening stroke of Arabic script and without invisible format characters; scripts written without
+spaces (Thai, Chinese, Japanese, Lao, Khmer, Burmese) are cut into overlapping pairs of characters.
+
+There is no stemming, no splitting of compounds, no list of stop words and no dictionary, so a word is found in its own
+form alone: languages with many forms (Finnish, Turkish, Arabic) are at a disadvantage, and so is Greek in capitals,
+which drops accents. Variants of a letter or of a script (Arabic alef with and without hamza, simplified and traditional
+Chinese) are different letters.
 """
 
 import unicodedata
@@ -13,7 +19,10 @@ import numpy as np
 from hybridir.records import Benchmark
 from hybridir.search import Scorer
 
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+"""How the names of their characters begin; IDEOGRAPHIC are 々, 〆 and 〇."""
+_DROPPED = dict.fromkeys([*range(0x064B, 0x0653), 0x0670, 0x0640])
+"""Arabic vowel marks and the lengthening stroke (tatweel)."""
 
 
 def bm25_scorer(benchmark: Benchmark) -> Scorer:
@@ -22,12 +31,12 @@ def bm25_scorer(benchmark: Benchmark) -> Scorer:
     Document frequencies are those of the passage's language, so that a pool of languages is what one engine with an
     index a language would give.
     """
-    query_words = [tokens(query.text) for query in benchmark.queries]
+    query_words = [tokens(query.text, query.language) for query in benchmark.queries]
     words_of: dict[str, list[list[str]]] = {language: [] for language in benchmark.languages}
     place_P = []  # of each passage among those of its language
     for passage in benchmark.passages:
         place_P.append(len(words_of[passage.language]))
-        words_of[passage.language].append(tokens(passage.text))
+        words_of[passage.language].append(tokens(passage.text, passage.language))
     indices = {}
     for language, words in words_of.items():
         if any(words):  # the library cannot index nothing
@@ -52,12 +61,16 @@ def _scores(index: bm25s.BM25 | None, words: list[str], size: int) -> np.ndarray
     return index.get_scores(known) if index and known else np.zeros(size, dtype=np.float32)
 
 
-def tokens(text: str) -> list[str]:
-    """The words of a text."""
+def tokens(text: str, language: str = "") -> list[str]:
+    """The words of a text in a language; without one, `I` is the capital of `i`."""
+    text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    text = unicodedata.normalize("NFKC", text).translate(_DROPPED).replace("İ", "i")
+    if language.partition("_")[0] in ("tr", "az"):
+        text = text.replace("I", "ı")
     words: list[str] = []
     word = ""
     unspaced = False
-    for character in unicodedata.normalize("NFKC", text).lower() + " ":
+    for character in text.lower() + " ":
         is_word = unicodedata.category(character)[0] in "LMN"
         without_spaces = is_word and unicodedata.name(character, "").startswith(_UNSPACED)
         if word and (not is_word or without_spaces != unspaced):

@@ -1,12 +1,14 @@
 """Configuration from YAML files and the command line, by jsonargparse: `--config FILE`, `--section.key VALUE`."""
 
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentParser
 
 Config = TypeVar("Config")
+_WORDS = ("true", "false", "yes", "no")
 
 
 def parse(
@@ -14,15 +16,16 @@ def parse(
 ) -> Config:
     """The recipe that `arguments` give; without `--config` that of the file `default`, if there is one.
 
-    Fields that are true or false can stand as plain flags (`--resume`). Raises `jsonargparse.ArgumentError` and what
-    the recipe itself raises.
+    Fields that are true or false can stand as plain flags (`--resume`) or with a value (`--resume false`). Names are
+    whole: no abbreviations. Raises `jsonargparse.ArgumentError` and what the recipe itself raises.
     """
-    parser = ArgumentParser(prog=program, description=description, exit_on_error=False)
+    parser = ArgumentParser(prog=program, description=description, exit_on_error=False, allow_abbrev=False)
     omitted = f"; {default.name} when omitted" if default else ""
     parser.add_argument("--config", action="config", help=f"YAML file{omitted}")
     parser.add_class_arguments(recipe)
     flags = {f"--{field.name}" for field in fields(recipe) if field.type is bool}  # type: ignore[arg-type]
-    arguments = [f"{argument}=true" if argument in flags else argument for argument in arguments]
+    following = pairwise([*arguments, ""])
+    arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
     if default and not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(default), *arguments]
     parsed: dict[str, Any] = parser.instantiate(parser.parse_args(arguments))

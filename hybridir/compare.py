@@ -14,7 +14,7 @@ import numpy as np
 
 from hybridir.evaluate import SETTINGS, PerQuery
 from hybridir.records import Benchmark
-from hybridir.significance import holm, macro_mean, macro_mean_interval, seed_interval
+from hybridir.significance import LEVEL, holm, macro_mean, macro_mean_interval, seed_interval
 
 Scores = Sequence[Sequence[PerQuery]]
 """Of a system: of each seed the scores, query by query."""
@@ -49,9 +49,10 @@ def comparisons(names: tuple[str, str], scores: Scores, baseline: Scores, benchm
 
     A row has `system`, `baseline`, `setting`, `language` (of the queries; "" is the macro-mean over all; in the
     cross-lingual setting a pair, "QUERY-PASSAGE"), `measure`, `value`, `baseline_value`, `difference`, its 95 %
-    `interval`, `p` of the paired randomisation test over clusters, `p_holm` (corrected for the number of languages or
-    pairs of the setting; None for macro-means), `detectable`, the smallest difference that is found four times in five,
-    `seeds` and `over`: see `seed_interval`.
+    `interval`, its `p`, `p_holm` (corrected for the number of languages or pairs of the setting; None for macro-means,
+    and where so few clusters could not have passed it), `detectable`, the smallest difference that is found four times
+    in five, the number of `seeds`, and `over`, what the difference holds for beyond these queries: see `seed_interval`;
+    "clusters and the system's seeds" where only one of the two has several, so that it holds for this very other one.
 
     Raises:
         ValueError: the systems have several seeds each, and not equally many.
@@ -69,9 +70,13 @@ def comparisons(names: tuple[str, str], scores: Scores, baseline: Scores, benchm
             ends = [(x, y) for x in languages for y in languages if x != y]
         else:
             ends = [(x, "") for x in languages]
-        rows = _compare(names, [_Column(scores, benchmark, setting, "mAP", *pair) for pair in ends], baseline)
-        for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
-            found.append(row | {"p_holm": float(p)})
+        columns = [_Column(scores, benchmark, setting, "mAP", *pair) for pair in ends]
+        columns = [column for column in columns if column.enough]
+        rows = _compare(names, columns, baseline)
+        corrected = holm(np.array([row["p"] for row in rows]))
+        for row, p, column in zip(rows, corrected, columns, strict=True):
+            possible = len(rows) * 2.0 ** (1 - column.n_clusters) <= 1 - LEVEL
+            found.append(row | {"p_holm": float(p) if possible or row["over"] != "clusters" else None})
     return found
 
 
@@ -80,6 +85,7 @@ def _compare(names: tuple[str, str], columns: Sequence["_Column"], baseline: Sco
     for column in columns:
         if not column.enough:
             continue
+        paired = len(column.values_KN) == len(baseline)
         change_KN = column.values_KN - column.of(baseline)
         test = seed_interval(change_KN, column.strata, column.clusters)
         value = macro_mean(column.values_KN.mean(axis=0), column.strata)
@@ -98,7 +104,7 @@ def _compare(names: tuple[str, str], columns: Sequence["_Column"], baseline: Sco
                 "p_holm": None,
                 "detectable": test.detectable,
                 "seeds": len(change_KN),
-                "over": test.over,
+                "over": test.over if paired or test.over == "clusters" else "clusters and the system's seeds",
             }
         )
     return rows
@@ -128,9 +134,13 @@ class _Column:
         self.clusters = [one.cluster for one, _ in chosen]
 
     @property
+    def n_clusters(self) -> int:
+        return len(set(self.clusters))
+
+    @property
     def enough(self) -> bool:
         """An interval needs two clusters."""
-        return len(set(self.clusters)) > 1
+        return self.n_clusters > 1
 
     def interval(self) -> tuple[float, float]:
         return macro_mean_interval(self.values_KN.mean(axis=0), self.strata, self.clusters)

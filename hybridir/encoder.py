@@ -222,6 +222,19 @@ def resolve(config: EncoderConfig) -> EncoderConfig:
     return resolved
 
 
+def as_published(config: EncoderConfig) -> EncoderConfig:
+    """`config` with the lengths that sentence-transformers would cut at, unless it or the model says others.
+
+    A model of this project says its own; training another one takes the shorter defaults of `EncoderConfig`.
+    """
+    longest = read_layout(config.name, config.revision).longest
+    return replace(
+        config,
+        max_query_length=config.max_query_length or longest["query"],
+        max_passage_length=config.max_passage_length or longest["passage"],
+    )
+
+
 def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Encoder:
     """A BERT of the size that `config` gives, with random weights drawn from `seed`."""
     from transformers import BertConfig, BertModel

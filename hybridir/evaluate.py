@@ -68,7 +68,16 @@ def measure(ranking: Ranking, benchmark: Benchmark) -> list[PerQuery]:
         "rank_distance_log2": rank_distance_log2,
     }
     pooled_R = 1 + ranking.above.sum(axis=1)
-    return found + [PerQuery(q, "multilingual", "", values) for q, values in _measure(pooled_R, query_R, pooled)]
+    parallel = {q for q, languages in enumerate(answer_languages(benchmark)) if len(languages) > 1}
+    for q, values in _measure(pooled_R, query_R, pooled):
+        kept = values if q in parallel else {name: values[name] for name in MEASURES}
+        found.append(PerQuery(q, "multilingual", "", kept))
+    return found
+
+
+def answer_languages(benchmark: Benchmark) -> list[set[str]]:
+    """The languages of the right answers of each query: rank distances need two."""
+    return [{benchmark.passages[place].language for place in relevant} for relevant in benchmark.relevant]
 
 
 def mean_over_seeds(seeds: Sequence[Sequence[PerQuery]]) -> list[PerQuery]:
@@ -135,7 +144,7 @@ def _setting(
 def _measure(
     rank_R: np.ndarray, key_R: np.ndarray, measures: Mapping[str, Measure]
 ) -> Iterator[tuple[int, dict[str, float]]]:
-    """The measures of the ranks that share a key, key by key; the rank distances only of two ranks or more."""
+    """The measures of the ranks that share a key, key by key."""
     keys, sizes = np.unique(key_R, return_counts=True)
     ordered_R = rank_R[np.argsort(key_R, kind="stable")]
     starts = np.cumsum(sizes) - sizes
@@ -143,10 +152,9 @@ def _measure(
     for size in np.unique(sizes):
         rows = np.flatnonzero(sizes == size)
         rank_NR = ordered_R[starts[rows, None] + np.arange(size)]
-        names = [name for name in measures if size > 1 or not name.startswith("rank_distance")]
-        columns = [measures[name](rank_NR).tolist() for name in names]
+        columns = [measure(rank_NR).tolist() for measure in measures.values()]
         for row, cell in zip(rows.tolist(), zip(*columns, strict=True), strict=True):
-            values[row] = dict(zip(names, cell, strict=True))
+            values[row] = dict(zip(measures, cell, strict=True))
     return ((int(key), values[row]) for row, key in enumerate(keys))
 
 

@@ -17,8 +17,11 @@ from hybridir.report import Grid, show
 from hybridir.results import DEPTH, provenance, write_results
 from hybridir.run import Track, output_folder, quiet_libraries
 from hybridir.search import Ranking
-from hybridir.systems import Encode, System, find_systems, fingerprint, rank_system
+from hybridir.systems import Encode, System, check_member, file_name, find_systems, fingerprint, rank_system
 from hybridir.trec import write_qrels, write_runs
+
+_BEFORE_WORK = {OWNER, "config.yaml", "tracking.json", "tracking.lock", "system.jsonl"}
+"""What an evaluation that measured nothing leaves behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +65,23 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     systems = find_systems([recipe.encoder, *recipe.compare_to])
     benchmark = formats.read_benchmark(recipe.benchmark)
     output = output_folder(recipe.output, "evaluate")
+    for member in (member for system in systems for member in system.members):
+        check_member(member)
     with own(output):
-        if recipe.resume and (output / "results.json").exists():
+        _open(recipe, output)
+        if (output / "results.json").exists():
             say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "report.html"
-        _open(recipe, output)
         with track(recipe.tracking, output):
             _tell(benchmark)
             rankings, notes = _rank(systems, benchmark, encode, output / "embeddings")
             if recipe.run_depth:
-                _write_runs(rankings, benchmark, output / "runs", recipe.run_depth)
-            prints = {member.name: fingerprint(member) for system in systems for member in system.members}
+                _write_runs(systems, rankings, benchmark, output / "runs", recipe.run_depth)
+            prints = {
+                name: fingerprint(member)
+                for system in systems
+                for name, member in zip(_names(system), system.members, strict=True)
+            }
             facts = {
                 "notes": [*benchmark.notes, *notes],
                 "provenance": provenance(benchmark, public(recipe), prints),
@@ -90,21 +99,23 @@ def _rank(
     rankings: dict[str, list[Ranking]] = {system.label: [] for system in systems}
     notes: list[str] = []
     for system in systems:
-        for member, name in zip(system.members, _names(system.label, len(system.members)), strict=True):
+        for member, name in zip(system.members, _names(system), strict=True):
             say(f"ranking with {member.name}")
-            ranking, more = rank_system(member, benchmark, encode, folder / name)
+            ranking, more = rank_system(member, benchmark, encode, folder / file_name(name))
             rankings[system.label].append(ranking)
-            notes += [f"{member.name}: {note}" for note in more]
+            notes += [f"{name}: {note}" for note in more]
     return rankings, notes
 
 
-def _write_runs(rankings: dict[str, list[Ranking]], benchmark: Benchmark, folder: Path, depth: int) -> None:
+def _write_runs(
+    systems: Sequence[System], rankings: dict[str, list[Ranking]], benchmark: Benchmark, folder: Path, depth: int
+) -> None:
     say(f"writing the first {depth} passages of each query to {folder}")
     folder.mkdir(exist_ok=True)
     write_qrels(benchmark, folder)
-    for label, seeds in rankings.items():
-        for ranking, name in zip(seeds, _names(label, len(seeds)), strict=True):
-            write_runs(ranking, benchmark, folder, name, depth)
+    for system in systems:
+        for ranking, name in zip(rankings[system.label], _names(system), strict=True):
+            write_runs(ranking, benchmark, folder, file_name(name), depth)
 
 
 def preview_evaluation(recipe: Evaluation) -> None:
@@ -122,16 +133,16 @@ def preview_evaluation(recipe: Evaluation) -> None:
 
 def _open(recipe: Evaluation, output: Path) -> None:
     """Writes the resolved `config.yaml`; `ValueError` where the folder belongs to something else."""
-    config = public(replace(recipe, output=str(output), resume=False))
+    config = yaml.safe_load(yaml.safe_dump(public(replace(recipe, output=str(output), resume=False))))
     file = output / "config.yaml"
-    if not recipe.resume and {path.name for path in output.iterdir()} - {OWNER}:
+    if not recipe.resume and {path.name for path in output.iterdir()} - _BEFORE_WORK:
         raise ValueError(f"{output} holds results already: add --resume to go on with them, or name another --output")
     if recipe.resume:
-        if not file.exists():
+        before = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if "compare_to" not in before:
             raise ValueError(f"{output} holds no evaluation to resume: check --output, or leave --resume out")
-        before = yaml.safe_load(file.read_text(encoding="utf-8"))
         for name in ("encoder", "compare_to", "benchmark"):
-            if before.get(name) != yaml.safe_load(yaml.safe_dump(config[name])):
+            if before[name] != config[name]:
                 raise ValueError(f"{output} was begun with another {name}, see its config.yaml: name another --output")
     file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     say(f"results go to {output}")
@@ -143,7 +154,6 @@ def _tell(benchmark: Benchmark) -> None:
         say(note)
 
 
-def _names(label: str, n_seeds: int) -> list[str]:
-    """File names for the members of a system."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
-    return [name] if n_seeds == 1 else [f"{name}-seed{n + 1}" for n in range(n_seeds)]
+def _names(system: System) -> list[str]:
+    """The members of a system by name."""
+    return [f"{system.label} seed {seed}" if len(system.seeds) > 1 else system.label for seed in system.seeds]

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 Side = Literal["query", "passage"]
 _DEFAULT_LENGTHS: dict[Side, int] = {"query": 64, "passage": 256}
 _LENGTHS = "text_lengths.json"
+_UNLIMITED = 100_000
+"""Tokens: a limit from here on is none (tokenizers say 10^30)."""
 _SETTINGS = "config_sentence_transformers.json"
 _SENTENCE_TRANSFORMERS = "sentence_transformers.models"
 _SHIFTED = ("roberta", "camembert", "mpnet", "xmod", "data2vec-text", "longformer")
@@ -66,6 +68,7 @@ class Layout:
         positions: the longest text in tokens that the backbone takes; None where it sets no limit.
         prompts: prefix by side: by its own name, else the one that the model takes by default, else "".
         lengths: tokens of a text by side: as the model was trained, else 64 and 256, or less where it takes less.
+        longest: likewise, but else what sentence-transformers would take.
         lower_case: whether sentence-transformers puts texts in lower case, even if the tokenizer would not.
     """
 
@@ -74,10 +77,11 @@ class Layout:
     positions: int | None
     prompts: dict[Side, str]
     lengths: dict[Side, int]
+    longest: dict[Side, int]
     lower_case: bool
 
 
-DEFAULT = Layout("", None, None, {"query": "", "passage": ""}, _DEFAULT_LENGTHS, lower_case=False)
+DEFAULT = Layout("", None, None, {"query": "", "passage": ""}, _DEFAULT_LENGTHS, _DEFAULT_LENGTHS, lower_case=False)
 """Of a new model."""
 
 
@@ -97,14 +101,17 @@ def read_layout(name: str, revision: str | None) -> Layout:
     positions = _count_positions(config)
     tokenizer = _read_json(name, revision, os.path.join(backbone, "tokenizer_config.json")) or {}
     limits = _read_json(name, revision, os.path.join(backbone, "sentence_bert_config.json")) or {}
-    longest = (limits.get("max_seq_length") or tokenizer.get("model_max_length"), positions)
-    default = {side: min([length, *filter(None, longest)]) for side, length in _DEFAULT_LENGTHS.items()}
+    limit = min(
+        filter(None, (limits.get("max_seq_length") or tokenizer.get("model_max_length"), positions, _UNLIMITED))
+    )
     prompts = _prompts(_read_json(name, revision, _SETTINGS) or {})
-    lengths = _read_json(name, revision, _LENGTHS)
-    lengths = default if lengths is None else lengths
+    lengths = longest = _read_json(name, revision, _LENGTHS)
+    if lengths is None:
+        lengths = {side: min(length, limit) for side, length in _DEFAULT_LENGTHS.items()}
+        longest = dict.fromkeys(lengths, limit if limit < _UNLIMITED else 512)
     if not isinstance(lengths, dict) or not all(isinstance(lengths.get(side), int) for side in get_args(Side)):
         raise ValueError(f"{name!r}: {_LENGTHS} must give the tokens of `query` and `passage`: save the model again")
-    return Layout(backbone, config, positions, prompts, lengths, bool(limits.get("do_lower_case")))
+    return Layout(backbone, config, positions, prompts, lengths, longest, bool(limits.get("do_lower_case")))
 
 
 def backbone_folder(name: str, revision: str | None) -> str:

@@ -58,6 +58,28 @@ def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+def bases(compared: Sequence[dict[str, Any]]) -> list[str]:
+    """What intervals and p of differences rest on, and for which models they hold: a sentence for each kind."""
+    kinds: dict[tuple[str, int], list[str]] = {}
+    for row in compared:
+        names = kinds.setdefault((row["over"], row["seeds"]), [])
+        if row["baseline"] not in names:
+            names.append(row["baseline"])
+    return [f"Against {', '.join(names)}: {_basis(*kind)}." for kind, names in kinds.items()]
+
+
+def _basis(over: str, seeds: int) -> str:
+    if over == "clusters":
+        of = f"the mean of these {seeds} training seeds" if seeds > 1 else "these models as they are"
+        return f"intervals resample clusters of questions, p is of a paired randomisation test over them, for {of}"
+    found = f"intervals and p are of a t test over clusters of questions and {seeds} training seeds"
+    if over == "clusters and seeds":
+        return f"{found}, and hold for other seeds too"
+    return (
+        f"{found} of one system; they hold for its other seeds too, and for this one model of the system with one seed"
+    )
+
+
 def show(table: Table | Grid) -> None:
     """Prints a table, 100 columns wide where the output is not a terminal."""
     table = table.to_rich() if isinstance(table, Grid) else table

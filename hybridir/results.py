@@ -18,7 +18,7 @@ from hybridir.html_report import write_report
 from hybridir.per_query import write_per_query
 from hybridir.progress import say
 from hybridir.records import Benchmark
-from hybridir.report import results_table, show
+from hybridir.report import bases, results_table, show
 from hybridir.search import Ranking
 from hybridir.secrets import without_secrets
 
@@ -128,19 +128,20 @@ def _system(
         "seeds": len(rankings),
         "intervals": intervals(scores, benchmark),
         "language_intervals": language_intervals(scores, benchmark),
-        "bias": bias_results(rankings[0], benchmark, summary),  # of several seeds the first one's
+        "bias": bias_results(rankings[0], benchmark, summarise(scores[0], benchmark)),  # of several seeds the first
     }
 
 
 def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], compared: Sequence[dict[str, Any]]) -> None:
     sizes = f"{len(benchmark.queries)} queries, {len(benchmark.passages)} passages"
     show(results_table(f"{benchmark.name}: {sizes}", systems))
-    for row in compared:
-        if (row["measure"], row["language"]) == ("mAP", ""):
-            low, high = row["interval"]
-            names = f"{row['system']} - {row['baseline']}"
-            say(f"{row['setting']} mAP, {names}: {row['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]")
-    say("(intervals resample clusters of questions, for these models as they are)")
+    shown = [row for row in compared if (row["measure"], row["language"]) == ("mAP", "")]
+    for row in shown:
+        low, high = row["interval"]
+        names = f"{row['system']} - {row['baseline']}"
+        say(f"{row['setting']} mAP, {names}: {row['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]")
+    for sentence in bases(shown):
+        say(f"({sentence.removesuffix('.')})")
     if len(benchmark.languages) > 1:
         answers = max(len(relevant) for relevant in benchmark.relevant)
         say(f"(R@1 of a query with {answers} right answers is at most {1 / answers:.3f}: each of them counts)")

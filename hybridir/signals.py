@@ -13,7 +13,7 @@ from types import FrameType
 
 INTERRUPTED = 75
 """Exit code (EX_TEMPFAIL) of a run that was asked to stop: what it did is saved, and --resume goes on."""
-PATIENCE = 25
+PATIENCE = 20
 """Seconds to the next step; a run that does not reach it ends with the checkpoints that it has."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

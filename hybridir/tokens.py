@@ -109,10 +109,10 @@ def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokeniz
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, subfolder=backbone_folder(name, revision))
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # whatever the library makes of a broken file, a KeyError among others
         raise ValueError(
-            f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with tokenizer.json; where it has only "
-            f"SentencePiece's own file, pip install sentencepiece ({error})"
+            f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with a whole tokenizer.json; where it "
+            f"has only SentencePiece's own file, pip install sentencepiece ({type(error).__name__}: {error})"
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:  # transformers makes an empty one where files are missing
         raise ValueError(f"no tokenizer at {name!r}: it has no vocabulary. Save tokenizer.json beside the model")

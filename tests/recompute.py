@@ -327,7 +327,7 @@ def compare(names: tuple[str, str], first: dict[str, Setting], second: dict[str,
             )
         by_language = [row for row in rows if row["language"]]
         for row, p in zip(by_language, holm([row["p"] for row in by_language]), strict=True):
-            row["p_holm"] = p
+            row["p_holm"] = p if len(by_language) * 2.0 ** (1 - len(clusters.units)) <= 0.05 else None
         found += rows
     return found
 

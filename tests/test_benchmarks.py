@@ -284,6 +284,49 @@ def test_broken_beir(beir: BenchmarkConfig, file: str, change: Change, message: 
         read_benchmark(beir)
 
 
+def test_beir_with_nothing_to_find(beir: BenchmarkConfig) -> None:
+    """The only relevant passage has no text."""
+    folder = Path(beir.path.replace("{language}", "es"))
+    write(folder / "corpus.jsonl", [{"_id": "a", "text": "otro"}, {"_id": "z", "title": "", "text": " "}])
+    with pytest.raises(ValueError, match=r"es/qrels/test.tsv: no passage that has a text is relevant.*" + BEIR_URL):
+        read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="es"))
+
+
+@pytest.mark.parametrize("code", ["xx", "pt-BR"])
+def test_unknown_language_of_beir(beir: BenchmarkConfig, code: str) -> None:
+    """As in training data: codes as CLDR writes them."""
+    folder = Path(beir.path.replace("{language}", "es"))
+    message = f"'{code}' is no language code: write it as CLDR does .* leave it out by benchmark.languages"
+    with pytest.raises(ValueError, match=message):
+        read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language=code))
+    folder.rename(folder.with_name(code))
+    with pytest.raises(ValueError, match=message):
+        read_benchmark(beir)
+    with pytest.raises(ValueError, match=message):
+        read_benchmark(BenchmarkConfig(name="beir", path=beir.path, languages=("de", code)))
+    assert read_benchmark(BenchmarkConfig(name="beir", path=beir.path, languages=("de", "en"))).languages == (
+        "de",
+        "en",
+    )
+    folder.with_name(code).rename(folder.with_name("pt_BR"))
+    assert read_benchmark(beir).languages == ("de", "en", "pt_BR")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "x"}, "benchmark.path is 'x', which sample does not use: leave it out"),
+        ({"language": "de"}, "benchmark.language is 'de', which sample does not use"),
+        ({"name": "miracl", "path": "x", "language": "de"}, "benchmark.language is 'de', which miracl does not use"),
+        ({"name": "beir", "path": "x", "facts": 80}, "benchmark.facts is '80', which beir does not use"),
+        ({"name": "xquad-r", "path": "x", "facts": 80}, "benchmark.facts is '80', which xquad-r does not use"),
+    ],
+)
+def test_fields_that_are_not_used(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_benchmark(BenchmarkConfig(**options))
+
+
 def test_harmless_lines_of_beir(beir: BenchmarkConfig) -> None:
     """Blank lines, a judgement said twice, an unknown passage that is judged irrelevant."""
     before = answers(read_benchmark(beir))
@@ -376,7 +419,7 @@ def test_broken_lareqa(tmp_path: Path, questions: list[Any], sentences: tuple[st
 
 @pytest.mark.parametrize("name", ["sample", "xquad-r"])
 def test_unknown_split(tmp_path: Path, name: str) -> None:
-    path = write_lareqa(tmp_path / "xquad-r", en=[[paragraph(("a", 0))]])
+    path = write_lareqa(tmp_path / "xquad-r", en=[[paragraph(("a", 0))]]) if name == "xquad-r" else ""
     with pytest.raises(ValueError, match=rf"split 'dev' is unknown: {name} has train, validation, test, all"):
         read_benchmark(BenchmarkConfig(name=name, path=path, split="dev"))
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from hybridir import evaluation
 from hybridir.embeddings import write_embeddings
@@ -63,7 +64,7 @@ def test_results_are_those_of_the_library(evaluated: Path, model: str) -> None:
         assert json.dumps(found[name]) == json.dumps(expected[name])
     assert found["systems"].keys() == {"BM25"}
     assert {one["baseline"] for one in found["comparisons"]} == {"BM25"}
-    assert found["provenance"]["fingerprints"].keys() == {"benchmark", model, "bm25"}
+    assert found["provenance"]["fingerprints"].keys() == {"benchmark", "initial", "BM25"}
 
 
 def test_all_files_are_there(evaluated: Path) -> None:
@@ -102,6 +103,10 @@ def test_a_resumed_evaluation_encodes_nothing_twice(
         (output / name).unlink()
     before = evaluation.Evaluation(**vars(recipe(output, str(evaluated_model(evaluated)), "BM25")))
     again = replace(before, resume=True, run_depth=5)
+    with pytest.raises(ValueError, match="was begun with another encoder"):
+        run_evaluation(
+            replace(again, encoder=EncoderConfig(name="bm25"), compare_to=()), refuse_to_encode, track_nothing
+        )
     run_evaluation(again, refuse_to_encode, track_nothing)
     assert results_of(output)["per_pair"] == results_of(evaluated)["per_pair"]
     assert "are taken from" in capsys.readouterr().out
@@ -146,10 +151,46 @@ def test_seeds_of_one_system(evaluated: Path, model: str, tmp_path: Path) -> Non
         singles.append(results_of(single)["crosslingual"]["mAP"])
     assert found["crosslingual"]["mAP"] == pytest.approx(np.mean(singles))
     assert {one["seeds"] for one in found["comparisons"]} == {2}
-    assert {path.name for path in (output / "runs").glob("vectors*monolingual.trec")} == {
-        "vectors-_-seed1.monolingual.trec",
-        "vectors-_-seed2.monolingual.trec",
-    }
+    assert len(list((output / "runs").glob("vectors*monolingual.trec"))) == 2
+
+
+def test_embeddings_of_other_weights_are_not_taken(model: str, tmp_path: Path) -> None:
+    """An evaluation that failed after its first system, whose weights change before it is resumed."""
+    output, copy = tmp_path / "out", tmp_path / "copy"
+    shutil.copytree(model, copy)
+    wanted = recipe(output, str(copy), run_depth=0)
+
+    def fail(*texts: Any) -> Any:
+        raise RuntimeError("the machine went away")
+
+    run_evaluation(wanted, encode_here, track_nothing)
+    (output / "results.json").unlink()
+    config = replace(wanted, resume=True, keep_embeddings=True)
+    run_evaluation(config, encode_here, track_nothing)
+    (output / "results.json").unlink()
+    run_evaluation(config, refuse_to_encode, track_nothing)
+    (output / "results.json").unlink()
+    other = Encoder.load(EncoderConfig(name=model))
+    with torch.no_grad():
+        next(other.parameters()).normal_()
+    other.save(copy)
+    with pytest.raises(RuntimeError, match="went away"):
+        run_evaluation(config, fail, track_nothing)
+
+
+def test_systems_whose_names_make_the_same_file_name(tmp_path: Path) -> None:
+    """m+1 and m_1 keep embeddings of their own."""
+    benchmark = read_benchmark(BENCHMARK)
+    random = np.random.default_rng(1)
+    for name in ("m+1", "m_1"):
+        shape = [(len(texts), 8) for texts in (benchmark.queries, benchmark.passages)]
+        write_embeddings(str(tmp_path / name), benchmark, *(random.standard_normal(s).astype("float32") for s in shape))
+    output = tmp_path / "out"
+    run_evaluation(recipe(output, str(tmp_path / "m+1"), str(tmp_path / "m_1")), refuse_to_encode, track_nothing)
+    found = results_of(output)
+    assert found["monolingual"] != found["systems"]["m_1"]["monolingual"]
+    runs = [path.read_text() for path in (output / "runs").glob("*multilingual.trec")]
+    assert len({text.replace("m+1", "m").replace("m_1", "m") for text in runs}) == 2
 
 
 # Names
@@ -182,6 +223,24 @@ def test_a_run_stands_for_its_model(tmp_path: Path) -> None:
 def test_bad_names_are_refused(wanted: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         find_systems(wanted)
+
+
+def test_seeds_are_paired_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for name in ("a-1", "a-2", "a-10", "b-1", "b-2", "b-10", "c-1", "c-2", "c-3"):
+        (tmp_path / name).mkdir()
+    first, second, other = (str(tmp_path / f"{name}-*") for name in "abc")
+    systems = find_systems([first, second])
+    assert [one.seeds for one in systems] == [("1", "2", "10")] * 2
+    assert [Path(one.name).name for one in systems[1].members] == ["b-1", "b-2", "b-10"]
+    with pytest.raises(ValueError, match=r"has the seeds 1, 2, 10, c-\* has 1, 2, 3: compare the same ones"):
+        find_systems([first, other])
+
+
+def test_a_system_that_is_no_encoder_is_refused_before_anything_is_done(model: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no encoder at"):
+        run_evaluation(recipe(tmp_path / "out", model, str(tmp_path / "empty")), refuse_to_encode, track_nothing)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fingerprint_changes_with_the_weights_and_not_with_the_card(model: str, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def comparison(**more: Any) -> dict[str, Any]:
         "interval": [0.0911, 0.1333],
         "p": 0.0004,
     }
-    return usual | numbers | {"p_holm": None, "detectable": 0.0277} | more
+    return usual | numbers | {"p_holm": None, "detectable": 0.0277, "over": "clusters", "seeds": 1} | more
 
 
 def full() -> dict[str, Any]:
@@ -99,7 +99,7 @@ def full() -> dict[str, Any]:
         "systems": {"BM25": system(0.7001), "a<b": system(0.8)},
         "comparisons": [
             comparison(),
-            comparison(baseline="a<b", difference=0.0123, interval=[-0.01, 0.03]),
+            comparison(baseline="a<b", difference=0.0123, interval=[-0.01, 0.03], p=0.3),
             comparison(language="ar", difference=-0.0321, interval=[-0.05, -0.01], p_holm=0.2),
             comparison(setting="multilingual", measure="rank_distance", difference=-40.06, interval=[-50.0, -30.0]),
         ],
@@ -200,6 +200,67 @@ def test_verdicts_need_an_interval_without_0(made: tuple[Page, Path]) -> None:
     assert shown["+0.012 [−0.010, +0.030]"][3] == ""
     assert shown["−0.032 [−0.050, −0.010]"][1:] == ("0.200", "0.028", "worse, not after Holm")
     assert shown["−40.1 [−50.0, −30.0]"][3] == "better"  # a smaller rank distance
+    assert "Where the Holm p is missing" not in page.text
+    assert "Against BM25, a<b: intervals resample clusters of questions" in page.text
+
+
+def test_verdicts_need_interval_and_test(tmp_path: Path) -> None:
+    results = full()
+    results["comparisons"] = [
+        comparison(p=0.122),
+        comparison(setting="multilingual", interval=[-0.01, 0.03], p=0.04),
+        comparison(language="ar", p=0.05, p_holm=0.05),
+        comparison(language="en", p=0.122, p_holm=0.2),
+        comparison(language="ar", setting="multilingual", p_holm=None),
+    ]
+    page = page_of(results, tmp_path)
+    shown = [(row[2], row[6]) for row in page.rows if len(row) == 9 and row[0] != "measure" and row[2] != "verdict"]
+    doubt = "interval and test disagree"
+    assert shown == [(doubt, "–"), (doubt, "–"), ("better", "0.050"), (doubt, "0.200"), ("better", "–")]
+    assert "Where the Holm p is missing, so few clusters could not have passed" in page.text
+
+
+def test_the_page_says_what_intervals_rest_on(tmp_path: Path) -> None:
+    results = full()
+    results["comparisons"] = [
+        comparison(over="clusters and seeds", seeds=5),
+        comparison(over="clusters and the system's seeds", seeds=5, baseline="a<b"),
+    ]
+    text = page_of(results, tmp_path).text
+    assert "Against BM25: intervals and p are of a t test over clusters of questions and 5 training seeds, and" in text
+    assert "Against a<b: intervals and p are of a t test" in text
+    assert "for this one model of the system with one seed" in text
+    assert "randomisation" not in text
+
+
+def test_tables_in_markdown_hold_notes_and_provenance(tmp_path: Path) -> None:
+    results = full() | {"notes": ["3 texts were cut"]}
+    for setting in ("monolingual", "multilingual"):
+        results[setting] |= {"n_clusters": 4}
+    results["crosslingual"] = {"n_queries": 0, "n_clusters": 0, "excluded": 0}
+    page, text = page_of(results, tmp_path), (tmp_path / "table.md").read_text(encoding="utf-8")
+    for shown in (
+        "3 texts were cut",
+        "There are only 4 clusters of questions",
+        "python jobs/evaluate.py --benchmark.path <here> && echo",
+        "abc123",
+        "python 3.12",
+        "2026-11-21T06:00:00+00:00",
+        "paired randomisation test",
+    ):
+        assert shown in page.text
+        assert shown in text
+    assert "only 0 clusters" not in page.text
+
+
+def test_one_language_has_no_bias(tmp_path: Path) -> None:
+    assert "Language bias" not in page_of(full() | {"languages": ["en"]}, tmp_path).text
+
+
+def test_bias_says_what_is_of_the_first_seed(made: tuple[Page, Path], tmp_path: Path) -> None:
+    assert "of the first seed alone" not in made[0].text
+    assert "of the first seed alone" in page_of(full() | {"seeds": 3}, tmp_path).text
+    assert "of the first seed alone" in (tmp_path / "table.md").read_text(encoding="utf-8")
 
 
 def test_no_difference_without_its_interval(tmp_path: Path) -> None:
@@ -230,7 +291,7 @@ def test_bias(made: tuple[Page, Path]) -> None:
     assert shown["Rank correlation"] == "0.346"
     assert shown["Score margin"] == "−0.079"
     assert shown["KL of the top k"] == "0.457"
-    assert shown["Min / max, monolingual"] == "0.744 [ar 0.610, en 0.820]"
+    assert shown["Min / max, monolingual"] == "0.744 (ar 0.610, en 0.820)"
     for text in ("> 5", "3–5", "12.5 %", "40.0 %"):
         assert text in page.text
 

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -177,8 +178,8 @@ def test_lost_workers_are_replaced_and_nothing_is_lost(folder: Path, two_workers
     assert weights[0].read_bytes() == weights[1].read_bytes()
     events = (output / "events.jsonl").read_text().splitlines()
     assert len(events) == 2
-    assert "a worker was lost after step" in events[0]
-    assert "for 20 s" in events[1]
+    assert re.search(r"rank [01] was lost after step 1\d, and is replaced", events[0])
+    assert re.search(r"rank [01] gave no answer for 20 s after step 3\d, and is replaced", events[1])
     assert not workers(), "the one that hung was ended"
 
 
@@ -287,8 +288,9 @@ def test_encoding_by_ray_data_is_the_same(
     shutil.copytree(prepared.initial.name, folder / "no tokenizer")
     (folder / "no tokenizer" / "tokenizer.json").unlink()
     broken = dataclasses.replace(prepared.initial, name=str(folder / "no tokenizer"))
+    one = ScalingConfig(num_workers=1)  # Ray keeps the workers of a pipeline that fails until the process ends
     with pytest.raises(ValueError, match=r"^no tokenizer at"):
-        encode_on_ray(scaling, broken, queries, passages)
+        encode_on_ray(one, broken, queries, passages)
     elsewhere = dataclasses.replace(broken, name="/only/on/the/driver")
     isdir = os.path.isdir
     with monkeypatch.context() as patch:
@@ -296,7 +298,7 @@ def test_encoding_by_ray_data_is_the_same(
         with pytest.raises(
             ValueError, match=r"^the folder '/only/on/the/driver' is not on .*storage that all nodes see"
         ):
-            encode_on_ray(scaling, elsewhere, queries, passages)
+            encode_on_ray(one, elsewhere, queries, passages)
 
 
 def test_a_block_of_a_lost_worker_is_encoded_again(

@@ -1,6 +1,7 @@
 """Rankings to results: the numbers of bias, differences over clusters and seeds, examples, what is written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,11 @@ def test_bias_without_parallel_answers_says_only_what_it_can() -> None:
 
 
 def test_one_language_has_no_bias() -> None:
+    """Nor rank distances, even where a question has two right answers."""
     made = parallel(("de",))
+    made = replace(made, relevant=tuple((n, (n + 1) % 6) for n in range(6)))
     ranking = ranked(made, own_first(made))
+    assert not [name for one in measure(ranking, made) for name in one.values if name.startswith("rank_distance")]
     assert bias_results(ranking, made, summarise(measure(ranking, made), made)) == {}
 
 
@@ -118,18 +122,25 @@ def test_one_seed_is_compared_to_each_of_several_and_other_numbers_are_refused()
     made = parallel(n_questions=12)
     several, one = [noisy(made, seed) for seed in range(3)], [noisy(made, 7)]
     assert {row["seeds"] for row in comparisons(("ours", "BM25"), several, one, made)} == {3}
+    many = [noisy(made, seed) for seed in range(5)]
+    assert {row["over"] for row in comparisons(("ours", "BM25"), many, one, made)} == {
+        "clusters and the system's seeds"
+    }
     with pytest.raises(ValueError, match="ours has 3 seeds, theirs 2: compare equally many"):
         comparisons(("ours", "theirs"), several, several[:2], made)
 
 
 def test_pairs_of_languages_are_corrected_for_their_number() -> None:
-    made = parallel(("de", "en", "es"), n_questions=12, n_clusters=6)
+    made = parallel(("de", "en", "es"), n_questions=24, n_clusters=12)
     rows = comparisons(("ours", "theirs"), [noisy(made, 1)], [noisy(made, 2)], made)
     pairs = {one["language"]: one for one in rows if one["setting"] == "crosslingual" and one["language"]}
     assert pairs.keys() == {"de-en", "de-es", "en-de", "en-es", "es-de", "es-en"}
     least = min(pairs.values(), key=lambda one: one["p"])
     assert least["p_holm"] == pytest.approx(min(1, 6 * least["p"]))
     assert all(one["p_holm"] is None for one in rows if not one["language"])
+    few = parallel(("de", "en", "es"), n_questions=12, n_clusters=6)  # p is 1 / 32 at least: no 6 tests can pass
+    rows = comparisons(("ours", "theirs"), [noisy(few, 1)], [noisy(few, 2)], few)
+    assert {one["p_holm"] for one in rows} == {None}
 
 
 def test_every_headline_number_has_an_interval() -> None:

@@ -409,6 +409,37 @@ def test_random_encoder_has_the_expected_rank_distance(n_languages, size):
 
 
 @pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("ISPARTA İstanbul", "tr", ["ısparta", "istanbul"]),
+        ("I\u0307stanbul IŞIK", "az_Latn", ["istanbul", "ışık"]),
+        ("ISPARTA İstanbul", "en", ["isparta", "istanbul"]),
+        ("مُحَمَّدٌ", "ar", ["محمد"]),
+        ("هٰذا كتـــاب", "ar", ["هذا", "كتاب"]),
+        ("می\u200cخواهم", "fa", ["میخواهم"]),
+        ("co\u00adoperate \ufeffx", "en", ["cooperate", "x"]),
+        ("क्\u200dष", "hi", ["क्ष"]),
+        ("人々と", "ja", ["人々", "々と"]),
+        ("〆切", "ja", ["〆切"]),
+        ("二〇二四", "zh", ["二〇", "〇二", "二四"]),
+        ("ﾀﾜｰ", "ja", ["タワ", "ワー"]),
+    ],
+)
+def test_tokens_of_a_language(text, language, expected):
+    assert bm25.tokens(text, language) == expected
+
+
+def test_bm25_reads_in_the_language_of_each_text():
+    made = benchmark(
+        ("en", "tr"),
+        [("tr", "ısparta"), ("tr", "isparta"), ("en", "isparta"), ("en", "ısparta")],
+        [("tr", "ISPARTA", [0]), ("en", "ISPARTA", [2])],
+    )
+    scores = np.concatenate([bm25_scorer(made)(slice(0, 2), shard) for _, shard in passage_shards(made)], axis=1)
+    assert (scores > 0).tolist() == [[True, False, False, True], [False, True, True, False]]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("What is the capital of France?", ["what", "is", "the", "capital", "of", "france"]),

@@ -34,6 +34,7 @@ from hybridir.tracking import __main__ as job
 from hybridir.tracking import follow as follow_module
 from hybridir.tracking.follow import follow
 from hybridir.tracking.remote import ARTIFACTS
+from hybridir.tracking.result_metrics import numbers_of
 from hybridir.tracking.target import reason, trouble
 from hybridir.train import TrainConfig, train
 
@@ -88,6 +89,7 @@ def write_results(output: Path, value: float = 1.5, data: str = "plan-1", metric
         "benchmark": "sample",
         "monolingual": measures,
         "systems": {"untrained": {"monolingual": measures}},
+        "intervals": {"monolingual": {"mAP": {"interval": [0.25, 0.625]}}},
         "validation": {"metric": metric, "value": value, "step": 5, "data": data},
         "data": {"fingerprint": "f" * 64},
     }
@@ -179,6 +181,7 @@ def test_a_run_is_written_once(
     assert points(output, "validation.cross")[9] == (3.0, round((START + 9) * 1000))
     assert points(output, "result.monolingual.R_at_10").keys() == {9}
     assert points(output, "result.untrained.monolingual.mAP")[9][0] == 0.5
+    assert points(output, "result.interval.monolingual.mAP.high")[9][0] == 0.625
     system = [json.loads(text) for text in (output / "system.jsonl").read_text().splitlines()]
     assert len(system) >= 2
     cpu = {one["step"]: (one["cpu_utilization_percentage"], round(one["time"] * 1000)) for one in system}
@@ -212,6 +215,31 @@ def test_a_run_is_written_once(
     before = dump(store)
     sync(output)
     assert dump(store) == before
+
+
+def test_numbers_of_results() -> None:
+    row = {"baseline": "a/b", "setting": "monolingual", "measure": "R@1", "difference": 0.25, "interval": [0.125, 0.5]}
+    results = {
+        "monolingual": {"mAP": 0.5},
+        "systems": {name: {"monolingual": {"mAP": n}} for n, name in enumerate(("a/b", "a_b", "a.b", "bias"))},
+        "intervals": {"monolingual": {"R@1": {"interval": [0.1, 0.2]}}},
+        "comparisons": [row | {"language": ""}, row | {"language": "de", "baseline": "a_b"}],
+        "bias": {"score_margin": {"mean": 0.75, "per_language": {"de": 1.0}}, "top_k_languages": {"kl": 0.0625}},
+    }
+    assert numbers_of(results) == {
+        "result.monolingual.mAP": 0.5,
+        "result.a_b.monolingual.mAP": 0,
+        "result.a_b-2.monolingual.mAP": 1,
+        "result.a_b-3.monolingual.mAP": 2,
+        "result.bias-2.monolingual.mAP": 3,
+        "result.interval.monolingual.R_at_1.low": 0.1,
+        "result.interval.monolingual.R_at_1.high": 0.2,
+        "result.difference.a_b.monolingual.R_at_1": 0.25,
+        "result.difference.a_b.monolingual.R_at_1.low": 0.125,
+        "result.difference.a_b.monolingual.R_at_1.high": 0.5,
+        "result.bias.score_margin": 0.75,
+        "result.bias.top_k_languages_kl": 0.0625,
+    }
 
 
 def test_the_champion_is_the_best_by_the_same_validation(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,9 +84,15 @@ def contents_key(shards: Iterable[Shard], validation_share: float) -> str:
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The benchmark that `config.name` names."""
+    """The benchmark that `config.name` names; `ValueError` where a field is set that it does not use."""
     if config.name not in BENCHMARK_READERS:
         raise ValueError(f"benchmark.name {config.name!r} is unknown; there are {', '.join(BENCHMARK_READERS)}")
+    is_sample = config.name == "sample"
+    for field, used in {"path": not is_sample, "facts": is_sample, "language": config.name == "beir"}.items():
+        value = getattr(config, field)
+        if not used and value != getattr(BenchmarkConfig(), field):
+            shown = without_secrets(str(value))
+            raise ValueError(f"benchmark.{field} is {shown!r}, which {config.name} does not use: leave it out")
     return BENCHMARK_READERS[config.name](config)
 
 

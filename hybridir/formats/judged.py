@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hybridir.formats import rows, storage
-from hybridir.records import Benchmark, Passage, Query, Rejected, place
+from hybridir.records import Benchmark, Passage, Query, Rejected, known_languages, place
 from hybridir.secrets import without_secrets
 
 Parse = Callable[[bytes | None, str], Passage]
@@ -59,6 +59,9 @@ class Layout:
 def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
     """The benchmark of some languages, in their order; the clusters are the queries with their translations."""
     for one in files:
+        if one.language not in known_languages():
+            message = f"{one.language!r} is no language code: write it as CLDR does (de, pt_BR), or leave it out"
+            raise layout.error(one.queries, None, f"{message} by benchmark.languages")
         _require(one, layout)
     texts = [_read_queries(one, layout) for one in files]
     known = {layout.group(one.language, i) for one, found in zip(files, texts, strict=True) for i in found}
@@ -73,6 +76,9 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
     for one, positives in zip(files, judged, strict=True):
         places = _read_passages(one, layout, passages, notes)
         _resolve(one, layout, positives, places, relevant, notes)
+    if not relevant:
+        message = "no passage that has a text is relevant, so there is nothing to find: complete the passages"
+        raise layout.error(files[0].qrels, None, message)
     without = Counter(query.language for query in queries if query.group_id not in relevant)
     if len(files) > 1 and not layout.parallel:
         notes.append(f"{name} judges passages in the query's own language alone: all others count as irrelevant")

@@ -37,7 +37,7 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
     (directory / "plots").mkdir(parents=True, exist_ok=True)
     for sheet in (sheet for part in parts for sheet in part.sheets):
         (directory / "plots" / f"{sheet.name}.csv").write_text(sheet.to_csv(), encoding="utf-8")
-    tables = "\n".join(grid.to_markdown() for part in parts for grid in part.grids)
+    tables = "\n".join(text for part in parts if (text := part.to_markdown()))
     title = f"{results['benchmark']}: {results['encoder']}"
     (directory / "table.md").write_text(f"# {title}\n\n{_facts(results)}\n\n{tables}", encoding="utf-8")
     page = directory / "report.html"

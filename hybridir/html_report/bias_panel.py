@@ -72,12 +72,17 @@ _W = (
     "Do the passage languages come in the same order for every question (Friedman's test)? 0 is no common order, 1 "
     "always the same; mean over question languages. Blind to how large the gaps are.",
 )
-_SEEDS = " Of several training seeds this is the first, except for the rank distances, which are means."
+_SEEDS = (
+    "Of several training seeds, the rows rank distance, rank distance / pool and log₂ rank ratio are means; all else "
+    "here is of the first seed alone."
+)
 _RATIO = "Lowest mAP over the highest; 1 is equal. Blind to all between the two, and to the level of both."
 
 
 def bias(results: dict[str, Any], systems: Systems) -> Section | None:
-    """Measures of language bias, each with what it is blind to, and two plots."""
+    """Measures of language bias, each with what it is blind to, and two plots; nothing for a single language."""
+    if len(results.get("languages", [])) < 2:
+        return None
     grid = _measures(systems)
     own = results.get("bias", {})
     plots, sheets = "", []
@@ -94,6 +99,7 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
         says = {row[-1]: row[0].partition(",")[0] for row in grid.rows}
         terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for text, name in says.items())
         body += f'<dl class="says">{terms}</dl>\n'
+    told = [_SEEDS] * any(one.get("seeds", 1) > 1 for one in systems.values())
     by_answers = _by_answers(systems)
     body += details(by_answers.title, table(by_answers)) if len(by_answers.rows) > 1 else ""
     body += details("By language of the question", table(by_language)) if by_language.rows else ""
@@ -101,10 +107,11 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
         "bias",
         "Language bias",
         f"Does {results['encoder']} prefer some languages over others, whatever the passages say? Each measure sees "
-        f"one side of it only.{_SEEDS * (results.get('seeds', 1) > 1)}",
+        f"one side of it only.{''.join(f' {one}' for one in told)}",
         body,
         [one for one in (grid, by_language) if one.rows] + [by_answers] * (len(by_answers.rows) > 1),
         sheets,
+        told,
     )
 
 
@@ -153,7 +160,7 @@ def _ratio(one: dict[str, Any], setting: str) -> str:
     if not ends:
         return NONE
     low, high = (f"{name} {number(value)}" for name, value in (ends["min"], ends["max"]))
-    return f"{number(ends['ratio'])} [{low}, {high}]"
+    return f"{number(ends['ratio'])} ({low}, {high})"
 
 
 def _rank_distribution(found: dict[str, Any] | None) -> tuple[str, Sheet] | None:

@@ -1,6 +1,7 @@
 """Is the encoder better than another system? Differences, never without their interval."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from hybridir.evaluate import SETTINGS
@@ -22,12 +23,13 @@ from hybridir.html_report.parts import (
 from hybridir.html_report.plots import (
     whisker,
 )
-from hybridir.report import Grid
-from hybridir.significance import MANY_SEEDS
+from hybridir.report import Grid, bases
+
+ALPHA = 0.05
 
 
 def comparisons(results: dict[str, Any]) -> Section | None:
-    """Differences to the other systems; a verdict only where the interval excludes 0."""
+    """Differences to the other systems; a verdict only where interval and test agree."""
     found = [one for one in results.get("comparisons", []) if between(one.get("interval"))]
     baselines = list(dict.fromkeys(one["baseline"] for one in found))
     found.sort(key=lambda one: (baselines.index(one["baseline"]), bool(one.get("language")), _place(one)))
@@ -42,12 +44,8 @@ def comparisons(results: dict[str, Any]) -> Section | None:
         inner = table(second, grouped=True, drawn=("against 0", _whiskers(by_language)))
         body += details(f"By language of the question ({len(by_language)} comparisons)", inner)
     sheet = _comparison_sheet(found)
-    body += below("", sheet) + (
-        '<p class="note">p: paired randomisation test over clusters; Holm p: the same, corrected for the number of '
-        "languages tested. Detectable: the smallest difference that a benchmark of this size finds four times in five. "
-        "No verdict means that the interval holds 0: not shown to differ, which is not the same as equal. "
-        f"{_seeds(found)}</p>\n"
-    )
+    told = _notes(found)
+    body += below("", sheet) + f'<p class="note">{escape(" ".join(told))}</p>\n'
     return Section(
         "comparisons",
         "Comparisons",
@@ -55,17 +53,21 @@ def comparisons(results: dict[str, Any]) -> Section | None:
         body,
         [grid for grid, rows in ((first, overall), (second, by_language)) if rows],
         [sheet],
+        told,
     )
 
 
-def _seeds(found: Sequence[dict[str, Any]]) -> str:
-    """What differences hold for beyond these very models."""
-    seeds = max(one.get("seeds", 1) for one in found)
-    if any(one.get("over") == "clusters and seeds" for one in found):
-        return (
-            f"Where there are {MANY_SEEDS} training seeds or more (here {seeds}), they are a sample of all seeds too."
-        )
-    return f"Differences are means over {seeds} training seeds, and hold for these alone." if seeds > 1 else ""
+def _notes(found: Sequence[dict[str, Any]]) -> list[str]:
+    """What the columns mean."""
+    missing = any(one.get("language") and one.get("p_holm") is None for one in found)
+    return [
+        *bases(found),
+        "Holm p: p corrected for the number of languages, or pairs of them, tested.",
+        *["Where the Holm p is missing, so few clusters could not have passed the correction for so many comparisons."]
+        * missing,
+        "Detectable: the smallest difference that a benchmark of this size finds four times in five.",
+        "A verdict needs an interval without 0 and a p of .05 at most; none is not the same as equal.",
+    ]
 
 
 def _comparison_grid(title: str, found: Sequence[dict[str, Any]]) -> Grid:
@@ -108,12 +110,15 @@ def _place(one: dict[str, Any]) -> tuple[int, str]:
 
 
 def _verdict(one: dict[str, Any]) -> str:
-    """Better or worse if the interval excludes 0; with what Holm's correction leaves of it."""
+    """Better or worse if interval and test say that there is a difference; with what Holm's correction leaves of it."""
     low, high = one["interval"]
-    if low <= 0 <= high:
+    excluded, found = not low <= 0 <= high, one["p"] <= ALPHA
+    if excluded != found:
+        return "interval and test disagree"
+    if not found:
         return ""
     better = (low > 0) != (one["measure"] in LOWER_IS_BETTER)
-    doubt = ", not after Holm" if (one.get("p_holm") or 0) > 0.05 else ""
+    doubt = ", not after Holm" if (one.get("p_holm") or 0) > ALPHA else ""
     return ("better" if better else "worse") + doubt
 
 

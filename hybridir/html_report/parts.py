@@ -50,7 +50,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading, with what of it goes into `table.md` and `plots/`."""
+    """A part of the page under a heading, with what of it goes into `table.md` (grids, then notes) and `plots/`."""
 
     id: str
     title: str
@@ -58,6 +58,7 @@ class Section:
     body: str
     grids: Sequence[Grid] = ()
     sheets: Sequence[Sheet] = field(default=())
+    notes: Sequence[str] = ()
 
     def to_html(self) -> str:
         """Heading, sentence, body."""
@@ -65,6 +66,11 @@ class Section:
             f'<section aria-labelledby="{self.id}"><h2 id="{self.id}">{escape(self.title)}</h2>\n'
             f'<p class="lead">{escape(self.sentence)}</p>\n{self.body}</section>\n'
         )
+
+    def to_markdown(self) -> str:
+        """Tables, and the notes as a list; nothing if there are none."""
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return "\n".join([*(grid.to_markdown() for grid in self.grids), *([notes] if notes else [])])
 
 
 def known(value: float | None) -> bool:

@@ -66,10 +66,8 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
         "whole clusters (articles, territories) with all their questions and translations; they hold for these models "
         "as they are, not for other training seeds.</p>\n"
     )
-    told = [*results.get("notes", []), *_few_clusters(results)]
-    notes += f'<ul class="notes">{"".join(f"<li>{escape(without_secrets(one))}</li>" for one in told)}</ul>\n' * bool(
-        told
-    )
+    told = [without_secrets(note) for note in (*results.get("notes", []), *_few_clusters(results))]
+    notes += f'<ul class="notes">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>\n' * bool(told)
     return Section(
         "results",
         "Results",
@@ -77,6 +75,7 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
         "never do (cross-lingual), and when the passages of all languages are searched at once (multilingual).",
         table(grid, grouped=True) + notes,
         [grid],
+        notes=told,
     )
 
 
@@ -157,41 +156,33 @@ def examples(results: dict[str, Any]) -> Section | None:
 def provenance(results: dict[str, Any]) -> Section | None:
     """How it was made."""
     made = results.get("provenance", {})
-    facts = {
-        **{
-            f"fingerprint of the {name}": f"<code>{escape(str(sha))}</code>"
-            for name, sha in made.get("fingerprints", {}).items()
-        },
-        **{
-            label: _listed(made[key])
-            for key, label in (("versions", "versions"), ("seconds", "seconds"))
-            if key in made
-        },
-    }
     if not made:
         return None
-    command = (
-        f'<pre class="command"><code>{escape(without_secrets(made["command"]))}</code></pre>\n'
-        if "command" in made
-        else ""
-    )
+    facts = {f"fingerprint of the {name}": str(sha) for name, sha in made.get("fingerprints", {}).items()}
+    facts |= {key: _listed(made[key]) for key in ("versions", "seconds") if key in made}
+    facts |= {"time": str(made["time"])} if "time" in made else {}
+    told = [f"{name}: {text}" for name, text in facts.items()]
+    command = without_secrets(made.get("command", ""))
+    shown = f'<pre class="command"><code>{escape(command)}</code></pre>\n' if command else ""
     config = json.dumps(made.get("config", {}), indent=2, ensure_ascii=False, default=str)
     return Section(
         "made",
         "How it was made",
         "What is needed to get the same numbers again.",
-        command
-        + f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{html}</dd>' for name, html in facts.items())}</dl>\n"
+        shown
+        + f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in facts.items())}</dl>\n"
         + (
             details("Configuration", f"<pre><code>{escape(without_secrets(config))}</code></pre>")
             if "config" in made
             else ""
         ),
+        notes=[*([f"made by: `{command}`"] if command else []), *told],
     )
 
 
 def _few_clusters(results: dict[str, Any]) -> list[str]:
-    fewest = min((results[s].get("n_clusters", FEW_CLUSTERS) for s in SETTINGS if results.get(s)), default=FEW_CLUSTERS)
+    asked = [results[s] for s in SETTINGS if results.get(s, {}).get("n_queries")]
+    fewest = min((one.get("n_clusters", FEW_CLUSTERS) for one in asked), default=FEW_CLUSTERS)
     few = f"There are only {fewest} clusters of questions: intervals from so few are too narrow, p-values too coarse."
     return [few] if fewest < FEW_CLUSTERS else []
 
@@ -250,5 +241,4 @@ def _text(text: str, language: str) -> str:
 
 
 def _listed(values: dict[str, Any]) -> str:
-    items = (f"{escape(str(k))} {f'{v:,.1f}' if isinstance(v, float) else escape(str(v))}" for k, v in values.items())
-    return " · ".join(items)
+    return " · ".join(f"{k} {f'{v:,.1f}' if isinstance(v, float) else v}" for k, v in values.items())

@@ -196,11 +196,15 @@ def _watch(job: Job, scaling: ScalingConfig) -> Any:
                     raise memory_error(batch, _in_short(error))
                 if not _may_pass(error):
                     raise error
-            words = _in_short(next(iter(worker_exceptions.values())))
-            if any("imed out" in str(error) or "hanging" in str(error) for error in worker_exceptions.values()):
-                silent = sorted(set(range(last["world_size"])) - worker_exceptions.keys()) or sorted(worker_exceptions)
-                words = f"no answer from rank {', '.join(map(str, silent))} for {scaling.timeout} s ({words})"
-            words = f"a worker was lost after step {last['step'] + 1}, and is replaced: {words}"
+            died = {rank for rank, error in worker_exceptions.items() if hasattr(error, "health_check_failure")}
+            told = {rank for rank, error in worker_exceptions.items() if not _is_ray(error)}
+            lost = died or set(range(last["world_size"])) - told
+            hung = not died and any("imed out" in str(e) or "hanging" in str(e) for e in worker_exceptions.values())
+            words = (
+                f"the worker of rank {', '.join(map(str, sorted(lost))) or 'unknown'} "
+                f"{f'gave no answer for {scaling.timeout} s' if hung else 'was lost'} after step {last['step'] + 1}, "
+                f"and is replaced ({_in_short(next(iter(worker_exceptions.values())))})"
+            )
             if words != self.said:  # Ray may ask many times
                 note(job.output, words)
             self.said = words
@@ -213,7 +217,12 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno not in PERMANENT
     lost_peer = isinstance(error, RuntimeError) and any(w in str(error) for w in ("gloo", "NCCL", "onnection"))
-    return lost_peer or isinstance(error, dist.DistError) or type(error).__module__.startswith("ray.")
+    return lost_peer or isinstance(error, dist.DistError) or _is_ray(error)
+
+
+def _is_ray(error: Exception) -> bool:
+    """Whether Ray says this of a worker that does not say anything itself."""
+    return type(error).__module__.startswith("ray.")
 
 
 def _in_short(error: Exception) -> str:

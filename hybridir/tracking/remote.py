@@ -17,6 +17,7 @@ import yaml
 from hybridir.history import Tail, read_history
 from hybridir.secrets import without_secrets
 from hybridir.tracking.registry import Candidate, register
+from hybridir.tracking.result_metrics import flatten, is_number, numbers_of
 from hybridir.tracking.target import Target, patience, quiet
 
 KEY = "hybridir.key"
@@ -30,7 +31,6 @@ METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 CONSTANT = {"step", "time", "attempt", "world_size"}
 """Of a line of the history: no metrics, as they say nothing or are among the parameters."""
-SETTINGS = ("monolingual", "crosslingual", "multilingual")
 
 
 class MlflowRun:
@@ -129,7 +129,7 @@ class MlflowRun:
         from mlflow.entities import Param, RunTag
 
         config = yaml.safe_load((self._output / "config.yaml").read_text(encoding="utf-8"))
-        params = {name: _param(value) for name, value in _flatten(config).items()}
+        params = {name: _param(value) for name, value in flatten(config).items()}
         run = self._client.get_run(self.run_id).data
         had = run.params
         new = [Param(name, value) for name, value in params.items() if name not in had]
@@ -165,24 +165,16 @@ class MlflowRun:
             self._client.log_batch(self.run_id, metrics=batch)
 
     def _post_results(self, results: dict[str, Any]) -> None:
-        """The measures as metrics of the last step: once, even if the run is evaluated again at that step.
-
-        Their names begin with `result.`, which MLflow's page sorts behind the losses; it allows no @ in a name, so that
-        `R@10` becomes `R_at_10`.
-        """
+        """The results as metrics of the last step: once, even if the run is evaluated again at that step."""
         from mlflow.entities import Metric
 
-        measures = {k: results[k] for k in SETTINGS if k in results}
-        for name, other in results.get("systems", {}).items():
-            label = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name)
-            measures[label] = {k: other[k] for k in SETTINGS if k in other}
-        numbers = {k: v for k, v in _flatten(measures, "result.").items() if _is_number(v)}
-        values = {k.replace("@", "_at_"): v for k, v in numbers.items()}
+        values = numbers_of(results)
         step = max((line["step"] for line in read_history(self._output / "history.jsonl")), default=0)
         timestamp = (self._output / "results.json").stat().st_mtime_ns // 10**6
-        if values and self._last_step(next(iter(values))) < step:
+        if values and self._last_step(list(values)[-1]) < step:  # the last one: all before it are there too
             metrics = [Metric(name, value, timestamp, step) for name, value in values.items()]
-            self._client.log_batch(self.run_id, metrics=metrics)
+            for start in range(0, len(metrics), METRICS_PER_REQUEST):
+                self._client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
 
     def _post_dataset(self) -> None:
         """The training data as the input of the run, named by format and fingerprint."""
@@ -232,24 +224,12 @@ class _Series:
 
 def _step_metrics(line: dict[str, Any]) -> dict[str, float]:
     """All numbers of a line of the history, and its loss once more under the kind of its batch."""
-    numbers = {k: v for k, v in _flatten(line).items() if _is_number(v) and k not in CONSTANT}
+    numbers = {k: v for k, v in flatten(line).items() if is_number(v) and k not in CONSTANT}
     return numbers | ({f"loss.{line['kind']}": line["loss"]} if "kind" in line else {})
 
 
 def _system_metrics(line: dict[str, Any]) -> dict[str, float]:
     return {f"system/{k}": v for k, v in line.items() if k not in ("step", "time")}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _param(value: Any) -> str:

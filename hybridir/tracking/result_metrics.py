@@ -1,0 +1,68 @@
+"""What of `results.json` becomes metrics of a run."""
+
+from typing import Any
+
+SETTINGS = ("monolingual", "crosslingual", "multilingual")
+BIAS = ("preference_rate", "rank_correlation", "score_margin")
+"""Measures of bias with a mean."""
+
+
+def numbers_of(results: dict[str, Any]) -> dict[str, float]:
+    """The measures by metric name, with their intervals, differences to the other systems and the measures of bias.
+
+    `result.SETTING.MEASURE` and `result.SYSTEM.SETTING.MEASURE` are means; `result.interval.SETTING.MEASURE.low` and
+    `.high` the ends of intervals; `result.difference.SYSTEM.SETTING.MEASURE` (`.low`, `.high`) is the mean difference
+    to a system; `result.bias.NAME` a mean, `result.bias.top_k_languages_kl` a divergence. All names begin with
+    `result.`, which MLflow's page sorts behind the losses; it allows no @ in a name, so that `R@10` is `R_at_10`.
+    """
+    labels = _labels(list(results.get("systems", {})))
+    tree: dict[str, Any] = _settings(results)
+    tree |= {labels[name]: _settings(other) for name, other in results.get("systems", {}).items()}
+    numbers = flatten(tree, "result.")
+    for setting, measures in results.get("intervals", {}).items():
+        for measure, found in measures.items():
+            numbers |= _ends(f"result.interval.{setting}.{measure}", found["interval"])
+    for row in results.get("comparisons", []):
+        if not row["language"]:
+            name = f"result.difference.{labels[row['baseline']]}.{row['setting']}.{row['measure']}"
+            numbers |= {name: row["difference"]} | _ends(name, row["interval"])
+    bias = results.get("bias", {})
+    numbers |= {f"result.bias.{name}": bias[name]["mean"] for name in BIAS if name in bias}
+    numbers["result.bias.top_k_languages_kl"] = bias.get("top_k_languages", {}).get("kl")
+    return {name.replace("@", "_at_"): value for name, value in numbers.items() if is_number(value)}
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be a metric."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _settings(results: dict[str, Any]) -> dict[str, Any]:
+    return {name: results[name] for name in SETTINGS if name in results}
+
+
+def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}.low": interval[0], f"{name}.high": interval[1]}
+
+
+def _labels(systems: list[str]) -> dict[str, str]:
+    """By system a part of a metric's name that MLflow allows and nothing else has."""
+    labels: dict[str, str] = {}
+    taken = {*SETTINGS, "interval", "difference", "bias"}
+    for system in systems:
+        plain = "".join(c if c.isalnum() or c in "-_ " else "_" for c in system)
+        label, n = plain, 1
+        while label in taken:
+            n += 1
+            label = f"{plain}-{n}"
+        taken.add(label)
+        labels[system] = label
+    return labels
