@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from hybridir.encode import encode_here
-from hybridir.encoder import Encoder, EncoderConfig, resolve
+from hybridir.encoder import Encoder, EncoderConfig, as_published, resolve
 from hybridir.records import Pair, Source
 from hybridir.tokens import load_tokenizer
 
@@ -175,6 +175,16 @@ def test_layouts_of_the_hub(layout: str, xlmr: Path, bert: Path, texts: list[str
     for side in ("query", "passage"):
         named = again.encode(texts, prompt_name=side)
         np.testing.assert_allclose(load(tmp_path / "again").encode(texts, side), named, **CLOSE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layout", ["e5", "minilm-now"])
+def test_an_evaluation_takes_texts_as_long_as_the_model_does(
+    layout: str, xlmr: Path, bert: Path, texts: list[str], tmp_path: Path
+) -> None:
+    """Training another model cuts queries at 64 tokens; measuring it must not."""
+    folder = LAYOUTS[layout](tmp_path / "model", xlmr, bert)
+    encoder = Encoder.load(as_published(EncoderConfig(name=str(folder))))
+    check_equal(encoder, SentenceTransformer(str(folder), device="cpu"), texts)
 
 
 @pytest.mark.parametrize(("layout", "prefixes"), [("e5", ("query: ", "passage: ")), ("minilm-now", ("", "A text: "))])
