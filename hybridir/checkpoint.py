@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hybridir.durable import storage_explained, sync
 
 MANIFEST = "manifest.json"
+_FOLDERS = "step-????????"  # and no copy that someone made beside them
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
@@ -64,7 +65,7 @@ def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
 
     `say` hears of every damaged one. `ValueError` where all are damaged: a run never starts from zero silently.
     """
-    found = sorted(root.glob("step-*"), reverse=True)
+    found = sorted(root.glob(_FOLDERS), reverse=True)
     for checkpoint in found:
         if not (damage := find_damage(checkpoint)):
             return checkpoint
@@ -112,16 +113,21 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
 def prune(root: Path, step: int, keep_last: int, best_step: int | None) -> None:
     """Removes all but the last `keep_last` checkpoints up to `step` and that of `best_step`.
 
-    Those after `step` go too, as the run went on from before them because they are damaged, and so does what a kill
-    left half written.
+    Those after `step` go too, as the run went on from before them because they are damaged.
     """
-    found = sorted(root.glob("step-*"))
+    found = sorted(root.glob(_FOLDERS))
     kept = [checkpoint for checkpoint in found if checkpoint <= folder(root, step)][-keep_last:]
     if best_step is not None:
         kept.append(folder(root, best_step))
-    for other in [*found, *root.glob(".step-*.tmp")]:
+    for other in found:
         if other not in kept:
             shutil.rmtree(other)
+
+
+def remove_half_written(root: Path) -> None:
+    """Removes what a kill left; while there is such a folder, a checkpoint counts as being written (see `signals`)."""
+    for work in root.glob(".step-*.tmp"):
+        shutil.rmtree(work)
 
 
 def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

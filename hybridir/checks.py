@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from hybridir.encoder import EncoderConfig, resolve
 from hybridir.model_folder import check_weights, read_head, read_layout
@@ -20,7 +21,18 @@ def check_encoder(config: EncoderConfig) -> None:
         load_tokenizer(config.name, config.revision)
         if os.path.isdir(config.name):
             check_weights(config.name, config.revision, read_layout(config.name, config.revision).backbone)
+            _check_whole(Path(config.name))
             read_head(config.name, config.revision)
+
+
+def _check_whole(model: Path) -> None:
+    """`ValueError` where a file of weights was cut off; only the heads of files are read."""
+    for file in model.rglob("*.safetensors"):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is broken ({error}): fetch or save the model again") from None
 
 
 def check_writable(folder: Path, field: str) -> None:

@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +68,26 @@ def last_attempt(path: Path) -> int:
 
 
 def last_line(path: Path) -> dict[str, Any] | None:
-    """The last line of a history, read from its end; None without one."""
+    """The last whole line of a history, read from its end; None without one."""
     if not path.exists():
         return None
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 16)))
-        whole = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
-    return json.loads(whole) if whole else None
+        return next(_whole(reversed(file.readlines())), None)
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a history; a last line that was cut off while it was written is left out."""
+    """The lines of a history; those that a crash cut off or broke are left out, and a resume says which steps lack."""
     if path.exists():
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        with open(path, "rb") as file:
+            yield from _whole(file)
+
+
+def _whole(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(ValueError):  # a crash of the machine can leave zeros
+            if line.endswith(b"\n"):
+                yield json.loads(line)
 
 
 class Tail:
@@ -103,4 +108,4 @@ class Tail:
             text = file.read(at_most)
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return list(_whole(whole.splitlines(keepends=True)))

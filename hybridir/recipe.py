@@ -23,7 +23,7 @@ class ScalingConfig:
         cpus_per_worker: CPUs of each worker, and the threads it uses.
         min_workers: where the cluster has no room for `num_workers`, the run starts, and after a loss goes on, with as
             many as there is room for and the batch divides by, but no fewer than this. Omitted: `num_workers`.
-        max_failures: how often lost workers are replaced before the run gives up.
+        max_failures: how often in a row, without a new checkpoint, lost workers are replaced before the run gives up.
         timeout: seconds without an answer after which a worker counts as lost; the longest step, validation or writing
             of a checkpoint must take less. Where all workers hang at once, twice as long.
     """

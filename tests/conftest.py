@@ -4,9 +4,14 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import io
 import json
+import runpy
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +33,12 @@ from hybridir.records import DataConfig, Pair, Rejected, Source
 from hybridir.train import TrainConfig, train
 from hybridir.validation import ValidationConfig
 
+ROOT = Path(__file__).parents[1]
 VOLATILE = {"time", "seconds", "pairs_per_s", "data_wait", "attempt"}
 """What two equal runs write differently."""
+
+# What takes long is imported once, in the process that those of a group are forked from.
+mp.set_forkserver_preload(["hybridir.prepare", "transformers.models.bert.modeling_bert", "torch._dynamo"])
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +70,9 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
 
     def start(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
         meeting = tmp_path_factory.mktemp("group") / "meeting"
-        mp.spawn(_rank, (world_size, str(meeting), function, arguments), nprocs=world_size)
+        mp.start_processes(
+            _rank, (world_size, str(meeting), function, arguments), nprocs=world_size, start_method="forkserver"
+        )
 
     return start
 
@@ -97,6 +108,25 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
     }
     made = {name: classes[name](**defaults[name] | sections.get(name, {})) for name in classes}
     return Recipe(**made, output=str(output), cache=str(cache))
+
+
+def job(*arguments: object, name: str = "train") -> subprocess.CompletedProcess[str]:
+    """A job in this process, which has imported what takes long; without tracking."""
+    command = [f"jobs/{name}.py", "--tracking.enabled", "false", *map(str, arguments)]
+    code: object = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        patch.setattr(sys, "argv", command)
+        try:
+            runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+        except SystemExit as ending:
+            code = ending.code
+    message = code if isinstance(code, str) else ""  # what Python prints of it
+    status = code if isinstance(code, int) else bool(code)
+    return subprocess.CompletedProcess(command, int(status), out.getvalue(), err.getvalue() + message)
 
 
 def corpus_of(records: Iterable[Pair | Rejected], root: Path, validation_share: float = 0.0) -> Corpus:

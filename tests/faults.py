@@ -159,9 +159,9 @@ def disturb(run: Run, kind: str, moments: list[float], rng: random.Random, nodes
     for moment in moments:
         run.wait_for(lambda lines, step=int(moment): bool(lines) and lines[-1]["step"] >= step)
         time.sleep(moment % 1 * seconds)
-        before = run.lines()
         killed = time.time()
         KILL[kind](run, rng, nodes)
+        before = run.lines()  # the next attempt takes seconds to cut it back
         reached = before[-1]["step"]
         lines = run.wait_for(
             lambda lines, step=reached, attempt=before[-1]["attempt"]: (

@@ -5,6 +5,7 @@ import multiprocessing as mp
 import os
 import random
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -159,11 +160,19 @@ def test_prune_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-00000004"]
 
 
-def test_prune_removes_what_a_kill_left(tmp_path: Path) -> None:
+def test_what_a_kill_left_is_removed(tmp_path: Path) -> None:
     save_steps(tmp_path, 1, 2)
     (tmp_path / ".step-00000003.tmp").mkdir()
-    ckpt.prune(tmp_path, 2, keep_last=2, best_step=None)
+    ckpt.remove_half_written(tmp_path)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_a_copy_beside_them_is_left_alone(tmp_path: Path) -> None:
+    save_steps(tmp_path, 1, 2)
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / "step-00000002-backup")
+    assert ckpt.newest_whole(tmp_path, print) == tmp_path / "step-00000002"
+    ckpt.prune(tmp_path, 2, keep_last=1, best_step=None)
+    assert names(tmp_path) == ["step-00000002", "step-00000002-backup"]
 
 
 def test_prune_without_a_best(tmp_path: Path) -> None:
@@ -203,15 +212,18 @@ def save_for_ever(root: Path, pipe: Connection) -> None:
         ckpt.prune(root, step, keep_last=2, best_step=None)
 
 
-def test_kills_while_checkpoints_are_written(tmp_path: Path) -> None:
-    """50 SIGKILLs at random moments: each time the newest complete checkpoint is found, and writing goes on from it."""
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_kills_while_checkpoints_are_written(tmp_path: Path, kills: int) -> None:
+    """SIGKILLs at random moments: each time the newest complete checkpoint is found, and writing goes on from it.
+
+    200 are slow; 20 show the same, at fewer moments.
+    """
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     draw = random.Random(seed)
     server = mp.get_context("forkserver")
-    server.set_forkserver_preload([__name__, "torch._dynamo"])  # which optimisers import when first used
     inside = last = 0
-    for _ in range(50):
+    for _ in range(kills):
         pipe, theirs = server.Pipe(duplex=False)
         writer = server.Process(target=save_for_ever, args=(tmp_path, theirs))
         writer.start()
@@ -237,8 +249,8 @@ def test_kills_while_checkpoints_are_written(tmp_path: Path) -> None:
         ckpt.load_optimizer(newest, model, optimizer)
         assert all(bool((parameter == last).all()) for parameter in model.parameters())
         inside += (tmp_path / f".step-{last + 1:08d}.tmp").exists()
-    print(f"{inside} of 50 kills left a half-written checkpoint, the last whole one is {last}")
-    assert inside > 5
+    print(f"{inside} of {kills} kills left a half-written checkpoint, the last whole one is {last}")
+    assert inside > kills / 10
 
 
 # Storage that does not take more

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import ROOT, job
 
 from hybridir import evaluation
 from hybridir.embeddings import write_embeddings
@@ -26,7 +27,6 @@ from hybridir.records import BenchmarkConfig
 from hybridir.run import track_nothing
 from hybridir.systems import find_systems, fingerprint
 
-ROOT = Path(__file__).parents[1]
 BENCHMARK = BenchmarkConfig(facts=80, languages=("de", "en", "es"))
 
 
@@ -267,21 +267,17 @@ def test_the_command_measures_and_tracks(model: str, tmp_path: Path) -> None:
         "benchmark.languages": "[de, en, es]",
         "output": str(output),
     }
-    done = command(*(f"--{name}={value}" for name, value in options.items()))
+    command = [sys.executable, "jobs/evaluate.py", *(f"--{name}={value}" for name, value in options.items())]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(output / "report.html")
     assert "mlflow ui" in done.stdout
     assert results_of(output)["provenance"]["command"].startswith("python")
     assert results_of(output)["systems"].keys() == {"BM25", f"{model}, query_prefix=Query: "}
-    refused = command("--benchmark.name=xquad-r", f"--benchmark.path={tmp_path}", "--encoder.name=bm25")
+    refused = job("--benchmark.name=xquad-r", f"--benchmark.path={tmp_path}", "--encoder.name=bm25", name="evaluate")
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: ")
     assert "Traceback" not in refused.stderr
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    job = [sys.executable, str(ROOT / "jobs" / "evaluate.py"), *arguments]
-    return subprocess.run(job, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
 
 
 def test_the_depth_of_runs_is_checked() -> None:

@@ -1,54 +1,33 @@
 """The training job as a user runs it, in one process."""
 
-import io
 import json
-import runpy
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import read_lines, steady
+from conftest import ROOT, job, read_lines, steady
 
+from hybridir import formats
 from hybridir.history import read_history
+from hybridir.records import Benchmark, BenchmarkConfig
 
-ROOT = Path(__file__).parents[1]
 XQUAD_R = ROOT.parent / "shared" / "xquad-r"
 SMALL = [
     *("--scaling.num_workers", "0", "--train.batch_size", "16", "--train.warmup_steps", "2"),
     *("--encoder.hidden_size", "32", "--encoder.layers", "1", "--encoder.vocab_size", "1000"),
     *("--validation.batches", "2", "--validation.batch_size", "8", "--validation.every", "2"),
 ]
-SAMPLE = [*SMALL, "--data.facts", "300", "--benchmark.facts", "300"]
+SAMPLE = [*SMALL, "--data.facts", "300", "--benchmark.facts", "100"]
 
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The job in a process of its own."""
     command = [sys.executable, "jobs/train.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-
-def job(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The job in this process, which has imported what takes long; tracking is tested elsewhere."""
-    command = ["jobs/train.py", "--tracking.enabled", "false", *map(str, arguments)]
-    code: object = 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(io.StringIO()) as out,
-        redirect_stderr(io.StringIO()) as err,
-    ):
-        patch.setattr(sys, "argv", command)
-        try:
-            runpy.run_path(str(ROOT / "jobs" / "train.py"), run_name="__main__")
-        except SystemExit as ending:
-            code = ending.code
-    message = code if isinstance(code, str) else ""  # what Python prints of it
-    status = code if isinstance(code, int) else bool(code)
-    return subprocess.CompletedProcess(command, int(status), out.getvalue(), err.getvalue() + message)
 
 
 @pytest.fixture(scope="module")
@@ -98,28 +77,6 @@ def test_a_run_is_not_overwritten(run: tuple[Path, subprocess.CompletedProcess[s
     assert done.returncode != 0
     assert "--resume" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_resume_goes_on(run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    whole = job(*SAMPLE, "--train.steps", 6, "--train.schedule", "constant", "--output", tmp_path / "whole")
-    first = job(*SAMPLE, "--train.steps", 3, "--train.schedule", "constant", "--output", output)
-    then = job(*SAMPLE, "--train.steps", 6, "--train.schedule", "constant", "--output", output, "--resume")
-    assert (whole.returncode, first.returncode, then.returncode) == (0, 0, 0), then.stderr
-    losses = [
-        [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
-        for folder in (tmp_path / "whole", output)
-    ]
-    assert losses[0] == losses[1]
-    changed = job(*SAMPLE, "--train.steps", 8, "--train.lr", "1e-4", "--output", output, "--resume")
-    assert changed.returncode != 0
-    assert "train.lr" in changed.stderr
-    config = (output / "config.yaml").read_bytes()
-    fewer = job(*SAMPLE, "--train.steps", 4, "--train.schedule", "constant", "--output", output, "--resume")
-    assert "the newest checkpoint stands at 6" in fewer.stderr
-    late = ["--benchmark.name", "mlqa-r", "--benchmark.path", "/nowhere", "--resume"]
-    assert job(*SAMPLE, "--train.steps", 7, "--train.schedule", "constant", "--output", output, *late).returncode != 0
-    assert (output / "config.yaml").read_bytes() == config
 
 
 @pytest.mark.parametrize(
@@ -208,10 +165,11 @@ def test_dry_run_trains_nothing(tmp_path: Path) -> None:
 def test_real_data(tmp_path: Path) -> None:
     paths = ["--data.path", XQUAD_R, "--benchmark.path", XQUAD_R]
     options = [*SMALL, "--train.steps", 3, "--output", tmp_path / "run", "--sampling.negatives", 1]
+    options += ["--benchmark.languages", "[ar, de, en]"]
     done = job("--config", "jobs/configs/xquad_r.yaml", *paths, *options)
     assert done.returncode == 0, done.stderr
     assert "train: 8261 pairs, 751 groups" in done.stdout
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["monolingual"]["n_queries"] == 277 * 11
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["monolingual"]["n_queries"] == 277 * 3
 
 
 @pytest.mark.parametrize("name", ["sample", "xquad_r", "xlmr", "labse", "mmarco"])
@@ -229,16 +187,17 @@ def test_python_in_the_readme_runs(tmp_path: Path) -> None:
     assert 0 < float(done.stdout.splitlines()[-1]) < 1
 
 
-LONGER = [*SAMPLE, "--train.steps", "60", "--train.checkpoint_every", "7", "--validation.every", "20"]
+LONGER = [*SAMPLE, "--train.checkpoint_every", "7", "--validation.every", "20", "--train.schedule", "constant"]
 
 
 @pytest.fixture(scope="module")
 def contest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.Popen[str]], list[str]]:
-    """20 starts at the same instant on one output folder; the one that runs is killed in the middle."""
+    """Eight starts at the same instant on one output folder; the one that runs is killed in the middle of 60 steps."""
     output = tmp_path_factory.mktemp("contest") / "run"
-    command = [sys.executable, "jobs/train.py", *LONGER, "--tracking.enabled", "false", "--output", str(output)]
+    command = [sys.executable, "jobs/train.py", *LONGER, "--train.steps", "60", "--tracking.enabled=false"]
+    command += ["--output", str(output)]
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-    starts = [subprocess.Popen(command, **options) for _ in range(20)]
+    starts = [subprocess.Popen(command, **options) for _ in range(8)]
     while sum(start.poll() is None for start in starts) > 1 or not last_step(output) > 20:
         assert any(start.poll() is None for start in starts)
         time.sleep(0.02)
@@ -252,9 +211,9 @@ def last_step(output: Path) -> int:
     return lines[-1]["step"] if lines else -1
 
 
-def test_of_20_starts_at_one_instant_one_runs(contest: tuple[Path, list[subprocess.Popen[str]], list[str]]) -> None:
+def test_of_eight_starts_at_one_instant_one_runs(contest: tuple[Path, list[subprocess.Popen[str]], list[str]]) -> None:
     output, starts, errors = contest
-    assert sorted(start.returncode for start in starts) == [-signal.SIGKILL, *[1] * 19]
+    assert sorted(start.returncode for start in starts) == [-signal.SIGKILL, *[1] * 7]
     ran = next(start for start in starts if start.returncode < 0)
     for start, error in zip(starts, errors, strict=True):
         wanted = f"{output} belongs to a run that is going on: process {ran.pid}, since " if start is not ran else ""
@@ -266,8 +225,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     contest: tuple[Path, list[subprocess.Popen[str]], list[str]], tmp_path: Path
 ) -> None:
     output = contest[0]
-    whole = job(*LONGER, "--output", tmp_path / "whole")
-    then = job(*LONGER, "--output", output, "--resume")
+    whole = job(*LONGER, "--train.steps", 60, "--output", tmp_path / "whole")
+    then = job(*LONGER, "--train.steps", 60, "--output", output, "--resume")
     assert (whole.returncode, then.returncode) == (0, 0), then.stderr
     assert "resuming from" in then.stdout
     histories = [read_lines(folder / "history.jsonl") for folder in (output, tmp_path / "whole")]
@@ -275,6 +234,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert {line["attempt"] for line in histories[0]} == {1, 2}
     weights = [folder / "model" / "model.safetensors" for folder in (output, tmp_path / "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+    config = (output / "config.yaml").read_bytes()
+    elsewhere = ["--benchmark.name", "mlqa-r", "--benchmark.path", "/nowhere", "--benchmark.facts", 960]
+    for options, message in (
+        (["--train.steps", 80, "--train.lr", "1e-4"], "train.lr"),
+        (["--train.steps", 40], "the newest checkpoint stands at 60"),
+        (["--train.steps", 80, *elsewhere], "/nowhere"),
+    ):
+        refused = job(*LONGER, *options, "--output", output, "--resume")
+        assert refused.returncode != 0
+        assert message in refused.stderr
+    assert (output / "config.yaml").read_bytes() == config
 
 
 def test_a_finished_run_is_left_as_it_is(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -285,6 +255,22 @@ def test_a_finished_run_is_left_as_it_is(run: tuple[Path, subprocess.CompletedPr
     assert "is finished (4 steps): nothing is changed. More train.steps go on with it" in done.stdout
     assert done.stdout.splitlines()[-1] == str(output / "report.html")
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_file_STOP_counts_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put there while data is prepared; --resume takes it away."""
+    read = formats.read_benchmark
+
+    def read_and_stop(config: BenchmarkConfig) -> Benchmark:
+        (tmp_path / "run" / "STOP").touch()
+        return read(config)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(formats, "read_benchmark", read_and_stop)
+        asked = job(*SAMPLE, "--train.steps", 3, "--output", tmp_path / "run")
+    assert (asked.returncode, last_step(tmp_path / "run")) == (75, 0), asked.stderr
+    then = job(*SAMPLE, "--train.steps", 3, "--output", tmp_path / "run", "--resume")
+    assert (then.returncode, last_step(tmp_path / "run")) == (0, 2), then.stderr
 
 
 def test_data_that_has_moved_is_taken_where_it_is_now(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ray: batches through Ray Data, workers under Ray Train. The tests share one cluster."""
+"""Ray: batches through Ray Data, workers under Ray Train. The job starts a cluster; the other tests share one."""
 
 import contextlib
 import dataclasses
@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 import signal
 import threading
 import time
@@ -21,7 +20,8 @@ import pyarrow as pa
 import pytest
 import ray
 import torch.distributed as dist
-from conftest import steady
+import yaml
+from conftest import job, read_lines, steady
 
 from hybridir.collate import BatchSource, local_stream
 from hybridir.encode import encode_here
@@ -32,8 +32,8 @@ from hybridir.on_ray.cluster import cluster, find_room
 from hybridir.on_ray.train import _watch, train_on_ray
 from hybridir.plan import Sampling
 from hybridir.prepare import Prepared, prepare, read_corpus
-from hybridir.recipe import Recipe, ScalingConfig
-from hybridir.records import DataConfig
+from hybridir.recipe import Recipe, ScalingConfig, TrackingConfig, public
+from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.run import open_output, train_here
 from hybridir.signals import saving
 from hybridir.train import STOP, TrainConfig
@@ -42,20 +42,17 @@ from hybridir.validation import ValidationConfig
 STEPS = 50
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster() -> Iterator[None]:
-    with cluster(4):
-        yield
-
-
 def recipe(output: Path, workers: int, timeout: int = 300, **train: Any) -> Recipe:
+    languages = ("de", "en", "ru")
     return Recipe(
-        data=DataConfig(facts=300, languages=("de", "en", "ru")),
+        data=DataConfig(facts=300, languages=languages),
         encoder=EncoderConfig(hidden_size=32, layers=1, vocab_size=800, dropout=0.0),
         sampling=Sampling(mono=0.4, mixed=0.2, cross=0.4),
         train=TrainConfig(**{"steps": STEPS, "batch_size": 16, "warmup_steps": 5, "schedule": "constant"} | train),
         validation=ValidationConfig(every=25, batches=4, batch_size=8),
+        benchmark=BenchmarkConfig(facts=100, languages=languages),
         scaling=ScalingConfig(num_workers=workers, timeout=timeout),
+        tracking=TrackingConfig(enabled=False),
         cache=str(output.parent / "cache"),
         output=str(output),
     )
@@ -66,7 +63,7 @@ def run(output: Path, workers: int, resume: bool = False, **train: Any) -> list[
     wanted = dataclasses.replace(recipe(output, workers, **train), resume=resume)
     prepared = prepare(wanted, open_output(wanted))
     (train_on_ray if workers else train_here)(prepared, wanted)
-    return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+    return read_lines(output / "history.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -75,28 +72,55 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two_workers(folder: Path) -> list[dict[str, Any]]:
-    return run(folder / "two", 2)
+def two(folder: Path) -> Path:
+    """The job as a user runs it, with a cluster of its own and a cache of its own."""
+    wanted = recipe(folder / "job" / "two", 2)
+    (folder / "two.yaml").write_text(yaml.safe_dump(public(wanted)))
+    done = job("--config", folder / "two.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == str(Path(wanted.output) / "report.html")
+    return Path(wanted.output)
 
 
-def test_any_number_of_workers_sees_the_same_batches(folder: Path, two_workers: list[dict[str, Any]]) -> None:
-    here = run(folder / "none", 0)
-    for other in (run(folder / "one", 1), two_workers, run(folder / "four", 4)):
-        assert [line["step"] for line in other] == list(range(STEPS))
-        assert [line["example_ids_sha256"] for line in other] == [line["example_ids_sha256"] for line in here]
-        assert [line["loss"] for line in other] == pytest.approx([line["loss"] for line in here], rel=1e-5)
-    assert {line["kind"] for line in here} == {"mono", "mixed", "cross"}
-    assert here[-1]["loss"] < here[0]["loss"]
+@pytest.fixture(scope="module")
+def two_workers(two: Path) -> list[dict[str, Any]]:
+    return read_lines(two / "history.jsonl")
 
 
-def test_stopped_and_resumed_is_the_undisturbed_run(folder: Path, two_workers: list[dict[str, Any]]) -> None:
-    run(folder / "stopped", 2, steps=20, checkpoint_every=20)
-    resumed = run(folder / "stopped", 2, resume=True, checkpoint_every=20)
-    assert [line["loss"] for line in resumed] == [line["loss"] for line in two_workers]
-    assert [line["world_size"] for line in resumed] == [2] * STEPS
+@pytest.fixture(scope="module", autouse=True)
+def ray_cluster(two: Path) -> Iterator[None]:
+    with cluster(4):
+        yield
 
 
+@pytest.fixture(scope="module")
+def one_process(folder: Path) -> list[dict[str, Any]]:
+    return run(folder / "none", 0)
+
+
+def assert_alike(ours: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    assert [line["step"] for line in ours] == list(range(STEPS))
+    assert [line["example_ids_sha256"] for line in ours] == [line["example_ids_sha256"] for line in wanted]
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in wanted], rel=1e-5)
+
+
+def test_two_workers_train_as_one_process(two_workers: list[dict[str, Any]], one_process: list[dict[str, Any]]) -> None:
+    assert [line["world_size"] for line in two_workers] == [2] * STEPS
+    assert_alike(two_workers, one_process)
+    assert {line["kind"] for line in one_process} == {"mono", "mixed", "cross"}
+    assert one_process[-1]["loss"] < one_process[0]["loss"]
+
+
+@pytest.mark.slow
+def test_one_worker_and_four_train_as_one_process(folder: Path, one_process: list[dict[str, Any]]) -> None:
+    """Slow: two starts of Ray Train. In short: two workers, above, and one, two and four ranks in test_train."""
+    for workers in (1, 4):
+        assert_alike(run(folder / str(workers), workers), one_process)
+
+
+@pytest.mark.slow
 def test_four_workers_then_two_then_four_see_the_same_batches(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    """Slow: three starts of Ray Train. In short: two ranks, one and two again in test_train."""
     run(folder / "elastic", 4, steps=18, checkpoint_every=6)
     run(folder / "elastic", 2, resume=True, steps=36, checkpoint_every=6)
     lines = run(folder / "elastic", 4, resume=True, checkpoint_every=6)
@@ -138,8 +162,7 @@ def test_more_workers_than_there_can_be_are_refused(scaling: dict[str, Any], mes
 def test_an_error_of_the_run_is_raised_once_as_it_is(folder: Path) -> None:
     with pytest.raises(FloatingPointError, match="not finite"):
         run(folder / "infinite", 2, lr=1e30, clip_norm=0.0, warmup_steps=0)
-    lines = (folder / "infinite" / "history.jsonl").read_text().splitlines()
-    assert {json.loads(line)["attempt"] for line in lines} == {1}
+    assert {line["attempt"] for line in read_lines(folder / "infinite" / "history.jsonl")} == {1}
 
 
 def act_at(output: Path, *acts: tuple[int, Callable[[], object]]) -> threading.Thread:
@@ -166,33 +189,37 @@ def workers() -> list[psutil.Process]:
     return sorted(found, key=lambda process: process.create_time())
 
 
-def test_lost_workers_are_replaced_and_nothing_is_lost(folder: Path, two_workers: list[dict[str, Any]]) -> None:
-    """One is killed, later one hangs: the history and the weights are those of the undisturbed run."""
-    output = folder / "lost"
-    act_at(output, (12, lambda: workers()[0].kill()), (30, lambda: workers()[-1].suspend()))
-    ended = run(output, 2, checkpoint_every=10, timeout=20)
-    assert steady(ended) == steady(two_workers)
-    assert [line["attempt"] for line in ended] == sorted(line["attempt"] for line in ended)
-    assert {line["attempt"] for line in ended} == {1, 2, 3}
-    weights = [folder / name / "checkpoints" / f"step-{STEPS:08d}" / "model.safetensors" for name in ("lost", "two")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
-    events = (output / "events.jsonl").read_text().splitlines()
-    assert len(events) == 2
-    assert re.search(r"rank [01] was lost after step 1\d, and is replaced", events[0])
-    assert re.search(r"rank [01] gave no answer for 20 s after step 3\d, and is replaced", events[1])
-    assert not workers(), "the one that hung was ended"
-
-
-def test_a_signal_to_the_driver_saves_at_the_next_step(folder: Path, two_workers: list[dict[str, Any]]) -> None:
-    output = folder / "asked"
-    act_at(output, (10, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+def test_interrupted_twice_is_the_undisturbed_run(folder: Path, two: Path, two_workers: list[dict[str, Any]]) -> None:
+    """A worker is killed and replaced, then the driver is asked to stop and resumed: nothing is lost."""
+    output = folder / "interrupted"
+    act_at(output, (12, lambda: workers()[0].kill()), (25, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     with saving(output / STOP) as asked:
-        stopped = run(output, 2, checkpoint_every=1000)
+        stopped = run(output, 2, checkpoint_every=10)
     assert asked.is_set()
-    assert 10 <= len(stopped) < STEPS
+    assert 25 <= len(stopped) < STEPS
     assert (output / "checkpoints" / f"step-{len(stopped):08d}").exists()
     (output / STOP).unlink()
-    assert steady(run(output, 2, resume=True, checkpoint_every=1000)) == steady(two_workers)
+    ended = run(output, 2, resume=True, checkpoint_every=10)
+    assert steady(ended) == steady(two_workers)
+    kept, last = [line["attempt"] for line in ended], len(stopped)
+    assert kept == [1] * 10 + [2] * (last - 10) + [3] * (STEPS - last)
+    weights = [path / "checkpoints" / f"step-{STEPS:08d}" / "model.safetensors" for path in (output, two)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    [event] = (output / "events.jsonl").read_text().splitlines()
+    assert re.search(r"rank [01] was lost after step 1\d, and is replaced", event)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    """Slow: two starts of Ray Train, and the wait for an answer. In short: a worker is killed, above."""
+    output = folder / "hangs"
+    act_at(output, (12, lambda: workers()[-1].suspend()))
+    ended = run(output, 2, checkpoint_every=10, timeout=20)
+    assert steady(ended) == steady(two_workers)
+    assert [line["attempt"] for line in ended] == [1] * 10 + [2] * (STEPS - 10)
+    [event] = (output / "events.jsonl").read_text().splitlines()
+    assert re.search(r"rank [01] gave no answer for 20 s after step 1\d, and is replaced", event)
+    assert not workers(), "the one that hung was ended"
 
 
 @pytest.mark.parametrize(
@@ -230,13 +257,9 @@ def prepared(folder: Path) -> Prepared:
     return prepare(wanted, open_output(wanted))
 
 
-def test_tokens_by_ray_data_are_the_same(folder: Path, prepared: Prepared) -> None:
-    from hybridir.on_ray.data import tokenize_chunks
-
-    elsewhere = dataclasses.replace(recipe(folder / "tokens", 2), cache=str(folder / "other-cache"))
-    again = prepare(elsewhere, open_output(elsewhere), tokenize=tokenize_chunks)
-    theirs, ours = Path(again.job.source.tokens), Path(prepared.job.source.tokens)
-    assert theirs != ours
+def test_tokens_by_ray_data_are_the_same(two: Path, prepared: Prepared) -> None:
+    ours = Path(prepared.job.source.tokens)
+    theirs = two.parent / "cache" / ours.relative_to(prepared.corpus.directory.parent)
     for file in sorted(ours.iterdir()):
         assert (theirs / file.name).read_bytes() == file.read_bytes()
 
@@ -269,41 +292,7 @@ def test_shards_by_ray_data_are_the_same(folder: Path, monkeypatch: pytest.Monke
 def test_encoding_by_ray_data_is_the_same(
     folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In order, on one worker and two; an error of the encoder arrives as it is."""
-    from hybridir.on_ray.encode import encode_on_ray
-
-    queries = [f"{n} " + "where " * (n % 9) for n in range(2100)]
-    passages = [f"{n} " + "here " * (n % 13) for n in range(2500)]
-    here = encode_here(prepared.initial, queries, passages)
-    assert [part.shape for part in here] == [(2100, 32), (2500, 32)]
-    capfd.readouterr()
-    for scaling in (ScalingConfig(num_workers=1), ScalingConfig(num_workers=2)):
-        there = encode_on_ray(scaling, prepared.initial, queries, passages)
-        for ours, theirs in zip(here, there, strict=True):
-            np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6)
-    printed = capfd.readouterr()
-    assert all("max_restarts" in line for line in printed.err.splitlines())  # a warning of Ray's core about any actor
-    assert all(line.startswith("encoded ") for line in printed.out.splitlines())
-    assert encode_on_ray(scaling, prepared.initial, [], passages[:3])[1].shape == (3, 32)
-    shutil.copytree(prepared.initial.name, folder / "no tokenizer")
-    (folder / "no tokenizer" / "tokenizer.json").unlink()
-    broken = dataclasses.replace(prepared.initial, name=str(folder / "no tokenizer"))
-    one = ScalingConfig(num_workers=1)  # Ray keeps the workers of a pipeline that fails until the process ends
-    with pytest.raises(ValueError, match=r"^no tokenizer at"):
-        encode_on_ray(one, broken, queries, passages)
-    elsewhere = dataclasses.replace(broken, name="/only/on/the/driver")
-    isdir = os.path.isdir
-    with monkeypatch.context() as patch:
-        patch.setattr(os.path, "isdir", lambda path: path == elsewhere.name or isdir(path))
-        with pytest.raises(
-            ValueError, match=r"^the folder '/only/on/the/driver' is not on .*storage that all nodes see"
-        ):
-            encode_on_ray(one, elsewhere, queries, passages)
-
-
-def test_a_block_of_a_lost_worker_is_encoded_again(
-    folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    """In order on two workers, of which one is lost; on one where a side is empty; an error arrives as it is."""
     from hybridir.on_ray import encode
 
     class Dying(encode._Worker):
@@ -313,11 +302,31 @@ def test_a_block_of_a_lost_worker_is_encoded_again(
                 os._exit(1)
             return super().__call__(row)
 
-    texts = [f"{n} " + "where " * (n % 9) for n in range(5000)]
-    monkeypatch.setattr(encode, "_Worker", Dying)
-    there = encode.encode_on_ray(ScalingConfig(num_workers=2), prepared.initial, texts, [])[0]
+    queries = [f"{n} " + "where " * (n % 9) for n in range(2100)]
+    passages = [f"{n} " + "here " * (n % 13) for n in range(2500)]
+    here = encode_here(prepared.initial, queries, passages)
+    assert [part.shape for part in here] == [(2100, 32), (2500, 32)]
+    with monkeypatch.context() as patch:
+        patch.setattr(encode, "_Worker", Dying)
+        there = encode.encode_on_ray(ScalingConfig(num_workers=2), prepared.initial, queries, passages)
     assert (folder / "died").exists()
-    np.testing.assert_allclose(there, encode_here(prepared.initial, texts, [])[0], rtol=0, atol=1e-6)
+    for ours, theirs in zip(here, there, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6)
+
+    capfd.readouterr()
+    one = ScalingConfig(num_workers=1)
+    none, some = encode.encode_on_ray(one, prepared.initial, [], passages)
+    assert none.shape == (0, 32)
+    np.testing.assert_allclose(some, here[1], rtol=0, atol=1e-6)
+    printed = capfd.readouterr()
+    assert all("max_restarts" in line for line in printed.err.splitlines())  # a warning of Ray's core about any actor
+    assert all(line.startswith("encoded ") for line in printed.out.splitlines())
+
+    elsewhere = dataclasses.replace(prepared.initial, name="/only/on/the/driver")
+    isdir = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == elsewhere.name or isdir(path))
+    with pytest.raises(ValueError, match=r"^the folder '/only/on/the/driver' is not on .*storage that all nodes see"):
+        encode.encode_on_ray(one, elsewhere, queries, passages)
 
 
 def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:

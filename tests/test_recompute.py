@@ -1,12 +1,8 @@
 """The numbers of an evaluation on real data, against those of other programs: recompute.py and ir-measures."""
 
-import io
 import json
-import runpy
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +11,7 @@ import ir_measures
 import numpy as np
 import pytest
 import recompute
+from conftest import ROOT, job
 from recompute import LOOSE, TOLERANCE, World
 
 from hybridir import formats, systems
@@ -25,7 +22,6 @@ from hybridir.search import Ranking, Scorer, dot_scorer, rank_all
 from hybridir.tokens import load_tokenizer
 from hybridir.trec import write_qrels, write_runs
 
-ROOT = Path(__file__).parents[1]
 XQUAD_R = ROOT.parent / "shared" / "xquad-r"
 LANGUAGES = ("ar", "de", "en")
 MANY_TIES = 2**3
@@ -72,13 +68,13 @@ def made(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def evaluate(output: Path, encoder: Path, *others: Path) -> Path:
     """The job, in this process; returns the folder of the results."""
-    command = ["jobs/evaluate.py", "--tracking.enabled", "false", "--output", str(output)]
-    command += ["--encoder.name", str(encoder), "--compare_to", json.dumps([str(other) for other in others])]
-    command += ["--benchmark.name", "xquad-r", "--benchmark.path", str(XQUAD_R)]
-    command += ["--benchmark.languages", json.dumps(LANGUAGES)]
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        patch.setattr(sys, "argv", command)
-        runpy.run_path(str(ROOT / "jobs" / "evaluate.py"), run_name="__main__")
+    others_named = json.dumps([str(other) for other in others])
+    done = job(
+        *("--encoder.name", encoder, "--compare_to", others_named, "--output", output),
+        *("--benchmark.name", "xquad-r", "--benchmark.path", XQUAD_R, "--benchmark.languages", json.dumps(LANGUAGES)),
+        name="evaluate",
+    )
+    assert done.returncode == 0, done.stderr
     return output
 
 

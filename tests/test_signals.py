@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_lines, steady
+from conftest import ROOT, read_lines, steady
+from conftest import job as job_here
 
 from hybridir import signals
 from hybridir.signals import INTERRUPTED, handlers_kept, interruptible, saving
 
-ROOT = Path(__file__).parents[1]
 OPTIONS = [
     *("--scaling.num_workers", "0", "--train.batch_size", "16", "--train.schedule", "constant"),
     *("--encoder.hidden_size", "32", "--encoder.layers", "1", "--encoder.vocab_size", "1000"),
-    *("--validation.batches", "2", "--validation.batch_size", "8", "--data.facts", "300", "--benchmark.facts", "300"),
+    *("--validation.batches", "2", "--validation.batch_size", "8", "--data.facts", "300", "--benchmark.facts", "100"),
     *("--train.checkpoint_every", "1000", "--validation.every", "1000"),
 ]
 
@@ -66,30 +66,37 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path: Path) -> None:
     assert (output / "checkpoints" / f"step-{len(done):08d}" / "manifest.json").exists()
     assert json.loads((output / "tracking.json").read_text())["status"] == "KILLED"
 
-    steps = str(len(done) + 5)
-    again = start(output, "--train.steps", steps, "--resume")
-    _, err = again.communicate()
-    assert again.returncode == 0, err
-    whole = start(tmp_path / "whole", "--train.steps", steps, "--tracking.enabled", "false")
-    whole.communicate()
+    options = [*OPTIONS, "--train.steps", len(done) + 5, "--output"]
+    for again in (job_here(*options, output, "--resume"), job_here(*options, tmp_path / "whole")):
+        assert again.returncode == 0, again.stderr
     assert steady(lines(output)) == steady(lines(tmp_path / "whole"))
+
+
+LONG_STEP = """
+import sys, time
+from pathlib import Path
+from hybridir.signals import interruptible, saving
+
+with interruptible(), saving(Path(sys.argv[1])):
+    Path(sys.argv[1]).with_name("entered").touch()
+    time.sleep(600)
+"""
 
 
 def test_the_second_signal_ends_at_once(tmp_path: Path) -> None:
     """While a long step is not at its end."""
-    output = tmp_path / "run"
-    job = start(output, "--train.steps", "5000", "--train.batch_size", "128", "--encoder.hidden_size", "512")
-    wait_for(lambda: len(lines(output)) > 0, job)
-    job.send_signal(signal.SIGINT)
-    wait_for((output / "STOP").exists, job)
-    job.send_signal(signal.SIGTERM)
-    job.communicate()
+    command = [sys.executable, "-c", LONG_STEP, str(tmp_path / "STOP")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        wait_for((tmp_path / "entered").exists, job)
+        job.send_signal(signal.SIGINT)
+        wait_for((tmp_path / "STOP").exists, job)
+        job.send_signal(signal.SIGTERM)
     assert job.returncode == -signal.SIGTERM
-    assert not list((output / "checkpoints").glob("step-*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_before_the_first_step(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGINT is slow: the same way out of the job, which the test above and that of the handlers send it."""
     output = tmp_path / "run"
     job = start(output)
     wait_for((output / "tracking.json").exists, job)

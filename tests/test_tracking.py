@@ -167,7 +167,7 @@ def test_a_run_is_written_once(
     write_card(output)
     with follow(recipe.tracking, output):
         write_steps(output, 0, 10)
-        time.sleep(0.5)
+        wait_for(lambda: (output / "system.jsonl").read_text().count("\n") >= 2, 60)
         write_results(output)
     captured = capfd.readouterr()
     assert captured.err == ""

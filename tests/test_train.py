@@ -21,7 +21,7 @@ from hybridir.collate import BatchSource, TokenBatch, local_stream
 from hybridir.distributed import barrier, rank
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.history import EVENTS, History, read_history
+from hybridir.history import EVENTS, History, Tail, last_line, read_history
 from hybridir.prepare import Prepared
 from hybridir.recipe import ScalingConfig, fixed_part
 from hybridir.records import DataConfig, Shard, Source, place
@@ -219,6 +219,36 @@ def test_a_damaged_best_checkpoint_is_said_and_another_one_chosen(
     assert checkpoints(run) == ["step-00000008"]
 
 
+def test_lines_that_a_crash_broke_are_done_again_or_said(make_run: MakeRun, tmp_path: Path) -> None:
+    """One before the checkpoint of step 5, zeros after it."""
+    run = make_run(tmp_path / "run")
+    train_here(run, **at_step(4, (run.job.output / STOP).touch))
+    (run.job.output / STOP).unlink()
+    file = run.job.output / "history.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:2], b'{"step": 2, "lo\xff\n', *lines[3:], b"\0" * 50, b"\n"]))
+    assert last_line(file) == json.loads(lines[4])
+    assert [line["step"] for line in Tail(file).read()] == [0, 1, 3, 4]
+    train_here(run)
+    assert "history.jsonl lacks 1 of the 5 steps" in events(run)
+    assert [line["step"] for line in read_lines(file)] == [0, 1, 3, 4, 5, 6, 7]
+
+
+def test_a_start_from_zero_after_steps_is_said_and_leaves_nothing_half_written(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """The checkpoints are gone, but for one that a kill left half written."""
+    run = make_run(tmp_path / "run")
+    train_here(run, **at_step(4, (run.job.output / STOP).touch))
+    (run.job.output / STOP).unlink()
+    shutil.rmtree(run.job.output / "checkpoints")
+    half = run.job.output / "checkpoints" / ".step-00000099.tmp"
+    half.mkdir(parents=True)
+    train_here(run, **at_step(0, lambda: half.exists() and pytest.fail("it is still there")))
+    assert "holds no checkpoint: the 5 steps that were done are done again" in events(run)
+    assert [line["step"] for line in history(run)] == list(range(8))
+
+
 def test_a_history_that_lacks_lines_is_said(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     train_here(run, **at_step(4, (run.job.output / STOP).touch))
@@ -246,7 +276,7 @@ def test_the_lines_of_a_checkpoint_are_on_the_disk_before_it_is(
     assert order == ["history.jsonl", "manifest.json", "checkpoints"] * 2
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.slow)])
 def test_resume_from_any_step_goes_on_bit_by_bit(make_run: MakeRun, tmp_path: Path, every: int) -> None:
     """From the checkpoint of each step of 50, with dropout: losses, weights and moments of the undisturbed run."""
     sections = {

@@ -62,29 +62,27 @@ def cluster(num_cpus: int) -> Iterator[None]:
 def find_room(scaling: ScalingConfig, batch_size: int = 0, can_wait: bool = False) -> int:
     """How many workers to start: `num_workers`, or fewer where the nodes have no room and `min_workers` allows it.
 
-    It is the largest number that the batch divides by (0 by any). Where there is room for none, it waits for nodes, and
-    says so.
+    It is the largest number that the batch divides by (0 by any). Where there is room for none, it asks the autoscaler
+    for nodes, waits for them, and says so. Nodes that are about to go do not count.
 
     Raises:
         ValueError: there is no room, no autoscaler that could make some, and waiting is not asked for.
     """
-    import ray
-
     least = scaling.min_workers or scaling.num_workers
     numbers = [n for n in range(scaling.num_workers, least - 1, -1) if batch_size % n == 0]
-    each = {"CPU": scaling.cpus_per_worker, "GPU": int(scaling.use_gpu)}
-    shown = " and ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in each.items() if n)
+    shown = " and ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in _needs(scaling).items())
     said = -math.inf
     while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        room = sum(min(int(node.get(kind, 0) // n) for kind, n in each.items() if n) for node in nodes)
-        fitting = [n for n in numbers if n <= room]
+        found = room(scaling)
+        fitting = [n for n in numbers if n <= found]
         if fitting:
+            if said > -math.inf:
+                _ask_for([])  # the workers themselves ask from now on
             if fitting[0] < scaling.num_workers:
-                say(f"the cluster has room for {room} of {scaling.num_workers} workers: going on with {fitting[0]}")
+                say(f"the cluster has room for {found} of {scaling.num_workers} workers: going on with {fitting[0]}")
             return fitting[0]
         lacking = (
-            f"the cluster has {len(nodes)} nodes with room for {room} workers of {shown} each, and the run needs "
+            f"the cluster has {len(_nodes())} nodes with room for {found} workers of {shown} each, and the run needs "
             f"{numbers[-1]}"
         )
         if not can_wait and not _grows():
@@ -94,8 +92,34 @@ def find_room(scaling: ScalingConfig, batch_size: int = 0, can_wait: bool = Fals
             )
         if time.monotonic() - said > _SAY_EVERY:
             said = time.monotonic()
+            _ask_for([_needs(scaling)] * scaling.num_workers)
             say(f"{lacking}: waiting for nodes")
         time.sleep(1)
+
+
+def room(scaling: ScalingConfig) -> int:
+    """How many workers the nodes that are there can hold, each whole on one node."""
+    return sum(min(int(node.get(kind, 0) // n) for kind, n in _needs(scaling).items()) for node in _nodes())
+
+
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each node that stays."""
+    import ray
+
+    going = ray._private.state.state.get_draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
+
+
+def _needs(scaling: ScalingConfig) -> dict[str, int]:
+    """The resources of a worker."""
+    return {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.use_gpu else {})
+
+
+def _ask_for(bundles: list[dict[str, int]]) -> None:
+    """Names to the autoscaler, if there is one, what all nodes together must hold: it adds none without a demand."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=bundles)
 
 
 def _grows() -> bool:

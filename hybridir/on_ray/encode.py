@@ -34,13 +34,14 @@ def encode_on_ray(
     rows = [pa.table({"side": [side], "texts": [texts]}) for side, texts in cut(queries, passages)]
     if not rows:
         return collect([], 0, 0)
+    workers = min(find_room(replace(scaling, min_workers=1)), len(rows))  # any number gives the same
     with DataContext.current(ordered()):
         embedded = ray.data.from_arrow(rows).map_batches(
             _Worker,
             fn_constructor_args=(config, is_folder, scaling),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(find_room(scaling), len(rows))),
+            compute=ActorPoolStrategy(size=workers),
             num_cpus=scaling.cpus_per_worker,
             num_gpus=int(scaling.use_gpu),
         )

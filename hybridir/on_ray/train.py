@@ -50,10 +50,11 @@ def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     is room for (see `find_room`). Where a node is about to go, the run saves and starts again without it. An error of
     the run's own is raised here as it is, without another try.
     """
+    import ray.exceptions
     import ray.train
 
     scaling, job = recipe.scaling, prepared.job
-    lost, again = 0, False
+    lost, saved, again = 0, _saved(job), False
     while True:
         workers = find_room(scaling, recipe.train.batch_size, can_wait=again)
         again = True
@@ -61,22 +62,32 @@ def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
             pass  # a worker of a driver that was killed has ended
         try:
             state = _in_thread(partial(_fit, prepared, scaling, workers))
-        except ray.train.ControllerError as error:
-            if not type(error.controller_failure).__name__.startswith("WorkerGroupStartup"):
-                raise error.controller_failure from None
-            note(job.output, "the workers did not start in time: others may use the cluster, or a node went away")
-        except ray.train.WorkerGroupError as error:
-            lost += 1
+        except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
+            last = _cause(error)
+            if type(last).__name__ == "WorkerGroupStartupTimeoutError":
+                note(job.output, "the workers did not start in time: others may use the cluster, or a node went away")
+                continue
+            if not _may_pass(last):
+                raise last from None
+            lost, saved = 1 + lost * (saved == _saved(job)), _saved(job)
             if lost > scaling.max_failures:
-                last = next(iter(error.worker_failures.values()), error)
                 raise ConnectionError(
-                    f"workers were lost {lost} times, and scaling.max_failures is {scaling.max_failures}. Go on with "
-                    f"--resume when what ends them is mended. The last: {_in_short(last)}"
+                    f"workers were lost {lost} times without a new checkpoint, and scaling.max_failures is "
+                    f"{scaling.max_failures}. Go on with --resume when what ends them is mended. Where the system "
+                    "kills them for want of memory (see dmesg), lower train.batch_size or "
+                    f"encoder.max_passage_length. The last: {_in_short(last)}"
                 ) from None
+            if not isinstance(error, ray.train.WorkerGroupError):  # those were noted by _watch
+                note(job.output, f"the workers are started again ({_in_short(last)})")
         else:
             if state["stopped"] != "signal" or (job.output / STOP).exists():
                 return state
             note(job.output, f"a node is about to go: saved at step {state['step']}, starting the workers again")
+
+
+def _saved(job: Job) -> str:
+    """The name of the newest checkpoint; empty without one."""
+    return max((one.name for one in (job.output / "checkpoints").glob("step-*")), default="")
 
 
 def _fit(prepared: Prepared, scaling: ScalingConfig, workers: int) -> dict[str, Any]:
@@ -97,7 +108,9 @@ def _fit(prepared: Prepared, scaling: ScalingConfig, workers: int) -> dict[str, 
         run_config=ray.train.RunConfig(
             name=f"attempt-{os.urandom(8).hex()}",  # Ray resumes a name that it knows
             storage_path=str(job.output / "ray"),
-            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            failure_config=ray.train.FailureConfig(
+                max_failures=0, controller_failure_limit=0, max_preemption_failures=0
+            ),
             callbacks=[_watch(job, scaling)],
         ),
     )
@@ -218,6 +231,13 @@ def _may_pass(error: Exception) -> bool:
         return error.errno not in PERMANENT
     lost_peer = isinstance(error, RuntimeError) and any(w in str(error) for w in ("gloo", "NCCL", "onnection"))
     return lost_peer or isinstance(error, dist.DistError) or _is_ray(error)
+
+
+def _cause(error: Exception) -> Exception:
+    """What ended a start of Ray Train: an error of one of its workers, of their start, or of what controls them."""
+    failures = getattr(error, "worker_failures", None)
+    error = next(iter(failures.values())) if failures else getattr(error, "controller_failure", error)
+    return getattr(error, "cause", error)  # of a task: peers of a worker that is lost while they meet
 
 
 def _is_ray(error: Exception) -> bool:

@@ -25,8 +25,8 @@ EVERY, LONGEST_WAIT = 2.0, 30.0
 SAY_AFTER = 2
 """Failures in a row after which it is said: one alone may be two runs making the same experiment."""
 DEAD_LIMIT, SILENT_LIMIT, FINISH_LIMIT = 5.0, 30.0, 900.0
-"""Seconds that the end of a run waits: where nothing was ever written, where the server is gone, where it
-answers (models are large)."""
+"""Seconds that the end of a run waits: where it was asked to stop or nothing was ever written, where the server is
+gone, where it answers (models are large)."""
 SAY_EVERY = 15.0
 """Seconds between lines about what is still to be written at the end."""
 
@@ -104,6 +104,8 @@ class _Follower:
             say(words)
 
     def _limit(self) -> float:
+        if self._state.status == KILLED:  # whoever sends the signal waits
+            return DEAD_LIMIT
         if self._remote:
             return FINISH_LIMIT
         return SILENT_LIMIT if self._answered or self._failures < SAY_AFTER else DEAD_LIMIT
@@ -154,7 +156,7 @@ class _Follower:
     def _connected(self) -> MlflowRun:
         """The run in MLflow; after a failure, connected anew."""
         if not self._remote:
-            self._remote = MlflowRun(self._target, self._state.key, self._state.started, self._state.tags, self._output)
+            self._remote = MlflowRun(self._target, self._state, self._output)
         return self._remote
 
 
