@@ -21,6 +21,7 @@ class Shared:
         loss: mean over the ranks.
         norm: the largest norm of the gradient.
         stop: whether any rank was asked to stop.
+        tokens: of all texts of the global batch.
         sha256: of all items of the global batch, as they arrived.
         not_finite: the items of the global batch whose own loss is not finite.
     """
@@ -28,22 +29,24 @@ class Shared:
     loss: float
     norm: float
     stop: bool
+    tokens: int
     sha256: str
     not_finite: list[int]
 
 
 def exchange(losses: Tensor, norm: float, stop: bool, batch: TokenBatch) -> Shared:
     """What all ranks must agree on, from the losses [b] of each one's items."""
-    head = np.array([losses.mean().item(), norm, stop], dtype=np.float64).view(np.int64)
+    head = np.array([losses.mean().item(), norm, stop, batch.lengths.sum()], dtype=np.float64).view(np.int64)
     finite = losses.detach().isfinite().cpu().numpy().astype(np.int64)
     backend = torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
     mine = torch.from_numpy(np.concatenate([head, finite, batch.digests()])).to(backend)
-    heads, finites, digests = np.split(gather(mine[None]).cpu().numpy(), [3, 3 + len(finite)], axis=1)
-    means, norms, stops = np.ascontiguousarray(heads).view(np.float64).T
+    heads, finites, digests = np.split(gather(mine[None]).cpu().numpy(), [4, 4 + len(finite)], axis=1)
+    means, norms, stops, tokens = np.ascontiguousarray(heads).view(np.float64).T
     return Shared(
         loss=float(means.mean()),
         norm=float(norms.max()),
         stop=bool(stops.any()),
+        tokens=int(tokens.sum()),
         sha256=hashlib.sha256(digests.tobytes()).hexdigest(),
         not_finite=np.flatnonzero(finites.ravel() == 0).tolist(),
     )

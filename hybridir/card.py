@@ -112,7 +112,7 @@ def card_tables(card: dict[str, Any]) -> list[Grid]:
         languages.append((code, str(one["pairs"]), cells[0], cut[0], cells[1], cut[1], other))
     tables.append(Grid(f"languages (tokens of {MEASURED} pairs: median, 95 %, most)", header, languages))
     several = card["groups_by_number_of_languages"].items()
-    parallel = [(f"in {n} language{'s' if n > 1 else ''}", str(c), _share(c, card["groups"])) for n, c in several]
+    parallel = [(f"in {n} language{'s' if int(n) > 1 else ''}", str(c), _share(c, card["groups"])) for n, c in several]
     tables.append(Grid("parallelism", ("groups", "number", "share"), parallel))
     both = sorted(card["groups_in_both"].items(), key=lambda item: item[1])
     if both:

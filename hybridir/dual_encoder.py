@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hybridir.collate import TokenBatch
-from hybridir.distributed import gather, gather_with_grad, rank
+from hybridir.distributed import gather, gather_with_grad, rank, world_size
 from hybridir.encoder import Encoder
 from hybridir.losses import info_nce
+from hybridir.plan import first_of_second_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,16 @@ def batch_loss(model: nn.Module, batch: TokenBatch, device: torch.device, bf16: 
         positive_Q=torch.arange(first, first + size, device=device),
         passage_group_P=groups,
         temperature=temperature,
+        pool_P=gather(_pools(batch).to(device)) if batch.kind == "both" else None,
     )
+
+
+def _pools(batch: TokenBatch) -> Tensor:
+    """The half of the global batch that each of this rank's passages is in, int64 [b + b * n]."""
+    size = len(batch.example)
+    item = batch.rank * size + torch.arange(size)
+    pool = (item >= first_of_second_pool(size * world_size())).long()
+    return torch.cat([pool, pool.repeat_interleave(len(batch.passage_group) // size - 1)])
 
 
 def to_torch(batch: TokenBatch, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ def info_nce(
     positive_Q: Tensor,
     passage_group_P: Tensor,
     temperature: Tensor | float,
+    pool_P: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE over in-batch and hard negatives, one loss a query, float32 [Q].
 
@@ -30,9 +31,12 @@ def info_nce(
             positive itself: a translation of the answer is no negative.
         temperature: above 0. Scores are taken in float32, whatever autocast says: in bfloat16 at 0.02 they are off by
             about 0.1.
+        pool_P: int64; passages in another pool than the positive are left out of the sum. Omitted: one pool.
     """
     with torch.autocast(query_QD.device.type, enabled=False):
         score_QP = query_QD.float() @ passage_PD.float().T / temperature
         masked_QP = passage_group_P[None, :] == passage_group_P[positive_Q][:, None]
+        if pool_P is not None:
+            masked_QP |= pool_P[None, :] != pool_P[positive_Q][:, None]
         masked_QP[torch.arange(len(positive_Q), device=positive_Q.device), positive_Q] = False
         return F.cross_entropy(score_QP.masked_fill(masked_QP, float("-inf")), positive_Q, reduction="none")

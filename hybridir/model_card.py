@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from hybridir.evaluate import SETTINGS
 from hybridir.formats import LICENSES
 from hybridir.model_folder import read_layout
+from hybridir.plan import KINDS
 from hybridir.report import Grid
 from hybridir.secrets import without_secrets
 
@@ -63,7 +64,9 @@ def write_model_card(output: Path) -> None:
 
 def method_name(sampling: dict[str, Any]) -> str:
     """The method of arXiv 2408.10536 or LAReQA (2004.05484) that has these weights; empty where none has."""
-    mono, mixed, cross = (sampling[kind] for kind in ("mono", "mixed", "cross"))
+    mono, mixed, cross, both = (sampling[kind] for kind in KINDS)
+    if both or sampling["mono_first"]:
+        return ""
     if mixed:
         return "" if mono or cross else "X-X"
     if not mono:
@@ -112,7 +115,7 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
         base = f"none, from random weights (layers: {encoder['layers']}, width: {encoder['hidden_size']})"
     elif _is_hub_id(encoder["name"]):
         base = f"[{encoder['name']}](https://huggingface.co/{encoder['name']})"
-    kinds = ", ".join(f"{kind} {sampling[kind]:g}" for kind in ("mono", "mixed", "cross"))
+    kinds = ", ".join(f"{kind} {sampling[kind]:g}" for kind in (*KINDS, "mono_first") if sampling[kind])
     tested = [code for code in results["languages"] if code not in trained]
     lines = [
         "A dual encoder for retrieval within a language, across languages and from a pool of languages, trained by",

@@ -63,6 +63,16 @@ def own(output: Path) -> Iterator[None]:
                 output.rmdir()
 
 
+def owned(output: Path) -> bool:
+    """Whether `output` belongs to another process."""
+    if os.path.realpath(output) in _OWNED or not (output / OWNER).exists():
+        return False
+    if (lock := _lock(output / OWNER)) is None:
+        return True
+    _release(lock, output / OWNER)
+    return False
+
+
 @contextmanager
 def writing(output: Path) -> Iterator[None]:
     """While entered, no other process trains into `output`; waits for one of an earlier attempt, and says so."""

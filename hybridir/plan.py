@@ -21,7 +21,7 @@ import numpy as np
 from hybridir.corpus import Corpus
 from hybridir.records import check_languages
 
-KINDS = ("mono", "mixed", "cross")
+KINDS = ("mono", "mixed", "cross", "both")
 Uniform = Callable[[int], np.ndarray]
 _ROUNDS = 64
 """Draws of an item before the groups that are still free are listed."""
@@ -36,9 +36,12 @@ class Sampling:
     """What batches are made of.
 
     Args:
-        mono: probability that a batch has one language. With `mixed` and `cross` it sums to 1.
+        mono: probability that a batch has one language. With `mixed`, `cross` and `both` it sums to 1.
         mixed: probability that a batch mixes pairs that are each in one language.
         cross: probability that a batch has query and passage of every item in different languages.
+        both: probability that the first half of a batch is as in `mono`, the rest as in `cross`, and that items of the
+            two are no negatives of each other: its loss is the mean of a monolingual and a cross-lingual one.
+        mono_first: batches from the start that are monolingual, whatever the probabilities.
         languages: languages to draw from; all of the corpus when omitted.
         language_exponent: a language (for cross an ordered pair of languages) is drawn with probability proportional
             to (number of its groups) ** language_exponent; 0 is uniform.
@@ -50,17 +53,34 @@ class Sampling:
     mono: float = 0.5
     mixed: float = 0.0
     cross: float = 0.5
+    both: float = 0.0
+    mono_first: int = 0
     languages: tuple[str, ...] | None = None
     language_exponent: float = 0.0
     source_exponent: float = 1.0
     negatives: int = 0
 
     def __post_init__(self) -> None:
-        weights = (self.mono, self.mixed, self.cross)
+        weights = tuple(self.weights)
         if not (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-9):  # not-a-number fails too
-            raise ValueError(f"sampling.mono, mixed and cross are {weights}: they must be at least 0 and sum to 1")
-        if self.negatives < 0:
-            raise ValueError(f"sampling.negatives is {self.negatives}: it must be at least 0")
+            raise ValueError(
+                f"sampling.mono, mixed, cross and both are {weights}: they must be at least 0 and sum to 1"
+            )
+        for name in ("negatives", "mono_first"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"sampling.{name} is {getattr(self, name)}: it must be at least 0")
+
+    @property
+    def weights(self) -> list[float]:
+        """The probability of each of `KINDS`."""
+        return [getattr(self, kind) for kind in KINDS]
+
+    @property
+    def parts(self) -> set[str]:
+        """The kinds of batch, or of half a batch, that are drawn."""
+        kinds = {kind for kind, weight in zip(KINDS, self.weights, strict=True) if weight}
+        kinds |= {"mono", "cross"} if "both" in kinds else set()
+        return (kinds | {"mono"} if self.mono_first else kinds) - {"both"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +131,15 @@ class Plan:
         def uniform(size: int) -> np.ndarray:  # float64 in [0, 1), from the upper 53 bits
             return (words.random_raw(size) >> np.uint64(11)) * 2.0**-53
 
-        sampling = self.sampling
-        kind = KINDS[_choose(np.array([sampling.mono, sampling.mixed, sampling.cross]), uniform(1))[0]]
-        pairs, weights = self._language_pairs[kind]
-        drawn = _choose(weights, uniform(1 if kind == "mono" else self.batch_size))
-        pair_B = np.broadcast_to(pairs[drawn], (self.batch_size, 2)).copy()
-        groups = self._draw_groups(pair_B, kind, uniform)
+        kind = KINDS[_choose(np.array(self.sampling.weights), uniform(1))[0]]
+        kind = "mono" if step < self.sampling.mono_first else kind
+        if kind == "both":
+            half = first_of_second_pool(self.batch_size)
+            sizes = {"mono": half, "cross": self.batch_size - half}
+        else:
+            sizes = {kind: self.batch_size}
+        pair_B = np.concatenate([self._draw_languages(part, size, uniform) for part, size in sizes.items()])
+        groups = self._draw_groups(pair_B, uniform)
         query_language, passage_language = pair_B.T
         row_of = self.corpus.row_of
         passage_row = row_of[groups, self._column[passage_language]].astype(np.int64)
@@ -131,11 +154,17 @@ class Plan:
             negatives=self._draw_negatives(passage_row, uniform),
         )
 
+    def _draw_languages(self, kind: str, size: int, uniform: Uniform) -> np.ndarray:
+        """(query, passage) languages, int64 [size, 2]."""
+        pairs, weights = self._language_pairs[kind]
+        drawn = _choose(weights, uniform(1 if kind == "mono" else size))
+        return np.broadcast_to(pairs[drawn], (size, 2)).copy()
+
     @cached_property
     def _language_pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """By kind: the (query, passage) languages that can be drawn, int64 [P, 2], and their weights, [P]."""
         table = {}
-        for kind in KINDS:
+        for kind in ("mono", "mixed", "cross"):
             every = [(x, y) for x in range(len(self.languages)) for y in range(len(self.languages))]
             pairs = np.array([p for p in every if (p[0] != p[1]) == (kind == "cross") and self._sizes(*p).any()])
             sizes = np.array([self._sizes(*pair).sum() for pair in pairs], dtype=np.float64)
@@ -185,7 +214,7 @@ class Plan:
             self._weights[pair] = classes, sizes * (size_of_source ** (self.sampling.source_exponent - 1))[of_class]
         return self._weights[pair]
 
-    def _draw_groups(self, pair_B: np.ndarray, kind: str, uniform: Uniform) -> np.ndarray:
+    def _draw_groups(self, pair_B: np.ndarray, uniform: Uniform) -> np.ndarray:
         """One group an item, no two of one passage group: an item that collides with one before it is drawn again.
 
         An item for whose languages no group is left gets others, which are written to `pair_B`.
@@ -209,7 +238,7 @@ class Plan:
             if not len(pending):
                 return groups
         for item in pending:
-            pairs, weights = self._language_pairs[kind]
+            pairs, weights = self._language_pairs["mixed" if pair_B[item, 0] == pair_B[item, 1] else "cross"]
             while (group := self._draw_free(pair_B[item], taken, uniform)) < 0:
                 weights = np.where((pairs == pair_B[item]).all(axis=1), 0.0, weights)
                 pair_B[item] = pairs[_choose(weights, uniform(1))[0]]
@@ -251,15 +280,13 @@ class Plan:
         if not len(self._order):
             raise ValueError(f"the data has no {self.part} pairs. {_NO_PART[self.part]}")
         largest = int(np.bincount(self.corpus.passage_group[self._order]).max())
-        for kind in KINDS:
-            if getattr(self.sampling, kind) == 0:
-                continue
+        for kind in (kind for kind in KINDS if kind in self.sampling.parts):
             pairs = self._language_pairs[kind][0]
             if not len(pairs):
                 raise ValueError(
-                    f"sampling.{kind} is above 0, and no group offers a {kind} pair in the languages "
-                    f"{', '.join(self.languages)} with {self.sampling.negatives} hard negatives. Set it to 0, or add "
-                    "languages or hard negatives"
+                    f"sampling asks for {kind} batches, and no group offers a {kind} pair in the languages "
+                    f"{', '.join(self.languages)} with {self.sampling.negatives} hard negatives. Ask for others, or "
+                    "add languages or hard negatives"
                 )
             for fillers in pairs[:, None] if kind == "mono" else [pairs]:
                 if max(self._sizes(*pair).sum() for pair in fillers) >= self.batch_size * largest:
@@ -275,6 +302,11 @@ class Plan:
                         f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there "
                         f"are {distinct}. Lower train.batch_size{remedy}"
                     )
+
+
+def first_of_second_pool(batch_size: int) -> int:
+    """Where the second half of a batch of the kind `both` begins."""
+    return batch_size // 2
 
 
 def _choose(weights: np.ndarray, u: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Corpora, tokenizers and tokens lie in the cache, which runs share: what was read
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -93,10 +94,21 @@ def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Da
         max_query_length=initial.max_length("query"),
         max_passage_length=initial.max_length("passage"),
     )
-    card = data_card(corpus, tokens)
+    card = _cached_card(corpus, tokens)
     (output / "data_card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
     (output / "data_card.md").write_text(to_markdown(card), encoding="utf-8")
     return Data(corpus, initial, tokens, card)
+
+
+def _cached_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
+    """The data card, taken from the cache where it was made before by the same code."""
+    code = hashlib.sha256(Path(data_card.__code__.co_filename).read_bytes()).hexdigest()[:8]
+    file = corpus.directory.parent / f"{corpus.directory.name}-card-{tokens.fingerprint()}-{code}.json"
+    if not file.exists():
+        written = file.with_name(f"{file.name}.{os.getpid()}")
+        written.write_text(json.dumps(data_card(corpus, tokens), ensure_ascii=False), encoding="utf-8")
+        written.replace(file)
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def prepare(

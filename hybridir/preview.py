@@ -7,7 +7,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from hybridir.plan import Batch, Plan
+from hybridir.plan import Batch, Plan, first_of_second_pool
 from hybridir.report import Grid, show
 
 
@@ -34,9 +34,12 @@ class Census:
         self.items += size
         # In-batch negatives of an item: all positives but its own, all hard negatives outside its passage group.
         own, hard = corpus.passage_group[batch.groups], corpus.negative_group[batch.negatives.ravel()]
-        self.negatives += size * (size - 1) + int((own[:, None] != hard[None, :]).sum())
-        counts = np.bincount(batch.passage_language)
-        self.same_language += int((counts * (counts - 1)).sum())
+        half = first_of_second_pool(size)
+        for pool in (slice(0, half), slice(half, size)) if batch.kind == "both" else (slice(0, size),):
+            counts = np.bincount(batch.passage_language[pool])
+            self.negatives += int(counts.sum() * (counts.sum() - 1))
+            self.negatives += int((own[pool, None] != hard.reshape(size, -1)[pool].ravel()[None, :]).sum())
+            self.same_language += int((counts * (counts - 1)).sum())
 
 
 def take_census(plan: Plan, steps: int) -> Census:

@@ -92,17 +92,7 @@ def _run_training(recipe: Recipe, backend: Backend) -> Path:
         benchmark = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
         for note in benchmark.notes:
             say(note)
-        prepared = prepare(recipe, output, backend.read, backend.tokenize)
-        (output / STOP).unlink(missing_ok=True)
-        with (
-            Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every),
-            saving(output / STOP) as asked,
-        ):
-            state = backend.train(prepared, recipe)
-        if state["stopped"] == "signal" or asked.is_set():
-            say(f"stopped and saved at step {state['step']}")
-            raise SystemExit(INTERRUPTED)
-        say(f"best validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
+        prepared, state = train_model(recipe, backend, output)
         say(f"evaluating on {benchmark.name}")
         best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
         encoders = {"trained": best, "untrained": prepared.initial}
@@ -130,6 +120,24 @@ def _run_training(recipe: Recipe, backend: Backend) -> Path:
         return output / "report.html"
 
 
+def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepared, dict[str, Any]]:
+    """Prepares the data and trains: what was prepared, and the last state; the best encoder is in `output / "model"`.
+
+    Ends the process with `INTERRUPTED`, saved, where it is asked to by a signal.
+    """
+    prepared = prepare(recipe, output, backend.read, backend.tokenize)
+    with (
+        Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every),
+        saving(output / STOP) as asked,
+    ):
+        state = backend.train(prepared, recipe)
+    if state["stopped"] == "signal" or asked.is_set():
+        say(f"stopped and saved at step {state['step']}")
+        raise SystemExit(INTERRUPTED)
+    say(f"validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
+    return prepared, state
+
+
 def preview(recipe: Recipe, backend: Backend) -> None:
     """Prints what the data holds and what the plan draws; trains nothing and keeps no output."""
     quiet_libraries()
@@ -152,7 +160,8 @@ def quiet_libraries() -> None:
 
 def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     """Trains in this process."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    scaling = recipe.scaling
+    torch.set_num_threads(scaling.cpus_per_worker if scaling.num_workers else len(os.sched_getaffinity(0)))
     with writing(prepared.job.output):
         encoder = Encoder.load(prepared.initial)
         state = train(prepared.job, encoder, pick_device(recipe.scaling.use_gpu))
@@ -176,12 +185,15 @@ def open_output(recipe: Recipe) -> Path:
         raise ValueError(f"{output} holds no run to resume: check --output, or leave --resume out")
     if output.exists() and {path.name for path in output.iterdir()} - {OWNER} and not is_run:
         raise ValueError(f"{output} is not empty and holds no run: name another --output")
-    if recipe.resume and (newest := checkpoint.newest_whole(output / "checkpoints", say)):
-        check_identity(newest, fixed_part(recipe))
-        check_steps(checkpoint.read_state(newest), recipe.train.steps)
-        say(f"resuming from {newest}")
+    if recipe.resume:
+        with writing(output):  # a worker of a killed driver would move them meanwhile
+            if newest := checkpoint.newest_whole(output / "checkpoints", say):
+                check_identity(newest, fixed_part(recipe))
+                check_steps(checkpoint.read_state(newest), recipe.train.steps)
+                say(f"resuming from {newest}")
     output.mkdir(parents=True, exist_ok=True)
     resolved = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)), resume=False)
+    (output / STOP).unlink(missing_ok=True)  # of the attempt before; one that comes from now on counts
     text = yaml.safe_dump(public(resolved), sort_keys=False, allow_unicode=True)
     (output / "config.yaml").write_text(text, encoding="utf-8")
     say(f"results go to {output}")
@@ -205,8 +217,8 @@ def _finished(recipe: Recipe) -> Path | None:
     ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
     if not ended or yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"])) != config["benchmark"]:
         return None
-    step = trained["step"]
-    say(f"the run in {output} is finished ({step} steps): nothing is changed. More train.steps go on with it")
+    more = "" if trained["stopped"] == "patience" else ". More train.steps go on with it"
+    say(f"the run in {output} is finished ({trained['step']} steps): nothing is changed{more}")
     return output / "report.html"
 
 

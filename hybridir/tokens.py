@@ -51,6 +51,17 @@ class TokenJob:
     max_query_length: int = 64
     max_passage_length: int = 256
 
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the corpus, the order of its rows, the tokenizer and its use."""
+        corpus = Corpus.open(self.corpus)
+        identity = {k: v for k, v in asdict(self).items() if k not in ("corpus", "tokenizer", "revision")}
+        identity |= {
+            "corpus": corpus.fingerprint,
+            "rows": hashlib.sha256(corpus.row_of.tobytes()).hexdigest(),  # their order is that of the files
+            "tokenizer": tokenizer_fingerprint(load_tokenizer(self.tokenizer, self.revision)),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
     def run(self, chunk: int) -> pa.RecordBatch:
         """Token ids of one chunk: list<int32> for `query` and `passage`, a list of them for `negatives`."""
         rows = Corpus.open(self.corpus).chunk(chunk)
@@ -147,14 +158,7 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
     """
     corpus = Corpus.open(job.corpus)
     root = corpus.directory.parent
-    identity = {k: v for k, v in asdict(job).items() if k not in ("corpus", "tokenizer", "revision")}
-    identity |= {
-        "corpus": corpus.fingerprint,
-        "rows": hashlib.sha256(corpus.row_of.tobytes()).hexdigest(),  # their order is that of the files
-        "tokenizer": tokenizer_fingerprint(load_tokenizer(job.tokenizer, job.revision)),
-    }
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    final = root / f"tokens-{fingerprint[:16]}"
+    final = root / f"tokens-{job.fingerprint()}"
     with FileLock(root / f"{final.name}.lock"):
         if not final.exists():
             work = root / f"{final.name}-{uuid.uuid4().hex}.tmp"

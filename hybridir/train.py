@@ -25,7 +25,7 @@ from hybridir.collate import BatchSource, Stream, local_stream
 from hybridir.distributed import barrier, broadcast_object, rank, world_size
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder
-from hybridir.history import History, note
+from hybridir.history import History, last_line, note
 from hybridir.memory import memory_explained
 from hybridir.validation import Validation, ValidationConfig
 
@@ -182,6 +182,7 @@ def _steps(
             "loss": shared.loss,
             "kind": batch.kind,
             "example_ids_sha256": shared.sha256,
+            "tokens": shared.tokens,
             "world_size": world_size(),
             "time": time.time(),
             "lr": config.lr_at(step),
@@ -193,7 +194,7 @@ def _steps(
         if (step + 1) % job.validation.every == 0 or last:
             line["validation"] = validation.run(model)
             clock.restart()
-            state = _judge(state, line["validation"]["loss"], job.validation.patience)
+            state = _judge(state, line["validation"]["loss"], job.validation)
         if shared.stop and not state["stopped"]:
             state["stopped"] = "signal"
         if last:
@@ -214,14 +215,14 @@ def _steps(
     return state
 
 
-def _judge(state: dict[str, Any], loss: float, patience: int) -> dict[str, Any]:
-    """The state after a validation: a new best, or one more without."""
+def _judge(state: dict[str, Any], loss: float, config: ValidationConfig) -> dict[str, Any]:
+    """The state after a validation: a new best (any is, where the last counts), or one more without."""
     if not math.isfinite(loss):
         raise FloatingPointError(f"the validation loss after step {state['step']} is {loss}: lower train.lr")
-    if state["best_loss"] is None or loss < state["best_loss"]:
+    if config.keep == "last" or state["best_loss"] is None or loss < state["best_loss"]:
         return {**state, "best_loss": loss, "best_step": state["step"], "waited": 0}
     waited = state["waited"] + 1
-    return {**state, "waited": waited, "stopped": "patience" if patience and waited >= patience else ""}
+    return {**state, "waited": waited, "stopped": "patience" if config.patience and waited >= config.patience else ""}
 
 
 def check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
@@ -256,8 +257,11 @@ def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
     """The checkpoint to go on from, and the state there."""
     root = job.output / "checkpoints"
     none_yet = {"best_step": None, "best_loss": None, "waited": 0}
+    ckpt.remove_half_written(root)
     newest = ckpt.newest_whole(root, partial(note, job.output))
     if newest is None:
+        if line := last_line(job.output / "history.jsonl"):
+            note(job.output, f"{root} holds no checkpoint: the {line['step'] + 1} steps that were done are done again")
         return None, {"step": 0, **none_yet, "stopped": ""}
     check_identity(newest, job.identity)
     state = ckpt.read_state(newest)

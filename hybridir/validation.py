@@ -1,6 +1,7 @@
 """The validation loss: fixed batches, independent of what is trained, so that all runs stop for the same reason."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ class ValidationConfig:
         batch_size: pairs of each.
         temperature: of the softmax, the same for every run that is to be compared.
         patience: validations without a new best after which training stops; 0 is never.
+        keep: the weights that a run ends with: those of the `best` validation, or of the `last` one, as comparisons at
+            equal steps need it: the best loss over both kinds of batch favours whoever trains on both.
         languages: languages of the validation pairs; all of the data when omitted.
     """
 
@@ -30,6 +33,7 @@ class ValidationConfig:
     batch_size: int = 32
     temperature: float = 0.05
     patience: int = 0
+    keep: Literal["best", "last"] = "best"
     languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -38,6 +42,8 @@ class ValidationConfig:
                 f"validation.every is {self.every} and validation.temperature {self.temperature}: "
                 "they must be at least 1, and above 0"
             )
+        if self.keep == "last" and self.patience:
+            raise ValueError("validation.patience waits for a new best, and validation.keep is last: set one of them")
         if self.batches < 2 or self.batches % 2:
             raise ValueError(f"validation.batches is {self.batches}: it must be even and at least 2")
 

@@ -1,6 +1,7 @@
 """Two gloo ranks against one process: gathers, and the gradients of every parameter, with traps for wrong ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hybridir import distributed, dual_encoder
 from hybridir.collate import BatchSource
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.plan import Sampling
 from hybridir.prepare import Prepared
 
 CPU = torch.device("cpu")
@@ -111,6 +113,25 @@ def test_size_of_the_errors(two_ranks: dict[str, dict[str, Tensor]], one_process
     assert norm(two_ranks[RIGHT], one_process) / size < 1e-5
     assert norm(two_ranks[TIMES_WORLD_SIZE], one_process) / size == pytest.approx(1, rel=1e-4)
     assert norm(two_ranks[NO_GRADIENT], one_process) / size > 0.05
+
+
+def loss_on_ranks(initial: EncoderConfig, source: BatchSource, folder: str) -> None:
+    """Writes the losses of each rank's items in one batch."""
+    batch = source.batch(0, distributed.rank(), distributed.world_size())
+    losses = batch_loss(DualEncoder(Encoder.load(initial), LossConfig()), batch, CPU)
+    torch.save(losses.detach(), f"{folder}/{distributed.rank()}.pt")
+
+
+def test_two_pools_on_two_ranks(small_run: Prepared, on_ranks: Callable[..., None], tmp_path: Path) -> None:
+    """A batch of both kinds: the losses of its halves, computed as batches of their own."""
+    sampling = Sampling(mono=0, cross=0, both=1, languages=("de", "en"))
+    source = replace(small_run.job.source, sampling=sampling)
+    on_ranks(2, loss_on_ranks, small_run.initial, source, str(tmp_path))
+    model = DualEncoder(Encoder.load(small_run.initial), LossConfig())
+    for rank in range(2):
+        half = replace(source.batch(0, rank, 2), kind="mono", rank=0)
+        expected = batch_loss(model, half, CPU).detach()
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
 
 
 def test_without_a_group_there_is_one_rank() -> None:

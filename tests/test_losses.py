@@ -47,6 +47,26 @@ def test_value_by_hand() -> None:
     torch.testing.assert_close(loss, torch.tensor([0.3132617, 0.3132617]))
 
 
+def test_pools_are_losses_of_their_own() -> None:
+    """Two queries and their passages in each of two pools: as if each pool were a batch alone."""
+    query, passage = unit(4, 8, seed=5), unit(4, 8, seed=6)
+
+    def loss(rows: slice, pool: Tensor | None) -> Tensor:
+        size = len(query[rows])
+        return info_nce(
+            query[rows],
+            passage[rows],
+            positive_Q=torch.arange(size),
+            passage_group_P=distinct(size),
+            temperature=0.1,
+            pool_P=pool,
+        )
+
+    apart = torch.cat([loss(slice(0, 2), None), loss(slice(2, 4), None)])
+    torch.testing.assert_close(loss(slice(0, 4), torch.tensor([0, 0, 1, 1])), apart)
+    assert not torch.allclose(loss(slice(0, 4), None), apart)
+
+
 def test_passages_of_the_positives_group_are_no_negatives() -> None:
     """Query 0 has the passage 0; passage 3 is the same in another language, so its column is as if it were gone."""
     query, passage = unit(1, 8, seed=3), unit(5, 8, seed=4)

@@ -18,6 +18,7 @@ from huggingface_hub import ModelCard
 from hybridir.evaluate import SETTINGS
 from hybridir.formats import contents_key, find_shards
 from hybridir.model_card import method_name, write_model_card
+from hybridir.plan import KINDS
 from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.run import here, run_training
 
@@ -79,7 +80,7 @@ def test_the_page_says_what_the_files_say(run: Path) -> None:
     assert re.findall(r"^#+ (.*)", text, re.MULTILINE) == headings
     for words in (
         "from random weights (layers: 1, width: 32)",
-        "hybrid, alpha = 0.5 (batches: mono 0.5, mixed 0, cross 0.5)",
+        "hybrid, alpha = 0.5 (batches: mono 0.5, cross 0.5)",
         "Languages trained on: de, en\n",
         "Languages only tested: es\n",
         "| sample | sample | Unicode-3.0 |",
@@ -174,7 +175,7 @@ def test_secrets_are_masked(changed: Callable[..., ModelCard], monkeypatch: pyte
     ],
 )
 def test_methods_have_their_names(weights: tuple[float, ...], languages: list[str] | None, name: str) -> None:
-    assert method_name(dict(zip(("mono", "mixed", "cross"), weights, strict=True)) | {"languages": languages}) == name
+    assert method_name(dict(zip(KINDS, (*weights, 0), strict=True)) | {"languages": languages, "mono_first": 0}) == name
 
 
 def test_a_licence_does_not_change_the_corpus() -> None:

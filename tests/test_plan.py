@@ -83,14 +83,16 @@ def test_is_a_function_of_seed_and_step(corpus):
     assert not any(same(Plan(corpus, sampling, 8, seed=6).batch(step), batches[step]) for step in range(30))
 
 
-WEIGHTS = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0, 0.5), (0.3, 0.3, 0.4), (0.1, 0.9, 0), (0, 0.2, 0.8)]
+WEIGHTS = [
+    *((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)),
+    *((0.5, 0, 0.5, 0), (0.3, 0.3, 0.4, 0), (0.1, 0.9, 0, 0), (0, 0.2, 0.8, 0), (0.2, 0.2, 0.2, 0.4)),
+]
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize(("seed", "negatives", "languages"), [(0, 0, None), (1, 2, None), (2, 1, ("zh", "de", "en"))])
 def test_properties_of_a_batch(corpus, weights, seed, negatives, languages):
-    mono, mixed, cross = weights
-    sampling = Sampling(mono=mono, mixed=mixed, cross=cross, negatives=negatives, languages=languages)
+    sampling = Sampling(**dict(zip(KINDS, weights, strict=True)), negatives=negatives, languages=languages)
     plan = Plan(corpus, sampling, 8, seed)
     assert plan.languages == (languages or LANGUAGES)
     for step in range(30):
@@ -100,6 +102,9 @@ def test_properties_of_a_batch(corpus, weights, seed, negatives, languages):
             assert len({*batch.query_language, *batch.passage_language}) == 1
         elif batch.kind == "mixed":
             assert (batch.query_language == batch.passage_language).all()
+        elif batch.kind == "both":
+            assert len({*batch.query_language[:4], *batch.passage_language[:4]}) == 1
+            assert (batch.query_language[4:] != batch.passage_language[4:]).all()
         else:
             assert (batch.query_language != batch.passage_language).all()
         assert len(set(batch.groups)) == len(set(corpus.passage_group[batch.groups])) == 8
@@ -140,11 +145,24 @@ def test_parts_make_up_the_batch(corpus, world_size):
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_shares_of_kinds(corpus, weights):
-    mono, mixed, cross = weights
-    plan = Plan(corpus, Sampling(mono=mono, mixed=mixed, cross=cross), 2, seed=3)
+    plan = Plan(corpus, Sampling(**dict(zip(KINDS, weights, strict=True))), 2, seed=3)
     kinds = Counter(plan.batch(step).kind for step in range(600))
     for kind, weight in zip(KINDS, weights, strict=True):
         assert abs(kinds[kind] / 600 - weight) <= 4 * (weight * (1 - weight) / 600) ** 0.5, kind
+
+
+def test_monolingual_batches_first(corpus):
+    first = Plan(corpus, Sampling(mono=0, cross=1, mono_first=5), 8, seed=1)
+    assert [first.batch(step).kind for step in range(8)] == ["mono"] * 5 + ["cross"] * 3
+    assert same(first.batch(2), Plan(corpus, Sampling(mono=1, cross=0), 8, seed=1).batch(2))
+    assert same(first.batch(7), Plan(corpus, Sampling(mono=0, cross=1), 8, seed=1).batch(7))
+
+
+@pytest.mark.parametrize("asked", [{"mono": 0, "cross": 1, "mono_first": 1}, {"mono": 0, "cross": 0, "both": 1}])
+def test_every_language_fills_the_monolingual_part(tmp_path, asked):
+    corpus = complete(tmp_path, {"ar": 3, "de": 30, "en": 30})
+    with pytest.raises(ValueError, match="a mono batch needs 8 groups with different passages in ar, and there are 3"):
+        Plan(corpus, Sampling(**asked), 8, seed=0)
 
 
 def language_counts(plan, steps):
@@ -301,7 +319,7 @@ def test_too_few_negatives_or_languages(tmp_path, corpus):
     with pytest.raises(ValueError, match=r"a mono batch needs 11 groups .* in ar, and there are"):
         Plan(corpus, Sampling(mono=1, cross=0, negatives=4), 11, seed=0)
     with pytest.raises(
-        ValueError, match=r"sampling\.cross is above 0, and no group offers a cross pair in the lang.* en"
+        ValueError, match=r"sampling asks for cross batches, and no group offers a cross pair in the lang.* en"
     ):
         Plan(corpus, Sampling(languages=("en",)), 2, seed=0)
 

@@ -1,15 +1,31 @@
-"""The page of an evaluation: one self-contained HTML file, with the CSV behind each plot and the tables in Markdown."""
+"""The page of an evaluation or a study: one self-contained HTML file, the CSV behind each plot, tables in Markdown."""
 
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hybridir.html_report import sections
+from hybridir.html_report import sections, study_claims, study_plots, study_tables
 from hybridir.html_report.bias_panel import bias
 from hybridir.html_report.comparisons import comparisons
 from hybridir.html_report.pairs import pairs
 from hybridir.html_report.parts import Section
+
+StudySection = Callable[[dict[str, Any]], Section | None]
+STUDY: tuple[StudySection, ...] = (
+    study_claims.about,
+    study_tables.plan,
+    study_claims.ledger,
+    study_plots.trade_off,
+    study_plots.over_x,
+    study_tables.tables,
+    study_tables.languages,
+    study_plots.curves,
+    study_tables.bias,
+    sections.provenance,
+)
+"""The sections of the page of a study, in order; each is left out where its numbers are absent."""
 
 
 def write_report(results: dict[str, Any], directory: Path) -> Path:
@@ -33,15 +49,27 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
         sections.examples(results),
         sections.provenance(results),
     ]
-    parts = [part for part in found if part]
+    title = f"{results['benchmark']}: {results['encoder']}"
+    return write_page(title, _facts(results), [part for part in found if part], directory)
+
+
+def write_study(results: dict[str, Any], directory: Path) -> Path:
+    """The page of a study, from what its `results.json` holds; likewise."""
+    arms, seeds = len(results["arms"]), len(results["seeds"])
+    counts = f"{results['benchmark']} · {arms} arm{'s' * (arms != 1)} · {seeds} seed{'s' * (seeds != 1)}"
+    parts = [part for section in STUDY if (part := section(results))]
+    return write_page(results["title"], f"{counts} · {_facts(results)}", parts, directory)
+
+
+def write_page(title: str, facts: str, parts: Sequence[Section], directory: Path) -> Path:
+    """Writes `report.html`, `plots/*.csv` and `table.md` into `directory`, and returns the path of the page."""
     (directory / "plots").mkdir(parents=True, exist_ok=True)
     for sheet in (sheet for part in parts for sheet in part.sheets):
         (directory / "plots" / f"{sheet.name}.csv").write_text(sheet.to_csv(), encoding="utf-8")
-    tables = "\n".join(text for part in parts if (text := part.to_markdown()))
-    title = f"{results['benchmark']}: {results['encoder']}"
-    (directory / "table.md").write_text(f"# {title}\n\n{_facts(results)}\n\n{tables}", encoding="utf-8")
+    told = "\n".join(text for part in parts if (text := part.to_markdown()))
+    (directory / "table.md").write_text(f"# {title}\n\n{facts}\n\n{told}", encoding="utf-8")
     page = directory / "report.html"
-    page.write_text(_page(title, _facts(results), parts), encoding="utf-8")
+    page.write_text(_page(title, facts, parts), encoding="utf-8")
     return page
 
 
@@ -54,7 +82,7 @@ def _facts(results: dict[str, Any]) -> str:
     return " · ".join(words)
 
 
-def _page(title: str, facts: str, parts: list[Section]) -> str:
+def _page(title: str, facts: str, parts: Sequence[Section]) -> str:
     style = files("hybridir.html_report").joinpath("style.css").read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{part.id}">{escape(part.title)}</a></li>' for part in parts)
     return (

@@ -72,11 +72,13 @@ _W = (
     "Do the passage languages come in the same order for every question (Friedman's test)? 0 is no common order, 1 "
     "always the same; mean over question languages. Blind to how large the gaps are.",
 )
+_RATIO = "Lowest mAP over the highest; 1 is equal. Blind to all between the two, and to the level of both."
+WORDS = _OF_POOLED | _MEANS | {"top_k_languages": _KL, "friedman": _W, "min_max": ("Min / max", _RATIO)}
+"""What each measure is called, and what it says and is blind to; by its name in results.json."""
 _SEEDS = (
     "Of several training seeds, the rows rank distance, rank distance / pool and log₂ rank ratio are means; all else "
     "here is of the first seed alone."
 )
-_RATIO = "Lowest mAP over the highest; 1 is equal. Blind to all between the two, and to the level of both."
 
 
 def bias(results: dict[str, Any], systems: Systems) -> Section | None:

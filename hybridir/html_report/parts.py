@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -23,6 +23,10 @@ MEASURE_NAMES = {
 }
 Systems = dict[str, dict[str, Any]]
 """Results by name, the encoder's own first."""
+Point = tuple[float, Sequence[float] | None]
+"""A value and its interval."""
+Mark = tuple[str, str]
+"""What sets a cell apart: its class, and its title in words."""
 LOWER_IS_BETTER = frozenset(MEASURE_NAMES)
 
 
@@ -104,6 +108,17 @@ def with_interval(value: float | None, interval: Sequence[float] | None, measure
     return f"{number(value, measure, sign)} {between(interval, measure, sign)}".rstrip()
 
 
+def point(values: Mapping[str, Any], intervals: Mapping[str, Any], setting: str, measure: str = "mAP") -> Point | None:
+    """A value of `{setting: {measure: value}}` with its interval, if there is one; `None` without a value."""
+    value, ends = (of.get(setting, {}).get(measure) for of in (values, intervals))
+    return (value, ends if between(ends) else None) if value is not None and known(value) else None
+
+
+def point_text(found: Point | None, measure: str = "mAP") -> str:
+    """`value [low, high]`, or a dash."""
+    return with_interval(*found, measure) if found else NONE
+
+
 def language_name(code: str) -> str:
     """The English name, or the code where CLDR has none."""
     try:
@@ -122,13 +137,19 @@ def details(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>\n{content}</details>\n"
 
 
-def table(grid: Grid, grouped: bool = False, drawn: tuple[str, Sequence[str]] | None = None) -> str:
+def table(
+    grid: Grid,
+    grouped: bool = False,
+    drawn: tuple[str, Sequence[str]] | None = None,
+    marks: Mapping[tuple[int, int], Mark] | None = None,
+) -> str:
     """A grid as HTML. Columns of words are aligned to the left, all others to the right.
 
     Args:
         grid: the texts; an interval after a value is set below it.
         grouped: the first column is the title of a group of rows.
         drawn: heading and one drawing a row, as the last column.
+        marks: of cells, by row and column of the grid.
     """
     names = [*grid.header[grouped:], *([drawn[0]] if drawn else [])]
     columns = list(zip(*(row[grouped:] for row in grid.rows), strict=True))
@@ -148,7 +169,9 @@ def table(grid: Grid, grouped: bool = False, drawn: tuple[str, Sequence[str]] | 
             )
         first, *rest = row[grouped:]
         drawing = f'<td class="drawn">{drawn[1][n]}</td>' if drawn else ""
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>{"".join(map(_cell, rest, words[1:]))}{drawing}</tr>')
+        own = [(marks or {}).get((n, column)) for column in range(grouped + 1, len(row))]
+        cells = "".join(map(_cell, rest, words[1:], own))
+        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}{drawing}</tr>')
     body = "\n".join(lines)
     caption = f"<caption><span>{escape(grid.title)}</span></caption>"
     html = f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
@@ -169,10 +192,11 @@ def _is_words(text: str) -> bool:
     return bool(text) and not re.match(r"[−+<]? ?[\d–]", text)
 
 
-def _words(left: bool) -> str:
-    return ' class="words"' if left else ""
+def _words(left: bool, mark: Mark | None = None) -> str:
+    names = " ".join(["words"] * left + ([mark[0]] if mark else []))
+    return (f' class="{names}"' if names else "") + (f' title="{escape(mark[1])}"' if mark else "")
 
 
-def _cell(text: str, words: bool) -> str:
+def _cell(text: str, words: bool, mark: Mark | None) -> str:
     html = re.sub(r" (\[.*\])$", r' <span class="interval">\1</span>', escape(text))
-    return f"<td{_words(words)}>{html}</td>"
+    return f"<td{_words(words, mark)}>{html}</td>"

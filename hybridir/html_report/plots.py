@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor
 
-from hybridir.html_report.parts import number, scroll
+from hybridir.html_report.parts import Point, number, scroll
 
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
 ORANGE_BLUE = ("#b35900", "#e8903a", "#f8cfa3", "#f6f5f2", "#b7d3ec", "#5a9bd4", "#14568f")
@@ -21,8 +21,6 @@ SHAPES = (
     '<path d="M0-5.4 5.4 0 0 5.4-5.4 0Z"/>',
     '<path d="M-4.8-3.8H4.8L0 5Z"/>',
 )
-Point = tuple[float, Sequence[float] | None]
-"""A value and its interval."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def ink(background: str) -> str:
 
 def legend(names: Sequence[str], bars: bool = False) -> str:
     """Which mark, or which bar, is whose."""
-    draw = _swatch if bars else _mark
+    draw = _swatch if bars else mark
     items = "".join(
         f'<li><svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">{draw(n)}</svg> {escape(name)}</li>'
         for n, name in enumerate(names)
@@ -127,7 +125,7 @@ def dots(title: str, rows: Sequence[str], series: Sequence[Sequence[Point | None
         for n, points in enumerate(series):
             if point := points[r]:
                 parts.append(_point(point, x, y + 11 + n * step, n))
-    return _svg(f"{title}: values by language", 360, bottom + 24, "".join(parts))
+    return svg(f"{title}: values by language", 360, bottom + 24, "".join(parts))
 
 
 def bars(title: str, rows: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
@@ -147,22 +145,27 @@ def bars(title: str, rows: Sequence[str], series: Mapping[str, Sequence[float]])
                 f'<text class="value" x="{left + width + 6:.1f}" y="{at + thick / 2 - 1:.1f}">'
                 f"{percent(values[r])}</text>"
             )
-    return _svg(title, 430, round(height * len(rows) + 4), "".join(parts))
+    return svg(title, 430, round(height * len(rows) + 4), "".join(parts))
 
 
-def whisker(value: float, interval: Sequence[float], reach: float) -> str:
-    """A difference and its interval against 0, on an axis from -`reach` to `reach`; the numbers stand beside it."""
+def whisker(value: float, interval: Sequence[float], reach: float, margin: float = 0.0) -> str:
+    """A difference and its interval against 0, on an axis from -`reach` to `reach`, with dashes at -`margin` and
+    `margin`; an arrow is a value beyond the axis. The numbers stand beside it."""
     centre, half = 65, 58
 
     def x(at: float) -> str:
-        return f"{centre + at / (reach or 1) * half:.1f}"
+        return f"{centre + max(-1.0, min(1.0, at / (reach or 1))) * half:.1f}"
 
     kind = "clear" if interval[0] > 0 or interval[1] < 0 else "open"
+    bounds = f'<path class="margin" d="M{x(-margin)} 1V19M{x(margin)} 1V19"/>' if margin else ""
+    side = 5 if value > 0 else -5
+    circle = f'<circle cx="{x(value)}" cy="10" r="4"/>'
+    beyond = f'<path d="M{x(value)} 5l{side} 5l{-side} 5Z"/>'
     return (
         '<svg width="130" height="20" viewBox="0 0 130 20" aria-hidden="true">'
-        f'<path class="zero" d="M{centre} 1V19"/><g class="{kind}">'
+        f'<path class="zero" d="M{centre} 1V19"/>{bounds}<g class="{kind}">'
         f'<path class="whisker" d="M{x(interval[0])} 10H{x(interval[1])}"/>'
-        f'<circle cx="{x(value)}" cy="10" r="4"/></g></svg>'
+        f"{beyond if abs(value) > reach > 0 else circle}</g></svg>"
     )
 
 
@@ -171,12 +174,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _svg(title: str, width: int, height: int, content: str) -> str:
+def svg(title: str, width: int, height: int, content: str) -> str:
+    """A drawing that says what it is."""
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return f'<svg role="img" {size} aria-label="{escape(title)}"><title>{escape(title)}</title>{content}</svg>\n'
 
 
-def _mark(n: int) -> str:
+def mark(n: int) -> str:
+    """Shape and colour of series n around (0, 0); 20 can be told apart."""
     return f'<g class="mark s{n % 4}">{SHAPES[n % len(SHAPES)]}</g>'
 
 
@@ -188,7 +193,7 @@ def _point(point: Point, x: Callable[[float], str], y: float, n: int) -> str:
     value, interval = point
     line = f'<path class="whisker s{n % 4}" d="M{x(interval[0])} {y}H{x(interval[1])}"/>' if interval else ""
     says = f"{number(value)}" + (f" [{number(interval[0])}, {number(interval[1])}]" if interval else "")
-    return f'<g><title>{says}</title>{line}<g transform="translate({x(value)} {y})">{_mark(n)}</g></g>'
+    return f'<g><title>{says}</title>{line}<g transform="translate({x(value)} {y})">{mark(n)}</g></g>'
 
 
 def _field(cell: Cell, scale: Scale) -> str:

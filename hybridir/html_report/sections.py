@@ -10,28 +10,23 @@ from typing import Any
 from hybridir.evaluate import SETTINGS
 from hybridir.html_report.parts import (
     MEASURE_NAMES,
-    NONE,
     SETTING_NAMES,
+    Point,
     Section,
     Sheet,
     Systems,
     below,
-    between,
     coded,
     details,
-    known,
     language_name,
     number,
+    point,
+    point_text,
     scroll,
     table,
     with_interval,
 )
-from hybridir.html_report.plots import (
-    Point,
-    dots,
-    legend,
-    limits,
-)
+from hybridir.html_report.plots import dots, legend, limits
 from hybridir.report import Grid
 from hybridir.secrets import without_secrets
 from hybridir.significance import FEW_CLUSTERS
@@ -85,17 +80,16 @@ def languages(results: dict[str, Any], systems: Systems) -> Section | None:
     if not shown:
         return None
 
-    def point(system: dict[str, Any], language: str, setting: str) -> Point | None:
-        value = system.get("per_language", {}).get(language, {}).get(setting, {}).get("mAP")
-        ends = system.get("language_intervals", {}).get(language, {}).get(setting, {}).get("mAP")
-        return (value, ends if between(ends) else None) if known(value) else None
+    def at(system: dict[str, Any], language: str, setting: str) -> Point | None:
+        values, ends = (system.get(key, {}).get(language, {}) for key in ("per_language", "language_intervals"))
+        return point(values, ends, setting)
 
     points = {
         (s, name, x): found
         for s in shown
         for name, system in systems.items()
         for x in results["languages"]
-        if (found := point(system, x, s))
+        if (found := at(system, x, s))
     }
     encoder = next(iter(systems))
     order = sorted(results["languages"], key=lambda x: -points.get((shown[0], encoder, x), (0.0, None))[0])
@@ -116,7 +110,7 @@ def languages(results: dict[str, Any], systems: Systems) -> Section | None:
             (
                 SETTING_NAMES[s],
                 coded(x),
-                *(_value(points.get((s, name, x))) for name in systems),
+                *(point_text(points.get((s, name, x))) for name in systems),
             )
             for s in shown
             for x in order
@@ -185,10 +179,6 @@ def _few_clusters(results: dict[str, Any]) -> list[str]:
     fewest = min((one.get("n_clusters", FEW_CLUSTERS) for one in asked), default=FEW_CLUSTERS)
     few = f"There are only {fewest} clusters of questions: intervals from so few are too narrow, p-values too coarse."
     return [few] if fewest < FEW_CLUSTERS else []
-
-
-def _value(point: Point | None) -> str:
-    return with_interval(*point, "mAP") if point else NONE
 
 
 def _group(setting: str, systems: Systems) -> str:

@@ -44,7 +44,7 @@ def _complete(output: Path, goal: Target) -> None:
         state = replace(state, **ending(state, output, KILLED, _last_sign(output)))
     save(state, output)
     try:
-        said = complete(MlflowRun(goal, state.key, state.started, state.tags, output), state)
+        said = complete(MlflowRun(goal, state, output), state)
     except Exception as error:
         shown = f"{without_secrets(goal.uri)}: {trouble(error)}"
         sys.exit(f"error: MLflow at {shown}. Nothing is lost; try again: {command(goal.uri, output)}")

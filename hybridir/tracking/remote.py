@@ -18,6 +18,7 @@ from hybridir.history import Tail, read_history
 from hybridir.secrets import without_secrets
 from hybridir.tracking.registry import Candidate, register
 from hybridir.tracking.result_metrics import flatten, is_number, numbers_of
+from hybridir.tracking.state import State
 from hybridir.tracking.target import Target, patience, quiet
 
 KEY = "hybridir.key"
@@ -40,23 +41,20 @@ class MlflowRun:
 
     Args:
         target: where it is.
-        key: its name over all attempts.
-        started: unix milliseconds of the first attempt.
-        tags: of code and machine.
+        state: what names and describes it.
         output: its folder.
     """
 
-    def __init__(self, target: Target, key: str, started: int, tags: dict[str, str], output: Path) -> None:
+    def __init__(self, target: Target, state: State, output: Path) -> None:
         quiet()
         from mlflow import MlflowClient
 
-        self._target, self._key, self._output = target, key, output
+        self._target, self._state, self._output = target, state, output
         with target.set_up():
             self._client = MlflowClient(tracking_uri=target.uri, registry_uri=target.uri)
             self._experiment = self._open_experiment()
-            self.run_id = self._open_run(started)
+            self.run_id = self._open_run()
         self._client.update_run(self.run_id, status="RUNNING")
-        self._tags = tags
         self._describe()
         self._has_card = False
         self._series = [
@@ -116,13 +114,20 @@ class MlflowRun:
                 raise
             return self._client.get_experiment_by_name(name).experiment_id
 
-    def _open_run(self, started: int) -> str:
-        found = self._client.search_runs([self._experiment], f"tags.`{KEY}` = '{self._key}'")
-        if found:
-            return found[0].info.run_id
-        tags = {KEY: self._key, "mlflow.source.type": "LOCAL", "mlflow.source.name": "hybridir"}
-        name = without_secrets(self._output.name)
-        return self._client.create_run(self._experiment, started, tags, name).info.run_id
+    def _open_run(self) -> str:
+        if found := self._find(self._state.key):
+            return found
+        tags = {KEY: self._state.key, "mlflow.source.type": "LOCAL", "mlflow.source.name": "hybridir"}
+        name = self._output.name
+        if self._state.parent and (above := self._find(self._state.parent)):
+            tags["mlflow.parentRunId"] = above
+            name = f"{self._output.parent.name} {name}"
+        return self._client.create_run(self._experiment, self._state.started, tags, without_secrets(name)).info.run_id
+
+    def _find(self, key: str) -> str | None:
+        """The id of the run with that key."""
+        found = self._client.search_runs([self._experiment], f"tags.`{KEY}` = '{key}'")
+        return found[0].info.run_id if found else None
 
     def _describe(self) -> None:
         """Parameters that MLflow does not have yet; those that differ now or did once, and all else, as tags."""
@@ -137,7 +142,7 @@ class MlflowRun:
             self._client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_REQUEST])
         named = {name: f"changed.{name}" for name in params}
         changed = {named[k]: v for k, v in params.items() if had.get(k, v) != v or named[k] in run.tags}
-        tags = {name: _tag(value) for name, value in (self._tags | changed).items()}
+        tags = {name: _tag(value) for name, value in (self._state.tags | changed).items()}
         all_tags = [RunTag(name, value) for name, value in tags.items() if run.tags.get(name) != value]
         for start in range(0, len(all_tags), PARAMS_PER_REQUEST):
             self._client.log_batch(self.run_id, tags=all_tags[start : start + PARAMS_PER_REQUEST])
@@ -199,14 +204,14 @@ class MlflowRun:
             self._client.log_artifacts(self.run_id, folder)
 
     def _register(self, results: dict[str, Any]) -> str | None:
-        if not (self._output / "model").is_dir():
+        if self._state.parent or not (self._output / "model").is_dir():  # which of many arms is best is no champion
             return None
         candidate = Candidate(
             name=self._target.model_name,
             folder=self._output / "model",
             run_id=self.run_id,
             experiment=self._experiment,
-            key=self._key,
+            key=self._state.key,
             validation=results.get("validation", {}),
             fingerprint=results.get("data", {}).get("fingerprint", ""),
         )

@@ -15,9 +15,10 @@ def numbers_of(results: dict[str, Any]) -> dict[str, float]:
     to a system; `result.bias.NAME` a mean, `result.bias.top_k_languages_kl` a divergence. All names begin with
     `result.`, which MLflow's page sorts behind the losses; it allows no @ in a name, so that `R@10` is `R_at_10`.
     """
-    labels = _labels(list(results.get("systems", {})))
+    others = results.get("systems") or results.get("arms") or {}
+    labels = _labels(list(others))
     tree: dict[str, Any] = _settings(results)
-    tree |= {labels[name]: _settings(other) for name, other in results.get("systems", {}).items()}
+    tree |= {labels[name]: _settings(other) for name, other in others.items()}
     numbers = flatten(tree, "result.")
     for setting, measures in results.get("intervals", {}).items():
         for measure, found in measures.items():

@@ -24,6 +24,7 @@ class State:
 
     Attributes:
         key: names the run in MLflow, over all attempts.
+        parent: likewise the run that it stands below; empty for none.
         started: unix milliseconds of the first attempt.
         ended: unix milliseconds of the last one; None while it goes on.
         status: RUNNING, FINISHED, KILLED or FAILED.
@@ -35,6 +36,7 @@ class State:
     """
 
     key: str
+    parent: str = ""
     started: int
     ended: int | None = None
     status: str = RUNNING

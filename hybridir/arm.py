@@ -1,0 +1,164 @@
+"""One arm of a study with one seed: trained as any run is, or averaged from others, and measured.
+
+Its folder holds what a run's does (`config.yaml`, `history.jsonl`, `model/`) without checkpoints once it is measured,
+`per_query.parquet`, and at last `results.json`, by which it is known to be finished.
+"""
+
+import contextlib
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from hybridir import formats
+from hybridir.bias_results import bias_results
+from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.evaluate import measure, summarise
+from hybridir.history import read_history
+from hybridir.owner import own, owned
+from hybridir.per_query import write_per_query
+from hybridir.recipe import Recipe, public
+from hybridir.records import Benchmark, BenchmarkConfig
+from hybridir.results import DEPTH
+from hybridir.run import Backend, open_output, quiet_libraries, train_model
+from hybridir.search import dot_scorer, rank_all
+from hybridir.secrets import without_secrets
+from hybridir.systems import embed
+
+OWNER_PATIENCE = 30.0
+"""Seconds for another process to let go of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRun:
+    """What is to be done for one arm and seed.
+
+    Attributes:
+        arm: its name.
+        recipe: of the training, with its seed, its own output and a cache that all share.
+        average_of: folders of finished runs whose weights are averaged instead of a training.
+    """
+
+    arm: str
+    recipe: Recipe
+    average_of: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> Path:
+        return Path(self.recipe.output)
+
+    @property
+    def finished(self) -> bool:
+        return (self.output / "results.json").exists()
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm} seed {self.recipe.seed}"
+
+
+def attempt(run: ArmRun, backend: Backend) -> str:
+    """Runs it, or goes on with it, unless it is finished; what went wrong, empty where nothing did.
+
+    What it prints goes to a file beside its folder. A signal passes through, after the run was saved.
+    """
+    run.output.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{run.output}.log", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        try:
+            _wait_for_owner(run.output)
+            with own(run.output):
+                if not run.finished:
+                    _run(run, backend)
+        except Exception as error:
+            print(without_secrets(traceback.format_exc()), flush=True)
+            return without_secrets(f"{type(error).__name__}: {error}")
+    return ""
+
+
+def _wait_for_owner(output: Path) -> None:
+    """Waits until the worker that had this run before, and may outlive its driver for a moment, has ended."""
+    until = time.monotonic() + OWNER_PATIENCE
+    while owned(output) and time.monotonic() < until:
+        time.sleep(0.5)
+
+
+def arms_here(backend: Backend) -> Callable[[Sequence[ArmRun]], Iterator[tuple[ArmRun, str]]]:
+    """Does runs one after the other in this process; gives each as it ends, with what went wrong."""
+
+    def start(runs: Sequence[ArmRun]) -> Iterator[tuple[ArmRun, str]]:
+        for run in runs:
+            yield run, attempt(run, backend)
+
+    return start
+
+
+def average_models(folders: Sequence[Path], output: Path) -> None:
+    """Writes the encoder whose weights are the means of those in `folders`, which have the same shapes.
+
+    (Model soups: Wortsman et al. 2022, arXiv 2203.05482.) Everything else is as in the first.
+    """
+    encoders = [Encoder.load(EncoderConfig(name=str(folder))) for folder in folders]
+    states = [encoder.state_dict() for encoder in encoders]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+    encoders[0].load_state_dict(mean)
+    encoders[0].save(output)
+
+
+def _run(run: ArmRun, backend: Backend) -> None:
+    quiet_libraries()
+    benchmark = _benchmark(run.recipe.benchmark)
+    if run.average_of:
+        trained = _average(run)
+    else:
+        recipe = replace(run.recipe, resume=(run.output / "config.yaml").exists())
+        _, state = train_model(recipe, backend, open_output(recipe))
+        trained = {
+            "training": _spent(run.output) | {"stopped": state["stopped"]},
+            "validation": {"metric": "validation.loss", "value": state["best_loss"], "step": state["best_step"]},
+        }
+    began = time.monotonic()
+    encoder = EncoderConfig(name=str(run.output / "model"))
+    ranking = rank_all(dot_scorer(*embed(encoder, benchmark, backend.encode)), benchmark, DEPTH)
+    scores = measure(ranking, benchmark)
+    summary = summarise(scores, benchmark)
+    write_per_query({run.arm: [scores]}, benchmark, run.output / "per_query.parquet")
+    trained["training"]["measuring_seconds"] = time.monotonic() - began
+    results = summary | {"encoder": encoder.name, "bias": bias_results(ranking, benchmark, summary)} | trained
+    written = run.output / "results.json.tmp"
+    written.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written.replace(run.output / "results.json")  # at once: it says that all is done
+    shutil.rmtree(run.output / "checkpoints", ignore_errors=True)
+
+
+def _average(run: ArmRun) -> dict[str, Any]:
+    members = [Path(name) for name in run.average_of]
+    run.output.mkdir(parents=True, exist_ok=True)
+    config = public(replace(run.recipe, resume=False)) | {"average_of": [str(member) for member in members]}
+    (run.output / "config.yaml").write_text(
+        yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+    average_models([member / "model" for member in members], run.output / "model")
+    spent = [_spent(member) for member in members]
+    return {"training": {name: sum(one[name] for one in spent) for name in spent[0]}}
+
+
+def _spent(output: Path) -> dict[str, Any]:
+    """Steps, tokens and seconds of a run's training."""
+    lines = list(read_history(output / "history.jsonl"))
+    return {"step": len(lines)} | {name: sum(line[name] for line in lines) for name in ("tokens", "seconds")}
+
+
+@lru_cache(maxsize=1)
+def _benchmark(config: BenchmarkConfig) -> Benchmark:
+    """Read once in a process."""
+    return formats.read_benchmark(config)

@@ -1,0 +1,73 @@
+"""How far a study is, on the screen: a line for each run that ends, and now and then one about those that go on."""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybridir.arm import ArmRun
+from hybridir.history import last_line
+from hybridir.secrets import without_secrets
+
+EVERY = 30.0
+"""Seconds between lines about runs that go on."""
+
+
+class ArmProgress:
+    """While entered, a thread looks at the histories of `runs`; `expected` is what each may take, in seconds."""
+
+    def __init__(self, runs: Sequence[ArmRun], expected: dict[Path, float]) -> None:
+        self._going = {run.output: run for run in runs}
+        self._expected, self._total = expected, len(runs)
+        self._screen = sys.stdout  # a run in this process has another one meanwhile
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> "ArmProgress":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def ended(self, run: ArmRun, error: str) -> None:
+        """Says that a run has ended."""
+        self._going.pop(run.output)
+        how = f"failed: {error.partition(chr(10))[0]} (all of it: {run.output}.log)" if error else "done"
+        n = self._total - len(self._going)
+        self._say(f"{n} of {self._total}  {run.label} {how}{self._left()}")
+
+    def _left(self) -> str:
+        """The time that is left: what is expected, times how wrong that has been so far."""
+        going = list(self._going.values())
+        left = sum((1 - _at(run) / run.recipe.train.steps) * self._expected.get(run.output, 0.0) for run in going)
+        past = sum(self._expected.values()) - left
+        if not self._going or not past:
+            return ""
+        return f", about {duration(left * (time.monotonic() - self._began) / past)} left"
+
+    def _tell(self) -> None:
+        while not self._done.wait(EVERY):
+            found = [(run, line) for run in list(self._going.values()) if (line := _at(run))]
+            if told := [f"{run.label} at step {at} of {run.recipe.train.steps}" for run, at in found]:
+                self._say(f"  {', '.join(told[:8])}{', ...' if len(told) > 8 else ''}")
+
+    def _say(self, words: str) -> None:
+        print(without_secrets(words), file=self._screen, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """In words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _at(run: ArmRun) -> int:
+    """The steps that it has done."""
+    line = last_line(run.output / "history.jsonl")
+    return line["step"] + 1 if line else 0

@@ -1,0 +1,253 @@
+"""A study from recipe to page: train the arms that are not finished, compare them, write."""
+
+import json
+import shlex
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from hybridir import formats
+from hybridir.arm import ArmRun
+from hybridir.arm_progress import ArmProgress, duration
+from hybridir.corpus import Corpus
+from hybridir.history import read_history
+from hybridir.html_report import write_study
+from hybridir.owner import OWNER, own
+from hybridir.prepare import cache_folder, check_plans, load_data, tell_data
+from hybridir.progress import say
+from hybridir.recipe import TrackingConfig, public
+from hybridir.report import Grid, show
+from hybridir.results import provenance
+from hybridir.run import Track, output_folder, quiet_libraries
+from hybridir.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
+from hybridir.study_results import Finished, study_results
+
+NAME = "study"
+"""The file that says which study a folder holds."""
+PROBE_STEPS = 12
+"""Of the short run that times are estimated from."""
+_MAY_CHANGE = ("seeds", "arms", "margin", "margin_share", "scaling", "tracking", "output", "cache", "resume", "dry_run")
+"""Fields that may differ when a study goes on."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What computes the arms.
+
+    Attributes:
+        start: does all runs, in any order, and gives each as it ends, with what went wrong (see `arm.attempt`).
+        at_once: how many at a time, as far as is known.
+        track: while entered, the study in its folder is tracked.
+        record: (config, folder of a run that has ended, of the study): writes the run down below the study's.
+    """
+
+    start: Callable[[Sequence[ArmRun]], Iterable[tuple[ArmRun, str]]]
+    at_once: int
+    track: Track
+    record: Callable[[TrackingConfig, Path, Path], None]
+
+
+def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, int]:
+    """Trains what is not finished, and writes the results: the path of `report.html`, and how many runs failed."""
+    quiet_libraries()
+    output = output_folder(recipe.output, study.name)
+    with own(output):
+        recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+        arms = chosen_arms(study, recipe)
+        runs = [run for arm in arms for run in arm_runs(recipe, arm)]
+        benchmark = formats.read_benchmark(recipe.benchmark)
+        _refuse(study, recipe, output)
+        with TemporaryDirectory() as data_card:
+            corpus = _check(recipe, runs, Path(data_card))
+            for file in ("data_card.json", "data_card.md", "rejected.jsonl"):
+                shutil.copy(Path(data_card, file), output)
+        (output / NAME).write_text(study.name, encoding="utf-8")
+        (output / "config.yaml").write_text(_config(recipe), encoding="utf-8")
+        say(f"results go to {output}")
+        with _way_on_said(study, output), runner.track(recipe.tracking, output):
+            show(_plan(recipe, arms))
+            errors = _run_all(recipe, runs, runner)
+            say("comparing the arms")
+            trained = recipe.sampling.languages or corpus.languages_of("train")
+            facts = {
+                "study": study.name,
+                "title": study.title,
+                "about": study.about,
+                "reference": study.reference,
+                **({"x_name": study.x_name} if study.x_name else {}),
+                "seeds": list(seeds(recipe)),
+                "trained_languages": [x for x in benchmark.languages if x in trained],
+                "zero_shot_languages": [x for x in benchmark.languages if x not in trained],
+                "margin": {"most": recipe.margin, "share": recipe.margin_share},
+                "notes": [*benchmark.notes, *_notes(recipe)],
+                "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
+            }
+            results = study_results([_finished(arm, runs, errors) for arm in arms], study.claims, facts)
+            written = output / "results.json.tmp"
+            written.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            written.replace(output / "results.json")
+            page = write_study(results, output)
+            show(_verdicts(results))
+    return page, len(errors)
+
+
+def preview_study(study: Study, recipe: StudyRecipe) -> None:
+    """Prints what the data holds, and the arms; trains nothing."""
+    quiet_libraries()
+    output = Path(recipe.output or f"outputs/{study.name}").absolute()
+    recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+    arms = chosen_arms(study, recipe)
+    runs = [run for arm in arms for run in arm_runs(recipe, arm)]
+    with TemporaryDirectory() as data_card:
+        _check(recipe, runs, Path(data_card))
+    show(_plan(recipe, arms))
+    say(f"{len(runs)} runs, each with a folder like {runs[0].output}")
+
+
+def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:
+    """Does all runs that are not finished, averages after what they are made of; by folder the errors of those that
+    failed."""
+    errors: dict[Path, str] = {}
+
+    def written_down(run: ArmRun) -> None:
+        runner.record(run.recipe.tracking, run.output, Path(recipe.output))
+
+    done = [run for run in runs if run.finished]
+    if done:
+        say(f"{len(done)} of {len(runs)} runs are finished: they stay as they are")
+    for run in done:
+        written_down(run)
+    todo = [run for run in runs if not run.finished]
+    if not todo:
+        return errors
+    expected = _expect(recipe, todo, runner)
+    about = f": about {duration(sum(expected.values()) / runner.at_once)}" if expected else ""
+    say(f"{len(todo)} runs, {runner.at_once} at a time{about}")
+    with ArmProgress(todo, expected) as progress:
+        for averaged in (False, True):
+            wave = [run for run in todo if bool(run.average_of) == averaged]
+            for run in wave:
+                if missing := [name for name in run.average_of if not Path(name, "results.json").exists()]:
+                    errors[run.output] = f"it is made of {', '.join(missing)}, which failed"
+                    progress.ended(run, errors[run.output])
+            for run, error in runner.start([run for run in wave if run.output not in errors]):
+                if error:
+                    errors[run.output] = error
+                progress.ended(run, error)
+                if run.finished:
+                    written_down(run)
+    return errors
+
+
+def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict[Path, float]:
+    """By folder what each run is likely to take in seconds, from a few steps of one of them; empty where that fails."""
+    probed = next((run for run in todo if not run.average_of), None)
+    if probed is None:
+        return {}
+    train = replace(probed.recipe.train, steps=min(PROBE_STEPS, probed.recipe.train.steps))
+    folder = Path(recipe.output, "probe")
+    shutil.rmtree(folder, ignore_errors=True)
+    say(f"timing {train.steps} steps and the measuring")
+    began = time.monotonic()
+    short = replace(probed.recipe, train=train, output=str(folder / "run"))
+    ((_, error),) = runner.start([replace(probed, recipe=short)])
+    if error:
+        say(f"that failed, so there is no estimate: {error}")
+        return {}
+    steps = [line["seconds"] for line in read_history(folder / "run" / "history.jsonl")]
+    a_pair = statistics.median(steps) / train.batch_size
+    rest = time.monotonic() - began - sum(steps)
+    shutil.rmtree(folder)
+    trains = {run.output: 0 if run.average_of else run.recipe.train.steps * run.recipe.train.batch_size for run in todo}
+    return {output: rest + a_pair * pairs for output, pairs in trains.items()}
+
+
+def _notes(recipe: StudyRecipe) -> list[str]:
+    """What a reader must know of the recipe."""
+    best = (
+        "Each run ended with the weights of its best validation loss, over both kinds of batch. That favours arms that "
+        "train on both, and stops others early: validation.keep last compares them at equal steps."
+    )
+    return [best] * (recipe.validation.keep == "best")
+
+
+def _finished(arm: Arm, runs: Sequence[ArmRun], errors: dict[Path, str]) -> Finished:
+    own_runs = [run for run in runs if run.arm == arm.name]
+    return Finished(
+        name=arm.name,
+        about=arm.about,
+        x=arm.x,
+        folders={run.recipe.seed: run.output for run in own_runs if run.finished},
+        errors={run.recipe.seed: errors[run.output] for run in own_runs if run.output in errors},
+    )
+
+
+def _refuse(study: Study, recipe: StudyRecipe, output: Path) -> None:
+    """`ValueError` where the folder belongs to something else, or to a study that was begun otherwise."""
+    if not recipe.resume and {path.name for path in output.iterdir()} - {OWNER}:
+        raise ValueError(f"{output} is not empty: add --resume to go on with its study, or name another --output")
+    if not recipe.resume:
+        return
+    if not (output / NAME).exists() or (output / NAME).read_text(encoding="utf-8") != study.name:
+        raise ValueError(f"{output} holds no {study.name} study to resume: check --output, or leave --resume out")
+    before = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    for name, value in yaml.safe_load(_config(recipe)).items():
+        if name not in _MAY_CHANGE and before.get(name) != value:
+            raise ValueError(
+                f"the study in {output} was begun with {name} {before.get(name)}, now it is {value}: take the same, "
+                "or name another --output"
+            )
+
+
+def _config(recipe: StudyRecipe) -> str:
+    return yaml.safe_dump(public(replace(recipe, resume=False)), sort_keys=False, allow_unicode=True)
+
+
+def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
+    """The corpus, read, with what is in it in the folder `keep`; `ValueError` where a batch could not be filled."""
+    data = load_data(recipe, keep)
+    tell_data(data)
+    for run in runs:
+        if not run.average_of and run.recipe.seed == recipe.seed:
+            try:
+                check_plans(run.recipe, data.corpus)
+            except ValueError as error:
+                raise ValueError(f"arm {run.arm}: {error}. Or leave it out: name those that you want in arms") from None
+    return data.corpus
+
+
+def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
+    rows = []
+    for arm in arms:
+        runs = arm_runs(recipe, arm)
+        train = runs[0].recipe.train
+        size = ("", "") if arm.average_of else (str(train.steps), str(train.batch_size))
+        rows.append((arm.name, arm.about, *size, f"{sum(run.finished for run in runs)} of {len(runs)}"))
+    return Grid("the arms", ("arm", "what it does", "steps", "batch", "runs finished"), rows)
+
+
+def _verdicts(results: dict[str, Any]) -> Grid:
+    return Grid(
+        "what holds, on " + results["benchmark"],
+        ("claim", "verdict"),
+        [(claim["text"], claim["verdict"]) for claim in results["claims"]],
+    )
+
+
+@contextmanager
+def _way_on_said(study: Study, output: Path) -> Iterator[None]:
+    """Says how to go on with a study that was asked to stop."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        config = shlex.quote(str(output / "config.yaml"))
+        say(f"go on with: python jobs/study.py {study.name} --config {config} --resume")
+        raise

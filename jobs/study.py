@@ -1,0 +1,54 @@
+"""Trains the arms of a study, and tests its claims: python jobs/study.py NAME [--config FILE] [--section.key VALUE]."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentError
+
+from hybridir.owner import named_output, own
+from hybridir.secrets import errors_masked
+from hybridir.signals import interruptible
+
+SAMPLE = Path(__file__).parent / "configs" / "study_sample.yaml"
+
+
+def main() -> None:
+    expected = (ArgumentError, ValueError, MemoryError, OSError)
+    name, *arguments = sys.argv[1:] or [""]
+    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
+        if output := named_output(arguments):  # refused before anything heavy is imported, if it is another's
+            stack.enter_context(own(Path(output).absolute()))
+        from hybridir.arm import arms_here
+        from hybridir.command_line import parse
+        from hybridir.run import here
+        from hybridir.studies import STUDIES
+        from hybridir.study import StudyRecipe
+        from hybridir.study_run import Runner, preview_study, run_study
+        from hybridir.tracking.follow import follow
+        from hybridir.tracking.nested import record
+
+        known = "\n".join(f"  {study.name:10}{study.title}" for study in STUDIES.values())
+        if name in ("-h", "--help"):
+            print(f"{__doc__}\n\nstudies (more about one: python jobs/study.py NAME --help):\n{known}")
+            return
+        if name not in STUDIES:
+            raise ValueError(f"name a study first, python jobs/study.py NAME ..., not {name!r}. There are\n{known}")
+        recipe = parse(StudyRecipe, f"python jobs/study.py {name}", STUDIES[name].title, arguments, SAMPLE)
+        if recipe.dry_run:
+            preview_study(STUDIES[name], recipe)
+            return
+        start, at_once = arms_here(here(recipe.scaling.use_gpu)), 1
+        if recipe.scaling.num_workers:
+            from hybridir.on_ray.arms import ray_arms
+
+            arms = stack.enter_context(ray_arms(recipe.scaling))
+            start, at_once = arms.start, arms.at_once
+        page, failed = run_study(STUDIES[name], recipe, Runner(start, at_once, follow, record))
+        print(page)
+        if failed:
+            sys.exit(f"error: {failed} runs failed, see the page: mend what is wrong, and go on with --resume")
+
+
+if __name__ == "__main__":
+    main()
