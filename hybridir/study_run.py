@@ -220,7 +220,9 @@ def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
             try:
                 check_plans(run.recipe, data.corpus)
             except ValueError as error:
-                raise ValueError(f"arm {run.arm}: {error}. Or leave it out: name those that you want in arms") from None
+                raise ValueError(
+                    f"arm {run.arm}: {error}. Or name the arms that you want, without it (--arms)"
+                ) from None
     return data.corpus
 
 
