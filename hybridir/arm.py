@@ -5,7 +5,6 @@ Its folder holds what a run's does (`config.yaml`, `history.jsonl`, `model/`) wi
 """
 
 import contextlib
-import json
 import shutil
 import time
 import traceback
@@ -27,7 +26,7 @@ from hybridir.owner import own, owned
 from hybridir.per_query import write_per_query
 from hybridir.recipe import Recipe, public
 from hybridir.records import Benchmark, BenchmarkConfig
-from hybridir.results import DEPTH
+from hybridir.results import DEPTH, write_json
 from hybridir.run import Backend, open_output, quiet_libraries, train_model
 from hybridir.search import dot_scorer, rank_all
 from hybridir.secrets import without_secrets
@@ -133,10 +132,8 @@ def _run(run: ArmRun, backend: Backend) -> None:
     summary = summarise(scores, benchmark)
     write_per_query({run.arm: [scores]}, benchmark, run.output / "per_query.parquet")
     trained["training"]["measuring_seconds"] = time.monotonic() - began
-    results = summary | {"encoder": encoder.name, "bias": bias_results(ranking, benchmark, summary)} | trained
-    written = run.output / "results.json.tmp"
-    written.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    written.replace(run.output / "results.json")  # at once: it says that all is done
+    bias = bias_results(ranking, benchmark, summary)
+    write_json(summary | {"encoder": encoder.name, "bias": bias} | trained, run.output)
     shutil.rmtree(run.output / "checkpoints", ignore_errors=True)
 
 

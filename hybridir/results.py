@@ -55,10 +55,15 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
         results["untrained"] = {setting: systems["untrained"][setting] for setting in SETTINGS}
     write_report(results | {"encoder": first}, output)
     write_per_query(scores, benchmark, output / "per_query.parquet")
+    write_json(results, output)
+    _show(benchmark, systems, compared)
+
+
+def write_json(results: dict[str, Any], output: Path) -> None:
+    """Writes `results.json` in one go; it is written last, as it says that all is done."""
     written = output / "results.json.tmp"
     written.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    written.replace(output / "results.json")  # last and at once: it says that all is done
-    _show(benchmark, systems, compared)
+    written.replace(output / "results.json")
 
 
 def provenance(benchmark: Benchmark, config: dict[str, Any], fingerprints: dict[str, str]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A study from recipe to page: train the arms that are not finished, compare them, write."""
 
-import json
 import shlex
 import shutil
 import statistics
@@ -25,7 +24,7 @@ from hybridir.prepare import cache_folder, check_plans, load_data, tell_data
 from hybridir.progress import say
 from hybridir.recipe import TrackingConfig, public
 from hybridir.report import Grid, show
-from hybridir.results import provenance
+from hybridir.results import provenance, write_json
 from hybridir.run import Track, output_folder, quiet_libraries
 from hybridir.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
 from hybridir.study_results import Finished, study_results
@@ -91,9 +90,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
             }
             results = study_results([_finished(arm, runs, errors) for arm in arms], study.claims, facts)
-            written = output / "results.json.tmp"
-            written.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            written.replace(output / "results.json")
+            write_json(results, output)
             page = write_study(results, output)
             show(_verdicts(results))
     return page, len(errors)
@@ -113,8 +110,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
 
 
 def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:
-    """Does all runs that are not finished, averages after what they are made of; by folder the errors of those that
-    failed."""
+    """Does what is not finished, averages after what they are made of; by folder the errors of runs that failed."""
     errors: dict[Path, str] = {}
 
     def written_down(run: ArmRun) -> None:

@@ -1,6 +1,7 @@
 """What does the mix of batches do? The methods of arXiv 2408.10536 and LAReQA (2004.05484), and a sceptic's.
 
-Arms have the same steps; where one takes more tokens, another of the same idea takes as many as all others.
+Arms have the same steps, but for those that are half a run, to be averaged; where one takes double tokens, another of
+the same idea takes as many as all others.
 """
 
 from hybridir.claims import Claim, Languages, Part, Relation
@@ -153,8 +154,8 @@ SAMPLING = Study(
     name="sampling",
     title="What the mix of batches does",
     about="A retriever learns by telling the right passage from the others in its batch, so it matters which languages "
-    "share a batch. Each arm is a way to mix them; all else is equal but "
-    "where an arm says otherwise.",
+    "share a batch. Each arm is a way to mix them; all else is equal, but where an arm says "
+    "otherwise.",
     reference=HYBRID,
     arms=arms,
     claims=CLAIMS,
