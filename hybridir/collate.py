@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from hybridir.corpus import Corpus
-from hybridir.plan import Plan, Sampling
+from hybridir.plan import Plan
+from hybridir.sampling import Sampling
 from hybridir.tokens import TokenCache
 
 

@@ -14,7 +14,7 @@ from hybridir.collate import TokenBatch
 from hybridir.distributed import gather, gather_with_grad, rank, world_size
 from hybridir.encoder import Encoder
 from hybridir.losses import info_nce
-from hybridir.plan import first_of_second_pool
+from hybridir.sampling import first_of_second_pool
 
 
 @dataclass(frozen=True, kw_only=True)

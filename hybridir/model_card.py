@@ -16,8 +16,8 @@ from huggingface_hub.utils import validate_repo_id
 from hybridir.evaluate import SETTINGS
 from hybridir.formats import LICENSES
 from hybridir.model_folder import read_layout
-from hybridir.plan import KINDS
 from hybridir.report import Grid
+from hybridir.sampling import KINDS
 from hybridir.secrets import without_secrets
 
 _SHOWN = ("mAP", "nDCG@10", "R@10", "success@1")

@@ -1,13 +1,8 @@
 """The batch plan: (sampling config, corpus index, seed, step) -> the global batch, a pure function.
 
-A batch has a *kind*: `mono` (one language for the whole batch), `mixed` (each pair within one language, languages
-mixed) or `cross` (query and passage of every item in different languages). The methods of arXiv 2408.10536 and LAReQA
-(2004.05484) are weights (mono, mixed, cross): X-X-mono (1, 0, 0), X-X (0, 1, 0), X-Y (0, 0, 1), hybrid with alpha
-(alpha, 0, 1 - alpha), En-En (1, 0, 0) with `languages: [en]`.
-
-Within a batch no two items share a passage group, so no item is another one's false negative. Randomness is
-counter-based (Philox, keyed by the seed, with the step in its counter), so any step is reached by a jump, and only raw
-64-bit words are used, whose stream NumPy guarantees.
+What kinds of batch there are says `sampling`. Within a batch no two items share a passage group, so no item is another
+one's false negative. Randomness is counter-based (Philox, keyed by the seed, with the step in its counter), so any step
+is reached by a jump, and only raw 64-bit words are used, whose stream NumPy guarantees.
 
 Shapes: B items of a batch, n hard negatives an item, G groups, L languages.
 """
@@ -20,8 +15,8 @@ import numpy as np
 
 from hybridir.corpus import Corpus
 from hybridir.records import check_languages
+from hybridir.sampling import KINDS, Sampling, first_of_second_pool
 
-KINDS = ("mono", "mixed", "cross", "both")
 Uniform = Callable[[int], np.ndarray]
 _ROUNDS = 64
 """Draws of an item before the groups that are still free are listed."""
@@ -29,58 +24,6 @@ _NO_PART = {
     "train": "Lower data.validation_share, or check data.languages",
     "validation": "Raise data.validation_share, or name a source of them as data.validation",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """What batches are made of.
-
-    Args:
-        mono: probability that a batch has one language. With `mixed`, `cross` and `both` it sums to 1.
-        mixed: probability that a batch mixes pairs that are each in one language.
-        cross: probability that a batch has query and passage of every item in different languages.
-        both: probability that the first half of a batch is as in `mono`, the rest as in `cross`, and that items of the
-            two are no negatives of each other: its loss is the mean of a monolingual and a cross-lingual one.
-        mono_first: batches from the start that are monolingual, whatever the probabilities.
-        languages: languages to draw from; all of the corpus when omitted.
-        language_exponent: a language (for cross an ordered pair of languages) is drawn with probability proportional
-            to (number of its groups) ** language_exponent; 0 is uniform.
-        source_exponent: then a source, in proportion to (number of its groups in these languages) ** source_exponent;
-            1 makes every group equally likely.
-        negatives: hard negatives of each item; groups with fewer are not drawn.
-    """
-
-    mono: float = 0.5
-    mixed: float = 0.0
-    cross: float = 0.5
-    both: float = 0.0
-    mono_first: int = 0
-    languages: tuple[str, ...] | None = None
-    language_exponent: float = 0.0
-    source_exponent: float = 1.0
-    negatives: int = 0
-
-    def __post_init__(self) -> None:
-        weights = tuple(self.weights)
-        if not (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-9):  # not-a-number fails too
-            raise ValueError(
-                f"sampling.mono, mixed, cross and both are {weights}: they must be at least 0 and sum to 1"
-            )
-        for name in ("negatives", "mono_first"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"sampling.{name} is {getattr(self, name)}: it must be at least 0")
-
-    @property
-    def weights(self) -> list[float]:
-        """The probability of each of `KINDS`."""
-        return [getattr(self, kind) for kind in KINDS]
-
-    @property
-    def parts(self) -> set[str]:
-        """The kinds of batch, or of half a batch, that are drawn."""
-        kinds = {kind for kind, weight in zip(KINDS, self.weights, strict=True) if weight}
-        kinds |= {"mono", "cross"} if "both" in kinds else set()
-        return (kinds | {"mono"} if self.mono_first else kinds) - {"both"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,11 +245,6 @@ class Plan:
                         f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there "
                         f"are {distinct}. Lower train.batch_size{remedy}"
                     )
-
-
-def first_of_second_pool(batch_size: int) -> int:
-    """Where the second half of a batch of the kind `both` begins."""
-    return batch_size // 2
 
 
 def _choose(weights: np.ndarray, u: np.ndarray) -> np.ndarray:

@@ -23,11 +23,12 @@ from hybridir.corpus import Corpus
 from hybridir.corpus_build import build_corpus, describe_rejected
 from hybridir.encoder import EncoderConfig, build_small_encoder, resolve
 from hybridir.intake import number_lines, read_here
-from hybridir.plan import Plan, Sampling
+from hybridir.plan import Plan
 from hybridir.progress import say, watch_chunks, watch_reading
 from hybridir.recipe import Recipe, fixed_part
 from hybridir.records import DataConfig, Shard
 from hybridir.report import show
+from hybridir.sampling import Sampling
 from hybridir.tokens import (
     ChunkRunner,
     TokenJob,

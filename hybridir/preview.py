@@ -7,8 +7,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from hybridir.plan import Batch, Plan, first_of_second_pool
+from hybridir.plan import Batch, Plan
 from hybridir.report import Grid, show
+from hybridir.sampling import first_of_second_pool
 
 
 @dataclass

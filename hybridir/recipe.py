@@ -6,8 +6,8 @@ from typing import Any
 
 from hybridir.dual_encoder import LossConfig
 from hybridir.encoder import EncoderConfig
-from hybridir.plan import Sampling
 from hybridir.records import BenchmarkConfig, DataConfig
+from hybridir.sampling import Sampling
 from hybridir.secrets import MASK, without_secrets
 from hybridir.train import TrainConfig
 from hybridir.validation import ValidationConfig

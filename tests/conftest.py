@@ -26,10 +26,10 @@ from hybridir.dual_encoder import LossConfig
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.formats import PAIR_READERS
 from hybridir.intake import to_batches
-from hybridir.plan import Sampling
 from hybridir.prepare import Prepared, prepare
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import DataConfig, Pair, Rejected, Source
+from hybridir.sampling import Sampling
 from hybridir.train import TrainConfig, train
 from hybridir.validation import ValidationConfig
 

@@ -64,7 +64,7 @@ def make(folder: str, size: int) -> None:
 def read(folder: str, size: int) -> None:
     from hybridir.collate import BatchSource
     from hybridir.on_ray.cluster import cluster
-    from hybridir.plan import Sampling
+    from hybridir.sampling import Sampling
 
     where = json.loads(Path(folder, f"{size}.json").read_text())
     source = BatchSource(**where, sampling=Sampling(), batch_size=64, seed=0)

@@ -13,9 +13,10 @@ from hybridir import intake as intake_module
 from hybridir import tokens
 from hybridir.collate import BatchSource, TokenBatch, from_table, to_table
 from hybridir.corpus import Corpus
-from hybridir.plan import Plan, Sampling
+from hybridir.plan import Plan
 from hybridir.preview import show_plan, take_census
 from hybridir.records import Pair, Passage
+from hybridir.sampling import Sampling
 from hybridir.tokens import Ragged, TokenCache, TokenJob, build_cache, load_tokenizer
 from hybridir.vocabulary import train_tokenizer
 

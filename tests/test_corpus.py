@@ -11,8 +11,9 @@ from conftest import corpus_of
 
 from hybridir.corpus import Corpus
 from hybridir.intake import ROWS
-from hybridir.plan import Plan, Sampling
+from hybridir.plan import Plan
 from hybridir.records import Pair, Passage, Rejected
+from hybridir.sampling import Sampling
 
 
 def passage(passage_id="", text="", language="en"):

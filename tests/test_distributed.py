@@ -14,8 +14,8 @@ from hybridir import distributed, dual_encoder
 from hybridir.collate import BatchSource
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.plan import Sampling
 from hybridir.prepare import Prepared
+from hybridir.sampling import Sampling
 
 CPU = torch.device("cpu")
 LEARNED = LossConfig(learn_temperature=True)

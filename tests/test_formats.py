@@ -19,9 +19,10 @@ from conftest import pairs_of
 from hybridir import formats
 from hybridir.corpus import Corpus
 from hybridir.formats import hub, mmarco, rows, storage
-from hybridir.plan import Plan, Sampling
+from hybridir.plan import Plan
 from hybridir.prepare import check_rejected, read_corpus
 from hybridir.records import LEFT_OUT, SKIPPED, UNREAD, DataConfig, Pair, Rejected, Source
+from hybridir.sampling import Sampling
 
 LANGUAGES = {"de": "german", "en": "english", "es": "spanish"}
 N = 40

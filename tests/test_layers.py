@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"records", "secrets", "owner", "signals", "durable"},
-    {"formats", "intake", "corpus", "corpus_build", "plan", "metrics", "bias", "significance"},
+    {"formats", "intake", "corpus", "corpus_build", "sampling", "plan", "metrics", "bias", "significance"},
     {"tokens", "vocabulary", "collate", "model_folder", "encoder", "losses", "distributed", "search", "bm25", "trec"},
     {
         "dual_encoder",

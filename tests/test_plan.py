@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import corpus_of
 
-from hybridir.plan import KINDS, Plan, Sampling
+from hybridir.plan import Plan
 from hybridir.records import Pair, Passage
+from hybridir.sampling import KINDS, Sampling
 
 LANGUAGES = ("ar", "de", "en", "zh")
 

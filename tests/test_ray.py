@@ -30,11 +30,11 @@ from hybridir.formats import rows
 from hybridir.history import last_line
 from hybridir.on_ray.cluster import cluster, find_room
 from hybridir.on_ray.train import _watch, train_on_ray
-from hybridir.plan import Sampling
 from hybridir.prepare import Prepared, prepare, read_corpus
 from hybridir.recipe import Recipe, ScalingConfig, TrackingConfig, public
 from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.run import open_output, train_here
+from hybridir.sampling import Sampling
 from hybridir.signals import saving
 from hybridir.train import STOP, TrainConfig
 from hybridir.validation import ValidationConfig

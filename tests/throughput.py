@@ -22,11 +22,11 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from hybridir.collate import BatchSource
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.plan import Sampling
 from hybridir.prepare import prepare
 from hybridir.recipe import Recipe
 from hybridir.records import DataConfig
 from hybridir.run import quiet_libraries
+from hybridir.sampling import Sampling
 
 STEPS, BATCH = 60, 64
 
