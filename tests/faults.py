@@ -168,8 +168,8 @@ def disturb(run: Run, kind: str, moments: list[float], rng: random.Random, nodes
                 bool(lines) and lines[-1]["step"] > step and lines[-1]["attempt"] > attempt
             )
         )
-        new = next(line for line in lines if line["step"] == reached + 1)
-        again = [line for line in lines if line["attempt"] == new["attempt"]]
+        again = [line for line in lines if line["attempt"] > before[-1]["attempt"]]  # workers may outlive the driver
+        new = next(line for line in again if line["step"] > reached)
         yield {
             "kind": kind,
             "step": reached + 1,

@@ -155,6 +155,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     task: _Task = config["task"]
     torch.set_num_threads(task.threads)
     quiet_libraries()
+    faulthandler.dump_traceback_later(task.patience, exit=True, file=2)  # until the first batch: see _watched
     first = ray.train.get_context().get_world_rank() == 0
     notice = threading.Event()
     threading.Thread(target=_listen, args=(notice,), daemon=True).start()
