@@ -27,11 +27,13 @@ from hybridir.per_query import write_per_query
 from hybridir.recipe import Recipe, public
 from hybridir.records import Benchmark, BenchmarkConfig
 from hybridir.results import DEPTH, write_json
-from hybridir.run import Backend, open_output, quiet_libraries, train_model
+from hybridir.run import Backend, open_output, quiet_libraries, train_model, validated
 from hybridir.search import dot_scorer, rank_all
 from hybridir.secrets import without_secrets
 from hybridir.systems import embed
 
+STOPPED = "stopped.json"
+"""In the folder of a run that was stopped early: why, and after how many steps."""
 OWNER_PATIENCE = 30.0
 """Seconds for another process to let go of a run."""
 
@@ -123,7 +125,7 @@ def _run(run: ArmRun, backend: Backend) -> None:
         _, state = train_model(recipe, backend, open_output(recipe))
         trained = {
             "training": _spent(run.output) | {"stopped": state["stopped"]},
-            "validation": {"metric": "validation.loss", "value": state["best_loss"], "step": state["best_step"]},
+            "validation": validated(recipe, state),
         }
     began = time.monotonic()
     encoder = EncoderConfig(name=str(run.output / "model"))

@@ -15,11 +15,14 @@ EVERY = 30.0
 
 
 class ArmProgress:
-    """While entered, a thread looks at the histories of `runs`; `expected` is what each may take, in seconds."""
+    """While entered, a thread looks at the histories of `runs`; `expected` is what each may take, in seconds.
 
-    def __init__(self, runs: Sequence[ArmRun], expected: dict[Path, float]) -> None:
+    `total` is their number, where not all of them are known at first: see `began`.
+    """
+
+    def __init__(self, runs: Sequence[ArmRun], expected: dict[Path, float], total: int | None = None) -> None:
         self._going = {run.output: run for run in runs}
-        self._expected, self._total = expected, len(runs)
+        self._expected, self._total, self._ended = expected, total or len(runs), 0
         self._screen = sys.stdout  # a run in this process has another one meanwhile
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._tell, daemon=True)
@@ -33,12 +36,17 @@ class ArmProgress:
         self._done.set()
         self._thread.join()
 
-    def ended(self, run: ArmRun, error: str) -> None:
-        """Says that a run has ended."""
-        self._going.pop(run.output)
-        how = f"failed: {error.partition(chr(10))[0]} (all of it: {run.output}.log)" if error else "done"
-        n = self._total - len(self._going)
-        self._say(f"{n} of {self._total}  {run.label} {how}{self._left()}")
+    def began(self, run: ArmRun) -> None:
+        """From now on this run is looked at too."""
+        self._going[run.output] = run
+
+    def ended(self, run: ArmRun, error: str, how: str = "") -> None:
+        """Says that a run has ended, and how."""
+        self._going.pop(run.output, None)
+        self._ended += 1
+        if error:
+            how = f"failed: {error.partition(chr(10))[0]} (all of it: {run.output}.log)"
+        self._say(f"{self._ended} of {self._total}  {run.label} {how or 'done'}{self._left()}")
 
     def _left(self) -> str:
         """The time that is left: what is expected, times how wrong that has been so far."""

@@ -24,6 +24,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def replace_text(file: Path, text: str) -> None:
+    """Writes a file in one go: whoever reads it finds the old text or the new one."""
+    written = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    written.write_text(text, encoding="utf-8")
+    written.replace(file)
+
+
 @contextmanager
 def storage_explained(path: Path) -> Iterator[None]:
     """While entered, an error of storage becomes an `OSError` naming `path`, the free space and what to do."""

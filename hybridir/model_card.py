@@ -127,7 +127,7 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
         f"- Languages only tested: {', '.join(tested) or 'none'}",
     ]
     if best := results.get("validation"):
-        lines.append(f"- Weights: of step {best['step']}, the best by {best['metric']} ({best['value']:.4f})")
+        lines.append(f"- Weights: of step {best['step']}, with {best['metric']} {best['value']:.4f}")
     return "\n".join(lines) + "\n"
 
 

@@ -22,11 +22,13 @@ from hybridir.collate import BatchSource
 from hybridir.corpus import Corpus
 from hybridir.corpus_build import build_corpus, describe_rejected
 from hybridir.encoder import EncoderConfig, build_small_encoder, resolve
+from hybridir.evaluate import answer_languages
+from hybridir.formats import heldout
 from hybridir.intake import number_lines, read_here
 from hybridir.plan import Plan
 from hybridir.progress import say, watch_chunks, watch_reading
 from hybridir.recipe import Recipe, fixed_part
-from hybridir.records import DataConfig, Shard
+from hybridir.records import BenchmarkConfig, DataConfig, Shard
 from hybridir.report import show
 from hybridir.sampling import Sampling
 from hybridir.tokens import (
@@ -38,6 +40,7 @@ from hybridir.tokens import (
     tokenizer_fingerprint,
 )
 from hybridir.train import Job
+from hybridir.validation import Metric
 from hybridir.vocabulary import train_tokenizer
 
 VALIDATION_SEED = 20240816
@@ -119,6 +122,7 @@ def prepare(
     data = load_data(recipe, output, read)
     tell_data(data)
     check_plans(recipe, data.corpus)
+    check_held_out(recipe, data.corpus, [recipe.validation.metric])
 
     def make_tokens(job: TokenJob, n_chunks: int) -> Iterable[pa.RecordBatch]:
         size = sum(file.stat().st_size for file in data.corpus.directory.iterdir())
@@ -152,6 +156,7 @@ def prepare(
         validation=recipe.validation,
         source=source,
         validation_sources=validation,
+        held_out=held_out(recipe, data.corpus),
         identity=fixed_part(recipe) | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer},
     )
     return Prepared(job, data.initial, data.corpus)
@@ -204,9 +209,37 @@ def check_rejected(corpus: Corpus, max_rejected: float) -> None:
     )
 
 
+def held_out(recipe: Recipe, corpus: Corpus) -> BenchmarkConfig | None:
+    """The questions that retrieval is validated on; None where there are none."""
+    if not recipe.validation.retrieval:
+        return None
+    return BenchmarkConfig(
+        name=heldout.NAME,
+        path=str(corpus.directory),
+        languages=recipe.validation.languages,
+        groups=recipe.validation.retrieval,
+    )
+
+
+def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[Metric]) -> None:
+    """`ValueError` where the validation pairs do not have what the metrics measure."""
+    if not (config := held_out(recipe, corpus)):
+        return
+    benchmark = formats.read_benchmark(config)
+    parallel = any(len(languages) > 1 for languages in answer_languages(benchmark))
+    across = [metric for metric in metrics if metric in ("crosslingual", "mean", "rank_distance")]
+    if not benchmark.queries or (across and not parallel):
+        raise ValueError(
+            f"{' and '.join(across or metrics)} cannot be validated: the {len(benchmark.queries)} validation questions "
+            f"in {', '.join(benchmark.languages)} have no answers in several languages: take monolingual, or give "
+            "parallel pairs (data.validation)"
+        )
+
+
 def validation_identity(recipe: Recipe, corpus: Corpus) -> str:
-    """SHA-256 of all that the validation loss depends on besides the encoder."""
-    config = {k: v for k, v in asdict(recipe.validation).items() if k not in ("every", "patience")}
+    """SHA-256 of all that the validated metric depends on besides the encoder."""
+    leave_out = {"every", "patience", "metric"} | ({"retrieval"} if recipe.validation.metric == "loss" else set())
+    config = {k: v for k, v in asdict(recipe.validation).items() if k not in leave_out}
     parts = [corpus.part_fingerprints["validation"], json.dumps(config, sort_keys=True), str(VALIDATION_SEED)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 

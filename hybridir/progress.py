@@ -76,7 +76,10 @@ def describe(line: dict[str, Any]) -> str:
         f"loss {line['loss']:.4f}  {line['kind']:5}  lr {line['lr']:.1e}  {line['pairs_per_s']:.0f} pairs/s  "
         f"waiting for data {line['data_wait']:.0%}"
     )
-    return text + (f"  validation loss {line['validation']['loss']:.4f}" if "validation" in line else "")
+    if not (found := line.get("validation")):
+        return text
+    mean_ap = "".join(f"  {setting} mAP {value:.3f}" for setting, value in found.get("mAP", {}).items())
+    return f"{text}  validation loss {found['loss']:.4f}{mean_ap}"
 
 
 def watch_reading(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:

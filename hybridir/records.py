@@ -184,15 +184,17 @@ class BenchmarkConfig:
     """What the trained encoder is measured on.
 
     Args:
-        name: name of the benchmark (`sample`, `xquad-r`, `mlqa-r`, `miracl`), or `beir` for a folder in that format.
-        path: folder with the benchmark's files; the sample has none. For beir `{language}` in it stands for a code:
-            one folder a language, where queries with the same id are translations of each other.
+        name: name of the benchmark (`sample`, `xquad-r`, `mlqa-r`, `miracl`), `beir` for a folder in that format, or
+            `validation` for the validation pairs of a corpus.
+        path: folder with the benchmark's files, or of the corpus; the sample has none. For beir `{language}` in it
+            stands for a code: one folder a language, where queries with the same id are translations of each other.
         split: what is measured on. sample, xquad-r, mlqa-r: `test` takes what training on the same data leaves out,
             `all` the whole benchmark. beir: the name of the judgements, as in `qrels/test.tsv`. miracl: `dev` or
             `train`. Omitted: `dev` of miracl, else `test`.
         language: for beir only: the language of a folder without `{language}` in its path.
         languages: languages to take, all when omitted.
         facts: for the sample only: number of facts.
+        groups: for validation only: how many groups of it are taken, all when omitted.
     """
 
     name: str = "sample"
@@ -201,6 +203,7 @@ class BenchmarkConfig:
     language: str | None = None
     languages: tuple[str, ...] | None = None
     facts: int = 960
+    groups: int | None = None
 
 
 class PairReader(Protocol):

@@ -23,7 +23,7 @@ from hybridir.bm25 import bm25_scorer
 from hybridir.card import card_tables
 from hybridir.distributed import pick_device
 from hybridir.encode import encode_here
-from hybridir.encoder import Encoder
+from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.history import last_attempt
 from hybridir.intake import read_here
 from hybridir.model_card import write_model_card
@@ -41,6 +41,7 @@ from hybridir.prepare import (
 from hybridir.preview import show_plan
 from hybridir.progress import Follow, say
 from hybridir.recipe import Recipe, TrackingConfig, fixed_part, public
+from hybridir.records import Benchmark
 from hybridir.report import show
 from hybridir.results import DEPTH, provenance, write_results
 from hybridir.search import dot_scorer, rank_all
@@ -48,6 +49,7 @@ from hybridir.signals import INTERRUPTED, saving
 from hybridir.systems import Encode, embed, fingerprint
 from hybridir.tokens import ChunkRunner, tokenize_here
 from hybridir.train import STOP, check_identity, check_steps, train
+from hybridir.validation import full_name
 
 Track = Callable[[TrackingConfig, Path], AbstractContextManager[None]]
 """While entered, what happens in a folder is tracked."""
@@ -94,30 +96,32 @@ def _run_training(recipe: Recipe, backend: Backend) -> Path:
             say(note)
         prepared, state = train_model(recipe, backend, output)
         say(f"evaluating on {benchmark.name}")
-        best = replace(prepared.initial, name=str(output / "model"), revision=None, pooling=None)
-        encoders = {"trained": best, "untrained": prepared.initial}
-        scorers = {name: dot_scorer(*embed(one, benchmark, backend.encode)) for name, one in encoders.items()}
-        scorers["BM25"] = bm25_scorer(benchmark)
-        rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
-        validated = {
-            "metric": "validation.loss",
-            "value": state["best_loss"],
-            "step": state["best_step"],
-            "data": validation_identity(recipe, prepared.corpus),
-        }
-        config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
         facts = {
-            "encoder": str(output / "model"),
-            "validation": validated,
+            "validation": validated(recipe, state) | {"data": validation_identity(recipe, prepared.corpus)},
             "data": {"fingerprint": prepared.corpus.fingerprint},
             "training": {"step": state["step"], "stopped": state["stopped"]},
-            "provenance": provenance(
-                benchmark, config, {"data": prepared.corpus.fingerprint, "model": fingerprint(best)}
-            ),
         }
-        write_results(benchmark, rankings, output, facts)
-        write_model_card(output)
-        return output / "report.html"
+        return measure_run(output, benchmark, prepared.initial, backend.encode, facts)
+
+
+def measure_run(
+    output: Path, benchmark: Benchmark, initial: EncoderConfig, encode: Encode, facts: dict[str, Any]
+) -> Path:
+    """Measures the model of a run beside the encoder that it began with and BM25; the path of `report.html`.
+
+    `facts` go into `results.json`: of `data` the fingerprint has to be there.
+    """
+    best = replace(initial, name=str(output / "model"), revision=None, pooling=None)
+    encoders = {"trained": best, "untrained": initial}
+    scorers = {name: dot_scorer(*embed(one, benchmark, encode)) for name, one in encoders.items()}
+    scorers["BM25"] = bm25_scorer(benchmark)
+    rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
+    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best)}
+    facts |= {"encoder": str(output / "model"), "provenance": provenance(benchmark, config, made_of)}
+    write_results(benchmark, rankings, output, facts)
+    write_model_card(output)
+    return output / "report.html"
 
 
 def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepared, dict[str, Any]]:
@@ -134,8 +138,15 @@ def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepare
     if state["stopped"] == "signal" or asked.is_set():
         say(f"stopped and saved at step {state['step']}")
         raise SystemExit(INTERRUPTED)
-    say(f"validation loss {state['best_loss']:.4f} at step {state['best_step']} ({_why(state)})")
+    found = validated(recipe, state)
+    say(f"{found['metric']} {found['value']:.4f} at step {found['step']} ({_why(state)})")
     return prepared, state
+
+
+def validated(recipe: Recipe, state: dict[str, Any]) -> dict[str, Any]:
+    """By what the weights were kept that a run ended with: `metric`, `value` and `step`."""
+    metric = full_name(recipe.validation.metric)
+    return {"metric": metric, "value": state["best_value"], "step": state["best_step"]}
 
 
 def preview(recipe: Recipe, backend: Backend) -> None:
@@ -202,8 +213,11 @@ def open_output(recipe: Recipe) -> Path:
 
 def output_folder(named: str, job: str) -> Path:
     """The folder of the results, `named` or new; `ValueError` where it would not stay."""
-    if not named and "RAY_ADDRESS" in os.environ:
-        raise ValueError("a submitted job runs in a folder of Ray's that goes with it: name an --output that stays")
+    leaves = "runtime_resources" in Path.cwd().parts and not Path(named).is_absolute()
+    if leaves or (not named and "RAY_ADDRESS" in os.environ):
+        raise ValueError(
+            "a submitted job runs in a folder of Ray's that goes with it: name an --output that stays, from / on"
+        )
     return Path(named or f"outputs/{job}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
 
 

@@ -3,7 +3,7 @@
 `hybridir.studies` holds them; `hybridir.study_run` runs one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,12 @@ def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
     return [arm for arm in arms.values() if arm.name in wanted]
 
 
-def arm_runs(recipe: StudyRecipe, arm: Arm) -> list[ArmRun]:
-    """Its runs, one for each seed; `ValueError` where the arm's changes do not go with the study's recipe."""
+def arm_runs(recipe: Recipe, arm: Arm, seeds: Iterable[int]) -> list[ArmRun]:
+    """Its runs, one for each seed; `ValueError` where the arm's changes do not go with the recipe."""
     plain = {one.name: getattr(recipe, one.name) for one in fields(Recipe)}
     changed = {section: replace(plain[section], **values) for section, values in arm.changes.items()}
     found = []
-    for seed in seeds(recipe):
+    for seed in seeds:
         own = {"seed": seed, "output": str(_folder(recipe, arm.name, seed)), "resume": False}
         members = tuple(str(_folder(recipe, name, seed)) for name in arm.average_of)
         try:
@@ -126,5 +126,5 @@ def seeds(recipe: StudyRecipe) -> range:
     return range(recipe.seed, recipe.seed + recipe.seeds)
 
 
-def _folder(recipe: StudyRecipe, arm: str, seed: int) -> Path:
-    return Path(recipe.output, "arms", arm.replace(" ", "-"), f"seed-{seed}")
+def _folder(recipe: Recipe, arm: str, seed: int) -> Path:
+    return Path(recipe.output, "arms", arm.replace(" ", "-").replace("/", "_"), f"seed-{seed}")

@@ -1,17 +1,13 @@
 """A study from recipe to page: train the arms that are not finished, compare them, write."""
 
-import shlex
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import yaml
 
 from hybridir import formats
 from hybridir.arm import ArmRun
@@ -19,39 +15,19 @@ from hybridir.arm_progress import ArmProgress, duration
 from hybridir.corpus import Corpus
 from hybridir.history import read_history
 from hybridir.html_report import write_study
-from hybridir.owner import OWNER, own
+from hybridir.many_runs import Runner, begin_folder, copy_cards, open_folder, way_on_said
+from hybridir.owner import own
 from hybridir.prepare import cache_folder, check_plans, load_data, tell_data
 from hybridir.progress import say
-from hybridir.recipe import TrackingConfig, public
+from hybridir.recipe import public
 from hybridir.report import Grid, show
 from hybridir.results import provenance, write_json
-from hybridir.run import Track, output_folder, quiet_libraries
+from hybridir.run import output_folder, quiet_libraries
 from hybridir.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
 from hybridir.study_results import Finished, study_results
 
-NAME = "study"
-"""The file that says which study a folder holds."""
 PROBE_STEPS = 12
 """Of the short run that times are estimated from."""
-_MAY_CHANGE = ("seeds", "arms", "margin", "margin_share", "scaling", "tracking", "output", "cache", "resume", "dry_run")
-"""Fields that may differ when a study goes on."""
-
-
-@dataclass(frozen=True)
-class Runner:
-    """What computes the arms.
-
-    Attributes:
-        start: does all runs, in any order, and gives each as it ends, with what went wrong (see `arm.attempt`).
-        at_once: how many at a time, as far as is known.
-        track: while entered, the study in its folder is tracked.
-        record: (config, folder of a run that has ended, of the study): writes the run down below the study's.
-    """
-
-    start: Callable[[Sequence[ArmRun]], Iterable[tuple[ArmRun, str]]]
-    at_once: int
-    track: Track
-    record: Callable[[TrackingConfig, Path, Path], None]
 
 
 def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, int]:
@@ -61,17 +37,15 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
     with own(output):
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
         arms = chosen_arms(study, recipe)
-        runs = [run for arm in arms for run in arm_runs(recipe, arm)]
+        runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
         benchmark = formats.read_benchmark(recipe.benchmark)
-        _refuse(study, recipe, output)
+        open_folder(recipe, study.name, ("seeds", "arms", "margin", "margin_share"))
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))
-            for file in ("data_card.json", "data_card.md", "rejected.jsonl"):
-                shutil.copy(Path(data_card, file), output)
-        (output / NAME).write_text(study.name, encoding="utf-8")
-        (output / "config.yaml").write_text(_config(recipe), encoding="utf-8")
+            copy_cards(Path(data_card), output)
+        begin_folder(recipe, study.name)
         say(f"results go to {output}")
-        with _way_on_said(study, output), runner.track(recipe.tracking, output):
+        with way_on_said(f"jobs/study.py {study.name}", output), runner.track(recipe.tracking, output):
             show(_plan(recipe, arms))
             errors = _run_all(recipe, runs, runner)
             say("comparing the arms")
@@ -102,7 +76,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     output = Path(recipe.output or f"outputs/{study.name}").absolute()
     recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
     arms = chosen_arms(study, recipe)
-    runs = [run for arm in arms for run in arm_runs(recipe, arm)]
+    runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
     with TemporaryDirectory() as data_card:
         _check(recipe, runs, Path(data_card))
     show(_plan(recipe, arms))
@@ -138,8 +112,7 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
                 if error:
                     errors[run.output] = error
                 progress.ended(run, error)
-                if run.finished:
-                    written_down(run)
+                written_down(run)
     return errors
 
 
@@ -186,27 +159,6 @@ def _finished(arm: Arm, runs: Sequence[ArmRun], errors: dict[Path, str]) -> Fini
     )
 
 
-def _refuse(study: Study, recipe: StudyRecipe, output: Path) -> None:
-    """`ValueError` where the folder belongs to something else, or to a study that was begun otherwise."""
-    if not recipe.resume and {path.name for path in output.iterdir()} - {OWNER}:
-        raise ValueError(f"{output} is not empty: add --resume to go on with its study, or name another --output")
-    if not recipe.resume:
-        return
-    if not (output / NAME).exists() or (output / NAME).read_text(encoding="utf-8") != study.name:
-        raise ValueError(f"{output} holds no {study.name} study to resume: check --output, or leave --resume out")
-    before = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
-    for name, value in yaml.safe_load(_config(recipe)).items():
-        if name not in _MAY_CHANGE and before.get(name) != value:
-            raise ValueError(
-                f"the study in {output} was begun with {name} {before.get(name)}, now it is {value}: take the same, "
-                "or name another --output"
-            )
-
-
-def _config(recipe: StudyRecipe) -> str:
-    return yaml.safe_dump(public(replace(recipe, resume=False)), sort_keys=False, allow_unicode=True)
-
-
 def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
     """The corpus, read, with what is in it in the folder `keep`; `ValueError` where a batch could not be filled."""
     data = load_data(recipe, keep)
@@ -225,7 +177,7 @@ def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
 def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
     rows = []
     for arm in arms:
-        runs = arm_runs(recipe, arm)
+        runs = arm_runs(recipe, arm, seeds(recipe))
         train = runs[0].recipe.train
         size = ("", "") if arm.average_of else (str(train.steps), str(train.batch_size))
         rows.append((arm.name, arm.about, *size, f"{sum(run.finished for run in runs)} of {len(runs)}"))
@@ -238,14 +190,3 @@ def _verdicts(results: dict[str, Any]) -> Grid:
         ("claim", "verdict"),
         [(claim["text"], claim["verdict"]) for claim in results["claims"]],
     )
-
-
-@contextmanager
-def _way_on_said(study: Study, output: Path) -> Iterator[None]:
-    """Says how to go on with a study that was asked to stop."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        config = shlex.quote(str(output / "config.yaml"))
-        say(f"go on with: python jobs/study.py {study.name} --config {config} --resume")
-        raise

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hybridir import checkpoint as ckpt
+from hybridir import formats
 from hybridir.agreement import exchange, not_finite_error
 from hybridir.clock import Clock
 from hybridir.collate import BatchSource, Stream, local_stream
@@ -27,7 +28,8 @@ from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder
 from hybridir.history import History, last_line, note
 from hybridir.memory import memory_explained
-from hybridir.validation import Validation, ValidationConfig
+from hybridir.records import BenchmarkConfig
+from hybridir.validation import Validation, ValidationConfig, cost, value_of
 
 STOP = "STOP"
 """Name of the file that asks a run to save and end."""
@@ -84,6 +86,7 @@ class Job:
     Attributes:
         source: the training plan.
         validation_sources: plans of validation by kind, seeds independent of the run's.
+        held_out: the questions that retrieval is validated on; None for none.
         identity: fixed part of the recipe and fingerprints of the data: a checkpoint of another one is refused.
     """
 
@@ -94,6 +97,7 @@ class Job:
     validation: ValidationConfig
     source: BatchSource
     validation_sources: dict[str, BatchSource]
+    held_out: BenchmarkConfig | None
     identity: dict[str, Any]
 
 
@@ -108,7 +112,7 @@ def train(
 
     Batches come from `stream`. Saves and ends at the next step where there is a file `STOP` in the output folder, or
     `asked` says so on any rank. Leaves the best weights in `encoder`. Returns the last state: `step` (steps done),
-    `best_step`, `best_loss` (the validation loss), `stopped` (`end`, `patience` or `signal`).
+    `best_step`, `best_value` (of `validation.metric`), `stopped` (`end`, `patience` or `signal`).
 
     Raises:
         ValueError: the newest checkpoint belongs to another recipe or other data, or lies after the last step.
@@ -150,7 +154,8 @@ def _steps(
     config, start = job.train, state["step"]
     device = next(model.parameters()).device
     history = History(job.output, start) if rank() == 0 else None
-    validation = Validation(job.validation, job.validation_sources, device, stream)
+    held_out = formats.read_benchmark(job.held_out) if job.held_out else None
+    validation = Validation(job.validation, job.validation_sources, device, stream, held_out)
     wrapped: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
     batches = stream(job.source, start, config.steps, rank(), world_size())
     clock = Clock()
@@ -194,7 +199,7 @@ def _steps(
         if (step + 1) % job.validation.every == 0 or last:
             line["validation"] = validation.run(model)
             clock.restart()
-            state = _judge(state, line["validation"]["loss"], job.validation)
+            state = _judge(state, line["validation"], job.validation)
         if shared.stop and not state["stopped"]:
             state["stopped"] = "signal"
         if last:
@@ -215,12 +220,13 @@ def _steps(
     return state
 
 
-def _judge(state: dict[str, Any], loss: float, config: ValidationConfig) -> dict[str, Any]:
+def _judge(state: dict[str, Any], found: dict[str, Any], config: ValidationConfig) -> dict[str, Any]:
     """The state after a validation: a new best (any is, where the last counts), or one more without."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the validation loss after step {state['step']} is {loss}: lower train.lr")
-    if config.keep == "last" or state["best_loss"] is None or loss < state["best_loss"]:
-        return {**state, "best_loss": loss, "best_step": state["step"], "waited": 0}
+    if not math.isfinite(found["loss"]):
+        raise FloatingPointError(f"the validation loss after step {state['step']} is {found['loss']}: lower train.lr")
+    value, best = value_of(found, config.metric), state["best_value"]
+    if config.keep == "last" or best is None or cost(value, config.metric) < cost(best, config.metric):
+        return {**state, "best_value": value, "best_step": state["step"], "waited": 0}
     waited = state["waited"] + 1
     return {**state, "waited": waited, "stopped": "patience" if config.patience and waited >= config.patience else ""}
 
@@ -256,7 +262,7 @@ def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> 
 def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
     """The checkpoint to go on from, and the state there."""
     root = job.output / "checkpoints"
-    none_yet = {"best_step": None, "best_loss": None, "waited": 0}
+    none_yet = {"best_step": None, "best_value": None, "waited": 0}
     ckpt.remove_half_written(root)
     newest = ckpt.newest_whole(root, partial(note, job.output))
     if newest is None:

@@ -21,10 +21,11 @@ def main() -> None:
             stack.enter_context(own(Path(output).absolute()))
         from hybridir.arm import arms_here
         from hybridir.command_line import parse
+        from hybridir.many_runs import Runner
         from hybridir.run import here
         from hybridir.studies import STUDIES
         from hybridir.study import StudyRecipe
-        from hybridir.study_run import Runner, preview_study, run_study
+        from hybridir.study_run import preview_study, run_study
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
 

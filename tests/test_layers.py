@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"records", "secrets", "owner", "signals", "durable"},
-    {"formats", "intake", "corpus", "corpus_build", "sampling", "plan", "metrics", "bias", "significance"},
+    {"formats", "intake", "corpus", "corpus_build", "sampling", "plan", "space", "metrics", "bias", "significance"},
     {"tokens", "vocabulary", "collate", "model_folder", "encoder", "losses", "distributed", "search", "bm25", "trec"},
     {
         "dual_encoder",
@@ -41,8 +41,8 @@ LAYERS = [
     {"prepare", "systems"},
     {"run"},
     {"arm"},
-    {"study", "study_results", "arm_progress"},
-    {"studies", "study_run"},
+    {"study", "study_results", "arm_progress", "many_runs"},
+    {"studies", "study_run", "tune", "tune_results", "tune_run"},
     {"evaluation"},
     {"command_line"},
     {"tracking"},

@@ -100,7 +100,7 @@ def test_training_lowers_the_loss(make_run: MakeRun, tmp_path: Path) -> None:
     losses = [line["loss"] for line in history(run)]
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
     first = next(line["validation"] for line in history(run) if "validation" in line)
-    assert state["best_loss"] < first["loss"]
+    assert state["best_value"] < first["loss"]
     assert first["loss"] == pytest.approx((first["mono"] + first["cross"]) / 2)
 
 
@@ -213,7 +213,7 @@ def test_a_damaged_best_checkpoint_is_said_and_another_one_chosen(
     assert checkpoints(run) == ["step-00000002", "step-00000005"]
     (run.job.output / "checkpoints" / "step-00000002" / "state.json").unlink()
     state, _ = train_here(run)
-    assert (state["best_step"], state["best_loss"]) == (8, 2.0)
+    assert (state["best_step"], state["best_value"]) == (8, 2.0)
     assert "best checkpoint" in events(run)
     assert "step-00000002 is damaged" in events(run)
     assert checkpoints(run) == ["step-00000008"]
@@ -465,7 +465,7 @@ def test_patience_and_the_best_weights(make_run: MakeRun, tmp_path: Path, monkey
     losses = iter([3.0, 2.0, 2.5, 2.0])
     monkeypatch.setattr(Validation, "run", lambda self, model: {"loss": next(losses)})
     state, encoder = train_here(run)
-    assert state == {"step": 8, "best_step": 4, "best_loss": 2.0, "waited": 2, "stopped": "patience"}
+    assert state == {"step": 8, "best_step": 4, "best_value": 2.0, "waited": 2, "stopped": "patience"}
     assert checkpoints(run) == ["step-00000004", "step-00000008"]
     best, last = checkpoint_tensors(run, 4), checkpoint_tensors(run, 8)
     name = "encoder.backbone.embeddings.word_embeddings.weight"
@@ -481,7 +481,7 @@ def test_patience_counts_on_after_a_stop(make_run: MakeRun, tmp_path: Path, monk
     monkeypatch.setattr(Validation, "run", lambda self, model: {"loss": next(losses)})
     train_here(run, **at_step(3, (run.job.output / STOP).touch))
     (run.job.output / STOP).unlink()
-    assert train_here(run)[0] == {"step": 6, "best_step": 2, "best_loss": 1.0, "waited": 2, "stopped": "patience"}
+    assert train_here(run)[0] == {"step": 6, "best_step": 2, "best_value": 1.0, "waited": 2, "stopped": "patience"}
 
 
 # The objective and the optimiser
@@ -708,4 +708,4 @@ def test_the_state_beside_the_weights(finished: Prepared) -> None:
     folder = finished.job.output / "checkpoints" / "step-00000004"
     state = json.loads((folder / "state.json").read_text())
     assert state.pop("identity") == finished.job.identity
-    assert state.keys() == {"step", "best_step", "best_loss", "waited", "stopped"}
+    assert state.keys() == {"step", "best_step", "best_value", "waited", "stopped"}

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from hybridir.formats import beir, columns, fields, hub, lareqa, miracl, mmarco, rows, sample, tevatron
+from hybridir.formats import beir, columns, fields, heldout, hub, lareqa, miracl, mmarco, rows, sample, tevatron
 from hybridir.records import (
     LEFT_OUT,
     Benchmark,
@@ -53,6 +53,7 @@ BENCHMARK_READERS: dict[str, BenchmarkReader] = {
     "mlqa-r": lareqa.read_benchmark,
     "beir": beir.read_benchmark,
     "miracl": miracl.read_benchmark,
+    heldout.NAME: heldout.read_benchmark,
 }
 
 
@@ -87,8 +88,9 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     """The benchmark that `config.name` names; `ValueError` where a field is set that it does not use."""
     if config.name not in BENCHMARK_READERS:
         raise ValueError(f"benchmark.name {config.name!r} is unknown; there are {', '.join(BENCHMARK_READERS)}")
-    is_sample = config.name == "sample"
-    for field, used in {"path": not is_sample, "facts": is_sample, "language": config.name == "beir"}.items():
+    is_sample, is_held_out = config.name == "sample", config.name == heldout.NAME
+    uses = {"path": not is_sample, "facts": is_sample, "language": config.name == "beir", "groups": is_held_out}
+    for field, used in uses.items():
         value = getattr(config, field)
         if not used and value != getattr(BenchmarkConfig(), field):
             shown = without_secrets(str(value))

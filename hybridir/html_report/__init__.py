@@ -1,12 +1,12 @@
-"""The page of an evaluation or a study: one self-contained HTML file, the CSV behind each plot, tables in Markdown."""
+"""Pages of evaluations, studies, searches: a self-contained HTML file, a CSV behind each plot, tables in Markdown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hybridir.html_report import sections, study_claims, study_plots, study_tables
+from hybridir.html_report import search_page, sections, study_claims, study_plots, study_tables
 from hybridir.html_report.bias_panel import bias
 from hybridir.html_report.comparisons import comparisons
 from hybridir.html_report.pairs import pairs
@@ -26,6 +26,20 @@ STUDY: tuple[StudySection, ...] = (
     sections.provenance,
 )
 """The sections of the page of a study, in order; each is left out where its numbers are absent."""
+
+
+SEARCH: tuple[StudySection, ...] = (
+    search_page.winner,
+    search_page.on_test,
+    study_plots.over_x,
+    search_page.front,
+    study_plots.trade_off,
+    search_page.trials,
+    study_tables.tables,
+    study_plots.curves,
+    sections.provenance,
+)
+"""Likewise of a search."""
 
 
 def write_report(results: dict[str, Any], directory: Path) -> Path:
@@ -55,10 +69,22 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
 
 def write_study(results: dict[str, Any], directory: Path) -> Path:
     """The page of a study, from what its `results.json` holds; likewise."""
-    arms, seeds = len(results["arms"]), len(results["seeds"])
-    counts = f"{results['benchmark']} · {arms} arm{'s' * (arms != 1)} · {seeds} seed{'s' * (seeds != 1)}"
-    parts = [part for section in STUDY if (part := section(results))]
-    return write_page(results["title"], f"{counts} · {_facts(results)}", parts, directory)
+    return _write_arms(results, f"{results['benchmark']} · {_count(results['arms'], 'arm')}", STUDY, directory)
+
+
+def write_search(results: dict[str, Any], directory: Path) -> Path:
+    """The page of a search, likewise."""
+    return _write_arms(results, _count(results["trials"], "point"), SEARCH, directory)
+
+
+def _write_arms(results: dict[str, Any], counts: str, sections: Sequence[StudySection], directory: Path) -> Path:
+    parts = [part for section in sections if (part := section(results))]
+    facts = f"{counts} · {_count(results['seeds'], 'seed')} · {_facts(results)}"
+    return write_page(results["title"], facts, parts, directory)
+
+
+def _count(of: Sized, what: str) -> str:
+    return f"{len(of)} {what}{'s' * (len(of) != 1)}"
 
 
 def write_page(title: str, facts: str, parts: Sequence[Section], directory: Path) -> Path:

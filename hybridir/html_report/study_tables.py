@@ -117,7 +117,7 @@ def tables(results: dict[str, Any]) -> Section | None:
         grids.append(_by_arm(title, names, groups))
     told = [
         "Higher is better, but for rank distance. The best value of a column is bold; it need not differ from the next "
-        "by more than chance: the claims test some of the differences."
+        "by more than chance."
     ]
     if published:
         told.append(f"Rows marked as published were not measured here: {results.get('published_note', '')}")

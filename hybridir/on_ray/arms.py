@@ -29,7 +29,7 @@ def ray_arms(scaling: ScalingConfig) -> Iterator["RayArms"]:
 
 
 class RayArms:
-    """`start` and `at_once` of a `hybridir.study_run.Runner`."""
+    """`start` and `at_once` of a `hybridir.many_runs.Runner`."""
 
     def __init__(self, scaling: ScalingConfig) -> None:
         self._scaling = scaling
@@ -43,10 +43,9 @@ class RayArms:
         """Gives each run as it ends, with what went wrong."""
         waiting = list(runs)
         going: dict[ray.ObjectRef, ArmRun] = {}
-        cpus, gpus = float(self._scaling.cpus_per_worker), float(self._scaling.use_gpu)
-        if self._scaling.num_workers > 1:  # its workers hold the resources, and would wait for those of its driver
-            cpus, gpus = 0.01, 0.0
-        task = ray.remote(max_retries=RETRIES, num_cpus=cpus, num_gpus=gpus)(_attempt)
+        holds = run_resources(self._scaling)
+        cpus, gpus = (holds.pop(kind, 0.0) for kind in ("CPU", "GPU"))
+        task = ray.remote(max_retries=RETRIES, num_cpus=cpus, num_gpus=gpus, resources=holds)(_attempt)
         while waiting or going:
             # Those of one worker wait in Ray, where the autoscaler sees them; others would hold parts of their room.
             while waiting and (self._scaling.num_workers == 1 or len(going) < self.at_once):
@@ -56,11 +55,25 @@ class RayArms:
                 yield going.pop(done), _outcome(done)
 
 
-def _attempt(run: ArmRun) -> str:
-    scaling = run.recipe.scaling
+def run_resources(scaling: ScalingConfig) -> dict[str, float]:
+    """What the process holds that a run is computed in, or with DDP driven from.
+
+    The latter holds no CPU, for which its own workers might wait: it goes to the head.
+    """
+    if scaling.num_workers > 1:
+        return {"node:__internal_head__": 0.001}
+    return {"CPU": float(scaling.cpus_per_worker)} | ({"GPU": 1.0} if scaling.use_gpu else {})
+
+
+def run_backend(scaling: ScalingConfig) -> Backend:
+    """What computes a run in such a process."""
     if scaling.num_workers == 1:
-        return attempt(run, here(scaling.use_gpu))
-    return attempt(run, Backend(train_on_ray, read_shards, tokenize_chunks, partial(encode_on_ray, scaling)))
+        return here(scaling.use_gpu)
+    return Backend(train_on_ray, read_shards, tokenize_chunks, partial(encode_on_ray, scaling))
+
+
+def _attempt(run: ArmRun) -> str:
+    return attempt(run, run_backend(run.recipe.scaling))
 
 
 def _outcome(done: ray.ObjectRef) -> str:

@@ -23,6 +23,7 @@ _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths are those of the driver
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 _LOCAL = {

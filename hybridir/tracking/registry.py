@@ -41,7 +41,8 @@ class Candidate:
 def register(client: Any, candidate: Candidate) -> str:
     """Makes the model a version of the registered one, if it is none yet, and `champion`, if it is the best.
 
-    A run that went on and found a better step gets another version. Returns what was done, in words.
+    A run that went on and found a better step, or a search that found another winner, gets another version. Returns
+    what was done, in words.
     """
     _make_registered_model(client, candidate.name)
     version = _find_version(client, candidate)
@@ -79,7 +80,7 @@ def _why_not(tags: dict[str, str], champion: Any) -> str:
         if champion.tags.get(f"validation.{name}") != tags[f"validation.{name}"]:
             return f"{stays}, as its validation {name} is another"
     metric = tags["validation.metric"]
-    better = new < old if "loss" in metric else new > old
+    better = new < old if metric.endswith(("loss", "rank_distance")) else new > old
     return "" if better else f"{stays}, with {metric} {old:.4f} against {new:.4f}"
 
 
@@ -107,9 +108,14 @@ def _make_registered_model(client: Any, name: str) -> None:
 
 
 def _find_version(client: Any, candidate: Candidate) -> Any:
-    step = candidate.tags()["validation.step"]
     mine = client.search_model_versions(f"name = '{candidate.name}' and tags.`hybridir.key` = '{candidate.key}'")
-    return next((one for one in mine if one.tags.get("validation.step", "") == step), None)
+    return next((one for one in mine if _is_of(one.tags, candidate)), None)
+
+
+def _is_of(tags: dict[str, str], candidate: Candidate) -> bool:
+    """Whether these tags are of the same step and value; the winner of a search that went on may be another run's."""
+    own = candidate.tags()
+    return all(tags.get(name, "") == own[name] for name in ("validation.step", "validation.value"))
 
 
 def _upload(client: Any, candidate: Candidate) -> Any:
@@ -118,7 +124,7 @@ def _upload(client: Any, candidate: Candidate) -> Any:
 
     tags = candidate.tags()
     begun = client.search_logged_models([candidate.experiment], f"source_run_id = '{candidate.run_id}'")
-    same = [one for one in begun if one.tags.get("validation.step") == tags["validation.step"]]
+    same = [one for one in begun if _is_of(one.tags, candidate)]
     model = (
         same[0]
         if same

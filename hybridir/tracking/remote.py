@@ -25,7 +25,7 @@ KEY = "hybridir.key"
 """Tag of a run and of its model: the run's own name, whatever MLflow calls it."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow's pages show training runs rather than language model traces."""
-RESULTS = ("results.json", "report.html", "table.md")
+RESULTS = ("results.json", "report.html", "table.md", "trials.csv")
 ARTIFACTS = ("config.yaml", "history.jsonl", "data_card.json", "data_card.md", *RESULTS)
 METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100
 """MLflow's limits, as are the next two, in characters."""
@@ -119,7 +119,9 @@ class MlflowRun:
             return found
         tags = {KEY: self._state.key, "mlflow.source.type": "LOCAL", "mlflow.source.name": "hybridir"}
         name = self._output.name
-        if self._state.parent and (above := self._find(self._state.parent)):
+        if self._state.parent:
+            if not (above := self._find(self._state.parent)):
+                raise LookupError("MLflow does not have the run that it stands below: write that down first")
             tags["mlflow.parentRunId"] = above
             name = f"{self._output.parent.name} {name}"
         return self._client.create_run(self._experiment, self._state.started, tags, without_secrets(name)).info.run_id
@@ -170,11 +172,19 @@ class MlflowRun:
             self._client.log_batch(self.run_id, metrics=batch)
 
     def _post_results(self, results: dict[str, Any]) -> None:
-        """The results as metrics of the last step: once, even if the run is evaluated again at that step."""
+        """The results as metrics of the last step: once, even if the run is evaluated again at that step.
+
+        Those of a study or a search, which has no steps of its own, once more whenever they are others.
+        """
         from mlflow.entities import Metric
 
         values = numbers_of(results)
-        step = max((line["step"] for line in read_history(self._output / "history.jsonl")), default=0)
+        step = max((line["step"] for line in read_history(self._output / "history.jsonl")), default=-1)
+        if step < 0:
+            known = self._client.get_run(self.run_id).data.metrics
+            if all(known.get(name) == value for name, value in values.items()):
+                return
+            step = 1 + self._last_step(next(iter(values), "loss"))
         timestamp = (self._output / "results.json").stat().st_mtime_ns // 10**6
         if values and self._last_step(list(values)[-1]) < step:  # the last one: all before it are there too
             metrics = [Metric(name, value, timestamp, step) for name, value in values.items()]
@@ -204,11 +214,13 @@ class MlflowRun:
             self._client.log_artifacts(self.run_id, folder)
 
     def _register(self, results: dict[str, Any]) -> str | None:
-        if self._state.parent or not (self._output / "model").is_dir():  # which of many arms is best is no champion
+        folders = (self._output / "model", self._output / "best" / "model")
+        folder = next((one for one in folders if one.is_dir()), None)
+        if self._state.parent or not folder:  # which of many arms is best is no champion
             return None
         candidate = Candidate(
             name=self._target.model_name,
-            folder=self._output / "model",
+            folder=folder,
             run_id=self.run_id,
             experiment=self._experiment,
             key=self._state.key,

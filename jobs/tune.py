@@ -1,0 +1,42 @@
+"""Searches the mix of batches, or any other field: python jobs/tune.py [--config FILE] [--space.NAME VALUES]."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentError
+
+from hybridir.owner import named_output, own
+from hybridir.secrets import errors_masked
+from hybridir.signals import interruptible
+
+SAMPLE = Path(__file__).parent / "configs" / "tune_sample.yaml"
+
+
+def main() -> None:
+    expected = (ArgumentError, ValueError, MemoryError, OSError)
+    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
+        if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
+            stack.enter_context(own(Path(output).absolute()))
+        from hybridir.command_line import parse
+        from hybridir.many_runs import Runner
+        from hybridir.on_ray.tune import ray_tune
+        from hybridir.tracking.follow import follow
+        from hybridir.tracking.nested import record
+        from hybridir.tune import TuneRecipe
+        from hybridir.tune_run import preview_tune, run_tune
+
+        recipe = parse(TuneRecipe, "python jobs/tune.py", __doc__, sys.argv[1:], SAMPLE)
+        if recipe.dry_run:
+            preview_tune(recipe)
+            return
+        ray = stack.enter_context(ray_tune(recipe.scaling))
+        runner = Runner(ray.start, ray.at_once, follow, record)
+        page, failed = run_tune(recipe, ray.search, runner, ray.encode)
+        print(page)
+        if failed:
+            sys.exit(f"error: {failed} points failed, see the page: mend what is wrong, and go on with --resume")
+
+
+if __name__ == "__main__":
+    main()
