@@ -60,7 +60,7 @@ def test_a_run_goes_on_with_the_nodes_that_are_left(tmp_path: Path) -> None:
 def test_encoding_goes_on_without_a_node(small_run: Prepared, tmp_path: Path) -> None:
     """The numbers are those of one process that nothing happens to."""
     tokenizer = load_tokenizer(small_run.initial.name, None)
-    large = EncoderConfig(hidden_size=256, layers=6, vocab_size=400, dropout=0.0)
+    large = EncoderConfig(hidden_size=192, layers=4, vocab_size=400, dropout=0.0)
     build_small_encoder(large, tokenizer, 0).save(tmp_path / "encoder")
     what = ("--encoder.name", str(tmp_path / "encoder"), "--benchmark.split", "all", "--tracking.enabled", "false")
     log, output = tmp_path / "log.txt", tmp_path / "on-ray"
@@ -78,6 +78,7 @@ def test_encoding_goes_on_without_a_node(small_run: Prepared, tmp_path: Path) ->
     ours, expected = (
         json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (output, tmp_path / "alone")
     )
+    assert "a worker that encodes was lost" in log.read_text(encoding="utf-8")
     for setting in ("monolingual", "crosslingual", "multilingual"):
         assert ours[setting] == pytest.approx(expected[setting], rel=1e-6)
 

@@ -147,7 +147,7 @@ def test_encoding_takes_the_workers_that_there_are(nodes: SimpleNamespace, monke
         assert size == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(encode, "find_room", lambda scaling: fit(find_room(scaling)))
+    monkeypatch.setattr(encode, "find_room", lambda scaling, **_: fit(find_room(scaling)))
     with pytest.raises(KeyboardInterrupt):
         encode.encode_on_ray(ScalingConfig(num_workers=2), SimpleNamespace(name="x"), ["a"], ["b"])  # type: ignore[arg-type]
 

@@ -1,22 +1,24 @@
-"""Encoding by Ray Data: each worker loads the encoder once, and takes blocks of texts as they come."""
+"""Encoding on Ray: each worker loads the encoder once, and takes blocks of texts as it is free."""
 
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import ray.data
+import ray
 import ray.exceptions
 import torch
-from ray.data import ActorPoolStrategy, DataContext
 
 from hybridir.distributed import pick_device
 from hybridir.encode import collect, cut
 from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.model_folder import Side
 from hybridir.on_ray.cluster import find_room
-from hybridir.on_ray.data import cause, ordered
+from hybridir.on_ray.data import cause
+from hybridir.progress import say
 from hybridir.recipe import ScalingConfig
 from hybridir.run import quiet_libraries
 
@@ -26,46 +28,71 @@ def encode_on_ray(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`encode_here` on the workers of `scaling`, in a Ray that runs: the same embeddings, float32 [Q, D] and [P, D].
 
-    A lost worker is replaced, and what it had in hand encoded again. An error of the encoder is raised here as it is.
+    What a lost worker had in hand is encoded by another one: by a new one, or by those that are left where there is no
+    room for it. An error of the encoder is raised here as it is.
     """
     is_folder = os.path.isdir(config.name)
     if is_folder:
         config = replace(config, name=os.path.abspath(config.name))
-    rows = [pa.table({"side": [side], "texts": [texts]}) for side, texts in cut(queries, passages)]
-    if not rows:
-        return collect([], 0, 0)
-    workers = min(find_room(replace(scaling, min_workers=1)), len(rows))  # any number gives the same
-    with DataContext.current(ordered()):
-        embedded = ray.data.from_arrow(rows).map_batches(
-            _Worker,
-            fn_constructor_args=(config, is_folder, scaling),
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=workers),
-            num_cpus=scaling.cpus_per_worker,
-            num_gpus=int(scaling.use_gpu),
-        )
+    blocks = _encoded(cut(queries, passages), config, is_folder, scaling)
+    return collect(blocks, len(queries), len(passages))
+
+
+def _encoded(
+    texts: Sequence[tuple[Side, Sequence[str]]], config: EncoderConfig, is_folder: bool, scaling: ScalingConfig
+) -> Iterator[np.ndarray]:
+    """The embeddings of each block of texts, in order; `ConnectionError` where one worker after the other is lost."""
+    remote = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=int(scaling.use_gpu))(_Worker)
+    waiting, done = deque(range(len(texts))), dict[int, np.ndarray]()
+    going: dict[ray.ObjectRef, tuple[Any, int | None]] = {}  # a worker, and the block it has; None while it starts
+
+    def start(workers: int) -> None:
+        for _ in range(workers):
+            worker = remote.remote(config, is_folder, scaling)
+            going[worker.begin.remote()] = (worker, None)
+
+    lost = given = 0
+    while given < len(texts):
+        if not going:
+            start(min(find_room(replace(scaling, min_workers=1), can_wait=bool(lost)), len(waiting)))
+        ((ref,), _) = ray.wait(list(going))
+        worker, block = going.pop(ref)
         try:
-            return collect(_arrays(embedded), len(queries), len(passages))
-        except ray.exceptions.RayError as error:
+            found = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
             raise cause(error) from None
-
-
-def _arrays(embedded: ray.data.Dataset) -> Iterator[np.ndarray]:
-    return (batch["embedding"][0] for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"))
+        except ray.exceptions.RayError as error:
+            lost += 1
+            if lost > scaling.max_failures:
+                raise ConnectionError(f"{lost} workers that encode were lost, one after the other: {error}") from None
+            say("a worker that encodes was lost: what it had in hand is encoded again")
+            waiting.extendleft([block] if block is not None else [])
+            if going:
+                start(1)  # where it finds no place, the others do its part
+            continue
+        if block is not None:
+            done[block], lost = found, 0
+        if waiting:
+            block = waiting.popleft()
+            going[worker.encode.remote(*texts[block])] = (worker, block)
+        while given in done:
+            yield done.pop(given)
+            given += 1
 
 
 class _Worker:
-    """Loads the encoder with its first block: Ray tells an error that is raised then from a worker that was lost."""
+    """Loads the encoder with its first block, so that an error of that is told from a worker that was lost."""
 
     def __init__(self, config: EncoderConfig, is_folder: bool, scaling: ScalingConfig) -> None:
         self._config, self._is_folder, self._scaling = config, is_folder, scaling
         self._encoder: Encoder | None = None
 
-    def __call__(self, row: pa.Table) -> dict[str, np.ndarray]:
+    def begin(self) -> None:
+        """Returns once the worker has its place."""
+
+    def encode(self, side: Side, texts: Sequence[str]) -> np.ndarray:
         self._encoder = self._encoder or self._load()
-        side, texts = (row[name][0].as_py() for name in ("side", "texts"))
-        return {"embedding": self._encoder.encode(texts, side)[None]}
+        return self._encoder.encode(texts, side)
 
     def _load(self) -> Encoder:
         torch.set_num_threads(self._scaling.cpus_per_worker)
