@@ -247,7 +247,7 @@ def _watch(recipe: TuneRecipe, held_out: BenchmarkConfig, events: Any) -> Any:
 
 
 def _cause(trial: Any) -> str:
-    lines = str(trial.get_pickled_error() or "no more is known").strip().splitlines()
+    lines = str(trial.get_error() or "no more is known").strip().splitlines()
     return lines[-1]
 
 
