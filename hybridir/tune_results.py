@@ -22,7 +22,7 @@ from hybridir.results import provenance
 from hybridir.significance import seed_interval
 from hybridir.space import described
 from hybridir.study_results import Finished, Rows, study_results
-from hybridir.tune import ERROR, Trial, TuneRecipe, outcome, validations, values
+from hybridir.tune import ERROR, Trial, TuneRecipe, outcome, validations
 from hybridir.validation import LOWER_IS_BETTER, METRICS, Metric, cost, value_of
 
 LONGEST_NAME = 17
@@ -48,7 +48,6 @@ def tune_results(
         "x_name": names[0],
         "trained_languages": [x for x in benchmark.languages if x in trained],
         "zero_shot_languages": [x for x in benchmark.languages if x not in trained],
-        "margin": {},
         "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
     }
     listed = {shown[trial.arm.name]: _listed(recipe, trial) for trial in ranked}
@@ -141,7 +140,7 @@ def _listed(recipe: TuneRecipe, trial: Trial) -> dict[str, Any]:
         "why": stopped["reason"] if stopped else trial.error,
         "seeds": len(done),
         "steps": lines[-1]["step"] + 1 if lines else 0,
-        "values": {metric: fmean(values(found, (metric,))[metric] for found in seen) for metric in known},
+        "values": {metric: fmean(value_of(found, metric) for found in seen) for metric in known},
         "curve": [(step, value_of(found, recipe.validation.metric)) for step, found in validations(trial.first)],
         "seconds": sum(line["seconds"] for run in trial.runs for line in read_history(run.output / "history.jsonl")),
         "folder": str(trial.first.output.parent),

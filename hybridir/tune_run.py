@@ -129,8 +129,11 @@ def _search(recipe: TuneRecipe, measured: BenchmarkConfig, search: Search, runne
                 runner.record(recipe.tracking, run.output, output)
     space = recipe.searched
     total = len(space.points()) if space.is_grid else max(recipe.points, len(before))
-    n = f"{total} points" if space.is_grid else f"{total} points chosen by Optuna"
-    say(f"{n}, {runner.at_once} at a time{', those that are worse stopped early' * recipe.stop_early}")
+    chosen, stopped = (
+        " chosen by Optuna" * (not space.is_grid),
+        ", those that are worse stopped early" * recipe.stop_early,
+    )
+    say(f"{total} points{chosen}, {runner.at_once} at a time{stopped}")
     trials: dict[str, Trial] = {}
     with ArmProgress([], {}, total) as progress:
         for event in search(recipe, measured, before):

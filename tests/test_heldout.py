@@ -12,7 +12,7 @@ from hybridir.evaluate import SETTINGS, evaluate_encoder, summarise
 from hybridir.formats import read_benchmark
 from hybridir.prepare import Prepared, check_held_out, held_out
 from hybridir.records import BenchmarkConfig, Pair, Passage
-from hybridir.validation import METRICS, ValidationConfig, value_of
+from hybridir.validation import METRICS, Metric, ValidationConfig, value_of
 
 VALIDATED = {"every": 4, "batches": 2, "batch_size": 4, "retrieval": 500}
 
@@ -74,12 +74,12 @@ def test_retrieval_is_validated_while_a_run_goes_on(make_run: Callable[..., Prep
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_best_is_kept_by_the_metric_that_is_named(
-    metric: str, make_run: Callable[..., Prepared], tmp_path: Path
+    metric: Metric, make_run: Callable[..., Prepared], tmp_path: Path
 ) -> None:
     run = make_run(tmp_path / "run", validation=VALIDATED | {"every": 1, "metric": metric})
     state, _ = train_here(run)
     lines = read_lines(tmp_path / "run" / "history.jsonl")
-    values = [value_of(line["validation"], metric) for line in lines]  # type: ignore[arg-type]
+    values = [value_of(line["validation"], metric) for line in lines]
     best = min(values) if metric in ("loss", "rank_distance") else max(values)
     assert (state["best_value"], state["best_step"]) == (best, values.index(best) + 1)
 

@@ -51,7 +51,7 @@ def winner(results: dict[str, Any]) -> Section:
     """Who won, and by how much."""
     of, metric = results["winner"], results["metric"]
     best = next(one for one in results["trials"] if one["point"] == of["point"])
-    named = "" if of["point"].startswith(tuple(of["set"])) else f" ({_listed(of['set'])})"
+    named = f" ({_listed(of['set'])})" if of["point"].startswith("#") else ""
     sentence = (
         f"{of['point']}{named} has the best {METRICS[metric]} in validation, "
         f"{_number(best['values'][metric], metric)} as the mean of {best['seeds']} seeds, among "
@@ -151,8 +151,7 @@ def trials(results: dict[str, Any]) -> Section:
 def search_table(listed: Sequence[dict[str, Any]]) -> Grid:
     """Points with what became of them."""
     names = [name for name in METRICS if any(name in one["values"] for one in listed)]
-    numbered = any(not one["point"].startswith(tuple(one["set"])) for one in listed)
-    fields = list(listed[0]["set"]) if numbered else []
+    fields = list(listed[0]["set"]) if listed[0]["point"].startswith("#") else []  # a name tells them, a number not
     rows = [
         (
             one["point"],
