@@ -4,6 +4,7 @@ A checkpoint is written beside its place, every file synced, its manifest (sizes
 folder whose files do not match its manifest is passed over, and said.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -64,6 +65,7 @@ def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
     """The latest checkpoint whose files match its manifest, None where there is no checkpoint.
 
     `say` hears of every damaged one. `ValueError` where all are damaged: a run never starts from zero silently.
+    `OSError` where the storage does not let them be read.
     """
     found = sorted(root.glob(_FOLDERS), reverse=True)
     for checkpoint in found:
@@ -71,12 +73,12 @@ def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
             return checkpoint
         say(f"checkpoint {checkpoint} is damaged ({damage}); trying the one before it")
     if found:
-        raise ValueError(f"every checkpoint in {root} is damaged. Remove the folder to start from the beginning")
+        raise ValueError(f"every checkpoint in {root} is damaged. Move the folder away to start from the beginning")
     return None
 
 
 def find_damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint, empty where nothing is."""
+    """What is wrong with a checkpoint, empty where nothing is; `OSError` where that cannot be seen."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         for name in (_WEIGHTS, _OPTIMIZER, _STATE):
@@ -85,7 +87,11 @@ def find_damage(checkpoint: Path) -> str:
                 return f"{name} has {size} bytes instead of {manifest[name]['size']}"
             if _sha256(checkpoint / name) != manifest[name]["sha256"]:
                 return f"{name} does not match its SHA-256"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):  # storage that can be mended
+            raise OSError(error.errno, f"{checkpoint} cannot be read: {error}. Mend that, and go on") from error
+        return f"{type(error).__name__}: {error}"
+    except (ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
@@ -106,22 +112,30 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
     for name, parameter in model.named_parameters():
         fields = {k.removeprefix(f"{name}|"): v for k, v in saved.items() if k.startswith(f"{name}|")}
         optimizer.state[parameter] = {
-            k: v if k == "step" else v.to(parameter.device, parameter.dtype) for k, v in fields.items()
+            k: v.clone() if k == "step" else v.to(parameter.device, parameter.dtype, copy=True)  # lets go of the file
+            for k, v in fields.items()
         }
 
 
 def prune(root: Path, step: int, keep_last: int, best_step: int | None) -> None:
     """Removes all but the last `keep_last` checkpoints up to `step` and that of `best_step`.
 
-    Those after `step` go too, as the run went on from before them because they are damaged.
+    Those after `step` go too, as the run went on from before them because they are damaged. `OSError` where one cannot
+    be removed, after all others are.
     """
     found = sorted(root.glob(_FOLDERS))
     kept = [checkpoint for checkpoint in found if checkpoint <= folder(root, step)][-keep_last:]
     if best_step is not None:
         kept.append(folder(root, best_step))
+    failed: OSError | None = None
     for other in found:
         if other not in kept:
-            shutil.rmtree(other)
+            try:
+                shutil.rmtree(other)
+            except OSError as error:
+                failed = error
+    if failed:
+        raise failed
 
 
 def remove_half_written(root: Path) -> None:

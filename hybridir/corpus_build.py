@@ -27,6 +27,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridir.corpus import Corpus
+from hybridir.durable import sync_files
 from hybridir.intake import BYTES, CONTENT, KEYS, ROWS
 from hybridir.records import NOTES, PARTS, place
 
@@ -57,6 +58,7 @@ def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, valid
         (work / "corpus.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
         for file in work.glob("*.u*"):
             file.unlink()
+        sync_files(work)
         os.rename(work, directory)
         return Corpus.open(directory)
     finally:

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +25,17 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_files(folder: Path) -> None:
+    """Returns when the files in a folder are on the disk."""
+    for file in folder.iterdir():
+        sync(file)
+
+
 def replace_text(file: Path, text: str) -> None:
-    """Writes a file in one go: whoever reads it finds the old text or the new one."""
-    written = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    """Writes a file in one go: whoever reads it, also after a crash, finds the old text or the new one."""
+    written = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
     written.write_text(text, encoding="utf-8")
+    sync(written)
     written.replace(file)
 
 

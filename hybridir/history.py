@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hybridir.durable import storage_explained, sync
+from hybridir.durable import replace_text, storage_explained, sync
 
 EVENTS = "events.jsonl"
 """What happened to a run besides its steps: damaged checkpoints, lost workers."""
@@ -34,10 +34,7 @@ class History:
                     file.writelines(json.dumps(line) + "\n" for line in redone)
                 sync(directory / "history.discarded.jsonl")
             if self.path.exists():
-                written = directory / "history.jsonl.tmp"
-                written.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-                sync(written)
-                written.replace(self.path)
+                replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
             sync(directory)
 

@@ -5,7 +5,6 @@ Corpora, tokenizers and tokens lie in the cache, which runs share: what was read
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from hybridir.checks import check_encoder, check_space, check_writable
 from hybridir.collate import BatchSource
 from hybridir.corpus import Corpus
 from hybridir.corpus_build import build_corpus, describe_rejected
+from hybridir.durable import replace_text
 from hybridir.encoder import EncoderConfig, build_small_encoder, resolve
 from hybridir.evaluate import answer_languages
 from hybridir.formats import heldout
@@ -109,9 +109,7 @@ def _cached_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
     code = hashlib.sha256(Path(data_card.__code__.co_filename).read_bytes()).hexdigest()[:8]
     file = corpus.directory.parent / f"{corpus.directory.name}-card-{tokens.fingerprint()}-{code}.json"
     if not file.exists():
-        written = file.with_name(f"{file.name}.{os.getpid()}")
-        written.write_text(json.dumps(data_card(corpus, tokens), ensure_ascii=False), encoding="utf-8")
-        written.replace(file)
+        replace_text(file, json.dumps(data_card(corpus, tokens), ensure_ascii=False))
     return json.loads(file.read_text(encoding="utf-8"))
 
 

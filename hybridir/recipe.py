@@ -25,7 +25,8 @@ class ScalingConfig:
             many as there is room for and the batch divides by, but no fewer than this. Omitted: `num_workers`.
         max_failures: how often in a row, without a new checkpoint, lost workers are replaced before the run gives up.
         timeout: seconds without an answer after which a worker counts as lost; the longest step, validation or writing
-            of a checkpoint must take less. Where all workers hang at once, or one before its first step, twice as long.
+            of a checkpoint must take less. Where all workers hang at once, or one before its first step, twice as long;
+            for a block of 2,048 texts to encode, four times.
     """
 
     num_workers: int = 2

@@ -13,6 +13,7 @@ import numpy as np
 
 from hybridir.bias_results import bias_results
 from hybridir.compare import comparisons, intervals, language_intervals
+from hybridir.durable import replace_text
 from hybridir.evaluate import SETTINGS, PerQuery, mean_over_seeds, measure, summarise, versions
 from hybridir.html_report import write_report
 from hybridir.per_query import write_per_query
@@ -61,9 +62,7 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
 
 def write_json(results: dict[str, Any], output: Path) -> None:
     """Writes `results.json` in one go; it is written last, as it says that all is done."""
-    written = output / "results.json.tmp"
-    written.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    written.replace(output / "results.json")
+    replace_text(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 def provenance(benchmark: Benchmark, config: dict[str, Any], fingerprints: dict[str, str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import yaml
@@ -21,7 +21,9 @@ import yaml
 from hybridir import checkpoint, formats
 from hybridir.bm25 import bm25_scorer
 from hybridir.card import card_tables
+from hybridir.checks import check_encoder
 from hybridir.distributed import pick_device
+from hybridir.durable import replace_text
 from hybridir.encode import encode_here
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.history import last_attempt
@@ -51,11 +53,14 @@ from hybridir.tokens import ChunkRunner, tokenize_here
 from hybridir.train import STOP, check_identity, check_steps, train
 from hybridir.validation import full_name
 
-Track = Callable[[TrackingConfig, Path], AbstractContextManager[None]]
-"""While entered, what happens in a folder is tracked."""
+
+class Track(Protocol):
+    """While entered, what happens in a folder is tracked; of a run that has `ended` before, what is not there yet."""
+
+    def __call__(self, config: TrackingConfig, output: Path, ended: bool = False) -> AbstractContextManager[None]: ...
 
 
-def track_nothing(config: TrackingConfig, output: Path) -> AbstractContextManager[None]:
+def track_nothing(config: TrackingConfig, output: Path, ended: bool = False) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -68,29 +73,35 @@ class Backend:
         read: reads shards of data.
         tokenize: see `build_cache`.
         encode: gives the embeddings of texts.
-        track: while entered, the run in the output folder is tracked.
     """
 
     train: Callable[[Prepared, Recipe], dict[str, Any]]
     read: ShardReader
     tokenize: ChunkRunner
     encode: Encode
-    track: Track = track_nothing
 
 
-def run_training(recipe: Recipe, backend: Backend) -> Path:
-    """The whole run; returns the path of `report.html`. A run that is finished is left as it is."""
+def run_training(recipe: Recipe, compute: AbstractContextManager[Backend], track: Track = track_nothing) -> Path:
+    """The whole run; returns the path of `report.html`. A run that is finished is left as it is.
+
+    `compute`, which may have to wait for nodes, is entered only for a run that has an encoder to start from.
+    """
     quiet_libraries()
     recipe = replace(recipe, output=str(output_folder(recipe.output, "train")))
     with own(Path(recipe.output)):
-        return _finished(recipe) or _run_training(recipe, backend)
+        if page := _finished(recipe):
+            with track(recipe.tracking, page.parent, ended=True):
+                return page
+        check_encoder(recipe.encoder)
+        with compute as backend:
+            return _run_training(recipe, backend, track)
 
 
-def _run_training(recipe: Recipe, backend: Backend) -> Path:
+def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
     before = Path(recipe.output, "config.yaml") if recipe.resume else None
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
-    with _way_on_said(output), backend.track(recipe.tracking, output), _config_kept(output, old):
+    with _way_on_said(output), track(recipe.tracking, output), _config_kept(output, old):
         benchmark = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
         for note in benchmark.notes:
             say(note)
@@ -194,7 +205,7 @@ def open_output(recipe: Recipe) -> Path:
         raise ValueError(f"{output} holds a run already: add --resume to go on with it, or name another --output")
     if recipe.resume and not is_run:
         raise ValueError(f"{output} holds no run to resume: check --output, or leave --resume out")
-    if output.exists() and {path.name for path in output.iterdir()} - {OWNER} and not is_run:
+    if output.exists() and {p.name for p in output.iterdir() if p.suffix != ".tmp"} - {OWNER} and not is_run:
         raise ValueError(f"{output} is not empty and holds no run: name another --output")
     if recipe.resume:
         with writing(output):  # a worker of a killed driver would move them meanwhile
@@ -206,7 +217,7 @@ def open_output(recipe: Recipe) -> Path:
     resolved = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)), resume=False)
     (output / STOP).unlink(missing_ok=True)  # of the attempt before; one that comes from now on counts
     text = yaml.safe_dump(public(resolved), sort_keys=False, allow_unicode=True)
-    (output / "config.yaml").write_text(text, encoding="utf-8")
+    replace_text(output / "config.yaml", text)
     say(f"results go to {output}")
     return output
 
@@ -254,7 +265,7 @@ def _config_kept(output: Path, old: str) -> Iterator[None]:
         yield
     except BaseException:
         if old and last_attempt(output / "history.jsonl") <= attempts:
-            (output / "config.yaml").write_text(old, encoding="utf-8")
+            replace_text(output / "config.yaml", old)
         raise
 
 

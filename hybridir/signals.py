@@ -6,6 +6,7 @@ The second signal kills.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ INTERRUPTED = 75
 """Exit code (EX_TEMPFAIL) of a run that was asked to stop: what it did is saved, and --resume goes on."""
 PATIENCE = 20
 """Seconds to the next step; a run that does not reach it ends with the checkpoints that it has."""
+WRITING = 60
+"""Seconds without a change after which a checkpoint that is being written counts as given up."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _Handler = Callable[[int, FrameType | None], None]
@@ -39,7 +42,7 @@ def interruptible() -> Iterator[None]:
 def saving(stop: Path) -> Iterator[threading.Event]:
     """While entered, SIGTERM or Ctrl-C makes the file `stop` and sets the event; the run is to end by itself.
 
-    KeyboardInterrupt where it takes longer than `PATIENCE` and is not writing a checkpoint just then.
+    KeyboardInterrupt where it takes longer than `PATIENCE` and no checkpoint is being written just then.
     """
     asked = threading.Event()
 
@@ -52,13 +55,22 @@ def saving(stop: Path) -> Iterator[threading.Event]:
         signal.alarm(PATIENCE)
 
     def give_up(*_: object) -> None:
-        if any(stop.parent.glob("checkpoints/.step-*.tmp")):
+        if _is_written(stop.parent / "checkpoints"):
             signal.alarm(1)
         else:
             raise KeyboardInterrupt
 
     with _handled(save, give_up):
         yield asked
+
+
+def _is_written(checkpoints: Path) -> bool:
+    """Whether a checkpoint is being written."""
+    changes = [0.0]
+    for work in checkpoints.glob(".step-*.tmp"):
+        with suppress(OSError):  # it is whole now
+            changes += [file.stat().st_mtime for file in (work, *work.iterdir())]
+    return time.time() - max(changes) < WRITING
 
 
 @contextmanager

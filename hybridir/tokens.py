@@ -21,6 +21,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from hybridir.corpus import Corpus
+from hybridir.durable import sync_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -161,10 +162,13 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
     final = root / f"tokens-{job.fingerprint()}"
     with FileLock(root / f"{final.name}.lock"):
         if not final.exists():
+            for stale in root.glob(f"{final.name}-*.tmp"):  # of a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
             work = root / f"{final.name}-{uuid.uuid4().hex}.tmp"
             work.mkdir(parents=True)
             try:
                 _write_cache((run_chunks or tokenize_here)(job, corpus.n_chunks), work)
+                sync_files(work)
                 os.rename(work, final)
             finally:
                 shutil.rmtree(work, ignore_errors=True)

@@ -13,6 +13,7 @@ from hybridir.dual_encoder import DualEncoder, to_torch
 from hybridir.encoder import Encoder
 from hybridir.evaluate import SETTINGS, evaluate_encoder, summarise
 from hybridir.losses import info_nce
+from hybridir.memory import memory_explained
 from hybridir.records import Benchmark
 
 Metric = Literal["loss", "monolingual", "crosslingual", "multilingual", "mean", "rank_distance"]
@@ -111,7 +112,8 @@ class Validation:
         mine = torch.zeros(len(self._batches), dtype=torch.float64)
         with torch.no_grad():
             for n in range(rank(), len(self._batches), world_size()):
-                mine[n] = self._loss(model.encoder, self._batches[n][1])
+                with memory_explained(self._batches[n][1], "validation"):
+                    mine[n] = self._loss(model.encoder, self._batches[n][1])
         model.train()
         losses = gather(mine[None].to(self._device)).sum(0).cpu()
         kinds = np.array([kind for kind, _ in self._batches])

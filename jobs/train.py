@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentError
@@ -21,19 +20,19 @@ def main() -> None:
             stack.enter_context(own(Path(output).absolute()))
         from hybridir.command_line import parse
         from hybridir.recipe import Recipe
-        from hybridir.run import here, preview, run_training
+        from hybridir.run import Backend, here, preview, run_training
         from hybridir.tracking.follow import follow
 
         recipe = parse(Recipe, "python jobs/train.py", __doc__, sys.argv[1:], SAMPLE)
-        backend = here(recipe.scaling.use_gpu)
+        if recipe.dry_run:
+            preview(recipe, here())
+            return
+        compute: contextlib.AbstractContextManager[Backend] = contextlib.nullcontext(here(recipe.scaling.use_gpu))
         if recipe.scaling.num_workers:
             from hybridir.on_ray.train import ray_backend
 
-            backend = stack.enter_context(ray_backend(recipe.scaling, recipe.train.batch_size))
-        if recipe.dry_run:
-            preview(recipe, backend)
-            return
-        print(run_training(recipe, replace(backend, track=follow)))
+            compute = ray_backend(recipe.scaling, recipe.train.batch_size)
+        print(run_training(recipe, compute, follow))
 
 
 if __name__ == "__main__":

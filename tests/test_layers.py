@@ -96,6 +96,7 @@ import sys
 for name in ("ray", "mlflow"):
     sys.modules[name] = None  # an import raises ImportError
 
+from contextlib import nullcontext
 from hybridir.recipe import Recipe, ScalingConfig
 from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.encoder import EncoderConfig
@@ -114,7 +115,7 @@ run_training(
         scaling=ScalingConfig(num_workers=0),
         output=sys.argv[1],
     ),
-    here(),
+    nullcontext(here()),
 )
 """
 

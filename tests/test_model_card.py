@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     output = tmp_path_factory.mktemp("card") / "run"
     prefixes = {"query_prefix": "Query: ", "passage_prefix": "Passage: "}
     recipe = small_recipe(output, cache, sampling=LANGUAGES, validation=LANGUAGES, encoder=prefixes)
-    run_training(replace(recipe, benchmark=BenchmarkConfig(facts=80, languages=("de", "en", "es"))), here())
+    run_training(
+        replace(recipe, benchmark=BenchmarkConfig(facts=80, languages=("de", "en", "es"))), nullcontext(here())
+    )
     return output
 
 

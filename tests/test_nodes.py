@@ -1,26 +1,36 @@
 """A simulated cluster loses a node: a run, an evaluation and a study go on with what is left."""
 
+import contextlib
+import hashlib
 import json
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, steady
-from faults import Run, cluster_for
+import torch
+from conftest import ROOT, read_lines, small_recipe, steady
+from faults import Nodes, cluster_for
 
-from hybridir.encoder import EncoderConfig, build_small_encoder
-from hybridir.history import read_history
-from hybridir.prepare import Prepared
+from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder
+from hybridir.history import last_line, read_history
+from hybridir.on_ray.train import train_on_ray
+from hybridir.prepare import Prepared, prepare
+from hybridir.recipe import Recipe
+from hybridir.run import open_output
 from hybridir.tokens import load_tokenizer
+from hybridir.train import Job, train
 
 PATIENCE = 400.0
 """Seconds for what is waited for."""
+STEPS, EVERY = 100, 20
+"""Of a run, and between its checkpoints."""
 STUDY = (
     *("alpha", "--arms", "['0', '0.5', '1']", "--seeds", "1", "--train.steps", "30", "--train.checkpoint_every", "5"),
     *("--benchmark.facts", "200", "--tracking.enabled", "false"),
@@ -40,20 +50,79 @@ def start(job: str, log: Path, environment: dict[str, str], *arguments: str) -> 
         return subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=environment, text=True)
 
 
-@pytest.mark.slow
-def test_a_run_goes_on_with_the_nodes_that_are_left(tmp_path: Path) -> None:
-    with cluster_for("node") as (nodes, environment):
-        assert nodes
-        run = Run(tmp_path / "shrunk", 24, environment, "--scaling.min_workers", "1")
-        run.wait_for(lambda lines: len(lines) > 12)
+def lose_a_node(
+    recipe: Recipe, another: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Prepared, list[dict[str, Any]]]:
+    """Trains on two nodes with a worker each, of which one is lost, and `another` one comes or not; the history."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    history, ended = Path(recipe.output) / "history.jsonl", list[dict[str, Any]]()
+    with cluster_for("node") as (nodes, _), connected(nodes):
+        monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+        prepared = prepare(recipe, open_output(recipe))
+        thread = threading.Thread(target=lambda: ended.append(train_on_ray(prepared, recipe)), daemon=True)
+        thread.start()
+        wait_for(lambda: (last_line(history) or {"step": 0})["step"] > EVERY, Path(recipe.output) / "config.yaml")
         nodes.lose(random.Random(0))
-        run.wait_for(lambda lines: len(lines) == 24)
-        assert run.process.wait() == 0
-    lines = run.lines()
-    assert [line["step"] for line in lines] == list(range(24))
-    assert {line["world_size"] for line in lines[:10]} == {2}
-    assert {line["world_size"] for line in lines[13:]} == {1}
-    assert "room for 1 of 2 workers: going on with 1" in run.log.read_text(encoding="utf-8")
+        if another:
+            nodes.add()
+        thread.join(PATIENCE)
+    assert ended
+    assert ended[0]["stopped"] == "end"
+    return prepared, read_lines(history)
+
+
+TRAIN = {"steps": STEPS, "checkpoint_every": EVERY, "schedule": "constant"}
+
+
+def train_undisturbed(job: Job, initial: EncoderConfig) -> None:
+    train(job, Encoder.load(initial), torch.device("cpu"))
+
+
+def test_a_run_that_loses_a_node_ends_as_undisturbed(
+    make_run: Callable[..., Prepared],
+    on_ranks: Callable[..., None],
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another node comes; history and weights are those of two ranks that nothing happens to."""
+    sections = {"train": TRAIN, "scaling": {"num_workers": 2}}
+    prepared, lines = lose_a_node(small_recipe(tmp_path / "lost", cache, **sections), True, monkeypatch)
+    assert {line["attempt"] for line in lines} == {1, 2}
+    whole = make_run(tmp_path / "whole", **sections)
+    on_ranks(2, train_undisturbed, whole.job, whole.initial)
+    assert steady(lines) == steady(read_lines(whole.job.output / "history.jsonl"))
+    last = f"checkpoints/step-{STEPS:08d}/model.safetensors"
+    assert (prepared.job.output / last).read_bytes() == (whole.job.output / last).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_the_nodes_that_are_left(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Slow: Ray waits a minute for the lost node. In short: another one comes, above, and `find_room` in test_ray."""
+    recipe = small_recipe(tmp_path / "run", cache, train=TRAIN, scaling={"num_workers": 2, "min_workers": 1})
+    prepared, lines = lose_a_node(recipe, False, monkeypatch)
+    assert [line["step"] for line in lines] == list(range(STEPS))
+    alone = next(n for n, line in enumerate(lines) if line["world_size"] == 1)
+    assert alone >= EVERY
+    assert alone % EVERY == 0
+    assert [line["world_size"] for line in lines] == [2] * alone + [1] * (STEPS - alone)
+    wanted = (prepared.job.source.batch(step).digests().tobytes() for step in range(STEPS))
+    assert [line["example_ids_sha256"] for line in lines] == [hashlib.sha256(digests).hexdigest() for digests in wanted]
+    assert "the cluster has room for 1 of 2 workers: going on with 1" in capfd.readouterr().out
+
+
+@contextlib.contextmanager
+def connected(nodes: Nodes) -> Iterator[None]:
+    """This process is a driver of that cluster."""
+    import ray
+
+    ray.init(address=nodes.address, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.slow

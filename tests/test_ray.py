@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import ray
-import torch.distributed as dist
 import yaml
 from conftest import job, read_lines, steady
 
@@ -28,7 +26,7 @@ from hybridir.encoder import EncoderConfig
 from hybridir.formats import rows
 from hybridir.history import last_line
 from hybridir.on_ray.cluster import cluster, find_room
-from hybridir.on_ray.train import _watch, train_on_ray
+from hybridir.on_ray.train import train_on_ray
 from hybridir.prepare import Prepared, prepare, read_corpus
 from hybridir.recipe import Recipe, ScalingConfig, TrackingConfig, public
 from hybridir.records import BenchmarkConfig, DataConfig
@@ -158,7 +156,9 @@ def test_more_workers_than_there_can_be_are_refused(scaling: dict[str, Any], mes
         find_room(ScalingConfig(**scaling), 16)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_run_is_raised_once_as_it_is(folder: Path) -> None:
+    """Slow: a start of Ray Train. In short: what driver and controller make of such errors, in test_restarts."""
     with pytest.raises(FloatingPointError, match="not finite"):
         run(folder / "infinite", 2, lr=1e30, clip_norm=0.0, warmup_steps=0)
     assert {line["attempt"] for line in read_lines(folder / "infinite" / "history.jsonl")} == {1}
@@ -180,16 +180,25 @@ def act_at(output: Path, *acts: tuple[int, Callable[[], object]]) -> threading.T
 
 def workers() -> list[psutil.Process]:
     """The training workers of this process's cluster, the oldest first."""
+    return named("RayTrainWorker")
+
+
+def named(title: str) -> list[psutil.Process]:
+    """The processes of this process's cluster with that in their title, the oldest first."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
-            if "RayTrainWorker" in " ".join(process.cmdline()):
+            if title in " ".join(process.cmdline()):
                 found.append(process)
     return sorted(found, key=lambda process: process.create_time())
 
 
+@pytest.mark.slow
 def test_interrupted_twice_is_the_undisturbed_run(folder: Path, two: Path, two_workers: list[dict[str, Any]]) -> None:
-    """A worker is killed and replaced, then the driver is asked to stop and resumed: nothing is lost."""
+    """A worker is killed and replaced, then the driver is asked to stop and resumed: nothing is lost.
+
+    Slow: three starts of Ray Train. In short: a node is lost in test_nodes, a driver asked to stop in test_signals.
+    """
     output = folder / "interrupted"
     act_at(output, (12, lambda: workers()[0].kill()), (25, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     with saving(output / STOP) as asked:
@@ -210,7 +219,7 @@ def test_interrupted_twice_is_the_undisturbed_run(folder: Path, two: Path, two_w
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(folder: Path, two_workers: list[dict[str, Any]]) -> None:
-    """Slow: two starts of Ray Train, and the wait for an answer. In short: a worker is killed, above."""
+    """Slow: two starts of Ray Train, and the wait for an answer. In short: a node is lost, in test_nodes."""
     output = folder / "hangs"
     act_at(output, (12, lambda: workers()[-1].suspend()))
     ended = run(output, 2, checkpoint_every=10, timeout=20)
@@ -219,35 +228,6 @@ def test_a_worker_that_hangs_is_replaced(folder: Path, two_workers: list[dict[st
     [event] = (output / "events.jsonl").read_text().splitlines()
     assert re.search(r"rank [01] gave no answer for 20 s after step 1\d, and is replaced", event)
     assert not workers(), "the one that hung was ended"
-
-
-@pytest.mark.parametrize(
-    ("error", "again"),
-    [
-        (OSError(errno.ENOSPC, "full"), False),
-        (OSError(errno.EROFS, "read only"), False),
-        (OSError(errno.ESTALE, "stale"), True),
-        (RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-        (dist.DistStoreError("wait timeout after 20000ms"), True),
-        (MemoryError("out of memory"), False),
-        (FloatingPointError("not finite"), False),
-        (ray.exceptions.ActorDiedError(), True),
-    ],
-)
-def test_what_is_tried_again(folder: Path, prepared: Prepared, error: Exception, again: bool) -> None:
-    watch = _watch(prepared.job, ScalingConfig())
-    if again:
-        watch.after_exception(None, {0: error})
-    else:
-        with pytest.raises(type(error)):
-            watch.after_exception(None, {1: ray.exceptions.ActorDiedError(), 0: error})
-
-
-def test_a_worker_that_ray_ends_for_its_memory_is_named_with_its_batch(prepared: Prepared) -> None:
-    killed = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
-    with pytest.raises(MemoryError, match=r"step 0, with 8 pairs .* longest text of \d+ tokens"):
-        _watch(prepared.job, ScalingConfig()).after_exception(None, {0: killed})
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +306,26 @@ def test_encoding_on_ray_is_the_same(
     monkeypatch.setattr(os.path, "isdir", lambda path: path == elsewhere.name or isdir(path))
     with pytest.raises(ValueError, match=r"^the folder '/only/on/the/driver' is not on .*storage that all nodes see"):
         encode.encode_on_ray(one, elsewhere, queries, passages)
+
+
+@pytest.mark.slow
+def test_a_controller_that_is_killed_leaves_no_places_taken(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    """Slow: two starts of Ray Train. Its four workers need all of the cluster."""
+    output = folder / "controlled"
+    act_at(output, (12, lambda: [process.kill() for process in named("TrainController")]))
+    ended = run(output, 4, checkpoint_every=10)
+    assert [line["attempt"] for line in ended] == [1] * 10 + [2] * (STEPS - 10)
+    assert [line["example_ids_sha256"] for line in ended] == [line["example_ids_sha256"] for line in two_workers]
+
+
+def test_an_error_of_the_stream_arrives_as_it_is(prepared: Prepared) -> None:
+    """It is not taken for the loss of a worker."""
+    from hybridir.on_ray.data import stream
+
+    lost = dataclasses.replace(prepared.job.source, tokens="/nowhere")
+    with pytest.raises(FileNotFoundError) as raised:
+        next(stream(lost, 0, 4, 0, 2))
+    assert raised.value.errno == errno.ENOENT
 
 
 def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:

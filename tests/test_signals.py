@@ -124,6 +124,18 @@ def test_a_step_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch
     assert 1.5 < time.monotonic() - began < 9
 
 
+def test_a_checkpoint_that_nobody_writes_any_more_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker was lost, or its storage hangs."""
+    monkeypatch.setattr(signals, "PATIENCE", 1)
+    monkeypatch.setattr(signals, "WRITING", 1)
+    (tmp_path / "checkpoints" / ".step-00000001.tmp").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), saving(tmp_path / "STOP"):  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(10)
+
+
 def test_handlers_are_given_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)]
     with pytest.raises(SystemExit) as ended, interruptible(), saving(Path("/nowhere/STOP")):  # noqa: PT012

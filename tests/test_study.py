@@ -313,9 +313,13 @@ def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> No
         assert database.execute(value, (runs["out"],)).fetchone()[0] == pytest.approx(shown)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_arms_on_ray(workers: int, finished: Path, cache: Path, tmp_path: Path) -> None:
-    """Side by side on a cluster: what one process gives, and one run that fails."""
+    """Side by side on a cluster: what one process gives, and one run that fails.
+
+    Slow: starts of Ray. In short: the points of a search on Ray, in test_tune.
+    """
     from hybridir.on_ray.arms import ray_arms
 
     scaling = ScalingConfig(num_workers=workers)

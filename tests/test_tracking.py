@@ -35,6 +35,7 @@ from hybridir.tracking import follow as follow_module
 from hybridir.tracking.follow import follow
 from hybridir.tracking.remote import ARTIFACTS
 from hybridir.tracking.result_metrics import numbers_of
+from hybridir.tracking.state import begin, load, save
 from hybridir.tracking.target import reason, trouble
 from hybridir.train import TrainConfig, train
 
@@ -313,6 +314,26 @@ def test_a_resumed_run_is_one_run_with_a_point_a_step(store: Path) -> None:
     assert list(points(output, "result.monolingual.mAP")) == [14]
     lines = len((output / "system.jsonl").read_text().splitlines())
     assert list(points(output, "system/disk_usage_percentage")) == list(range(lines))
+
+
+def test_a_resume_completes_what_a_driver_that_was_killed_after_its_results_did_not(store: Path) -> None:
+    output = store / "killed at the end"
+    recipe = recipe_of(output)
+    write_run(output)
+    sync(output)
+    state = load(output)
+    save(replace(state, status="RUNNING", ended=None, complete=False), output)
+    MlflowClient(f"sqlite:///{store}/mlflow.db").update_run(run_of(output), "RUNNING")
+    save(begin(load(output), output), output)  # as a first resume does, that is killed, too
+    with follow(recipe.tracking, output, ended=True):
+        pass
+    assert status(output) == "FINISHED"
+    assert load(output).complete
+    assert load(output).ended == (output / "results.json").stat().st_mtime_ns // 10**6
+    before = (output / "tracking.json").stat().st_mtime_ns
+    with follow(recipe.tracking, output, ended=True):
+        pass
+    assert (output / "tracking.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The training loop: repeatable, resumable, the same on any number of ranks, and loud where it cannot go on."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from conftest import pairs_of, read_lines, small_recipe, steady, train_here
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hybridir import checkpoint as ckpt
 from hybridir import formats
 from hybridir import train as train_module
 from hybridir.collate import BatchSource, TokenBatch, local_stream
@@ -25,6 +27,7 @@ from hybridir.history import EVENTS, History, Tail, last_line, read_history
 from hybridir.prepare import Prepared
 from hybridir.recipe import ScalingConfig, fixed_part
 from hybridir.records import DataConfig, Shard, Source, place
+from hybridir.tokens import load_tokenizer
 from hybridir.train import STOP, Job, TrainConfig, train
 from hybridir.validation import Validation
 
@@ -363,6 +366,18 @@ def test_data_that_changed_under_the_same_recipe_is_refused(
         train_here(make_run(tmp_path / "run", data={"format": "marked"}, train={"steps": 4}))
 
 
+def test_another_tokenizer_in_the_folder_is_refused(make_run: MakeRun, small_run: Prepared, tmp_path: Path) -> None:
+    named = {"encoder": {"name": str(tmp_path / "encoder")}}
+    shutil.copytree(small_run.initial.name, tmp_path / "encoder")
+    train_here(make_run(tmp_path / "run", **named, train={"steps": 2}))
+    file = tmp_path / "encoder" / "tokenizer.json"
+    description = json.loads(file.read_text())
+    file.write_text(json.dumps(description | {"normalizer": {"type": "Lowercase"}}))
+    load_tokenizer.cache_clear()
+    with pytest.raises(ValueError, match=r"was written with tokenizer = '[0-9a-f]+', now it is '[0-9a-f]+'"):
+        train_here(make_run(tmp_path / "run", **named, train={"steps": 4}))
+
+
 def test_what_may_change(make_run: MakeRun, tmp_path: Path, cache: Path) -> None:
     train_here(make_run(tmp_path / "run", train={"steps": 3}))
     scaling = {"num_workers": 2, "cpus_per_worker": 3}
@@ -453,6 +468,27 @@ def test_out_of_memory_names_the_batch_and_what_helps(
     monkeypatch.setattr(train_module, "batch_loss", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         train_here(run)
+
+
+def test_out_of_memory_while_validating_names_that_batch(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Validation, "_loss", lambda *_: torch.empty(1 << 50))
+    words = r"in step 0 of validation, with 4 pairs .* Lower validation\.batch_size or encoder\.max_passage_length \("
+    with pytest.raises(MemoryError, match=words):
+        train_here(make_run(tmp_path / "run"))
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    run = make_run(tmp_path / "run", train={"checkpoint_every": 1, "keep_last": 1})
+    monkeypatch.setattr(ckpt, "prune", refuse)
+    assert train_here(run)[0]["stopped"] == "end"
+    assert "could not be removed: [Errno 39] Directory not empty" in (run.job.output / EVENTS).read_text()
 
 
 def test_patience_and_the_best_weights(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,7 +634,7 @@ def train_on_ranks(runs: list[tuple[Job, bool]], initial: EncoderConfig) -> None
             if rank() == 0:
                 stop.unlink()
             barrier()
-        assert train(job, Encoder.load(initial), CPU)["stopped"] == "end"
+        assert train(job, Encoder.load(initial), CPU)["stopped"] == ("patience" if job.validation.patience else "end")
         assert dist.is_initialized()
 
 
@@ -609,13 +645,16 @@ TWELVE = {"steps": 12, "checkpoint_every": 100, "lr": 1e-3}
 def by_ranks(
     make_run: MakeRun, on_ranks: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Prepared]:
-    """The same 12 steps in this process and on 2 and 4 ranks; on 2 ranks also interrupted."""
+    """The same 12 steps in this process and on 2 and 4 ranks; on 2 ranks also interrupted, and without progress."""
     folder = tmp_path_factory.mktemp("ranks")
     names = ("1", "2", "2 interrupted", "4")
     runs = {name: make_run(folder / name, train=TWELVE, loss={"learn_temperature": True}) for name in names}
+    stuck = {"train": TWELVE | {"lr": 0.0}, "validation": {"every": 2, "patience": 2}}
+    runs["2 impatient"] = make_run(folder / "2 impatient", **stuck, loss={"learn_temperature": True})
     initial = runs["1"].initial
     train_here(runs["1"])
-    on_ranks(2, train_on_ranks, [(runs["2"].job, False), (runs["2 interrupted"].job, True)], initial)
+    on_two = [(runs["2"].job, False), (runs["2 interrupted"].job, True), (runs["2 impatient"].job, False)]
+    on_ranks(2, train_on_ranks, on_two, initial)
     on_ranks(4, train_on_ranks, [(runs["4"].job, False)], initial)
     return runs
 
@@ -637,6 +676,13 @@ def test_any_number_of_ranks_trains_alike(by_ranks: dict[str, Prepared], ranks: 
 def test_an_interrupted_run_on_two_ranks_ends_as_an_uninterrupted_one(by_ranks: dict[str, Prepared]) -> None:
     assert history(by_ranks["2 interrupted"]) == history(by_ranks["2"])
     assert_equal(checkpoint_tensors(by_ranks["2 interrupted"], 12), checkpoint_tensors(by_ranks["2"], 12))
+
+
+def test_two_ranks_lose_patience_together(by_ranks: dict[str, Prepared]) -> None:
+    """Validated after 2, 4 and 6 steps; that the group came to its end says that the second rank stopped, too."""
+    run = by_ranks["2 impatient"]
+    assert len(history(run)) == 6
+    assert checkpoints(run) == ["step-00000002", "step-00000004", "step-00000006"]
 
 
 def stop_on_rank_1(job: Job, initial: EncoderConfig, poison: bool, folder: str) -> None:

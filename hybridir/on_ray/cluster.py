@@ -7,7 +7,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
 
 from hybridir.progress import say
 from hybridir.recipe import ScalingConfig
@@ -15,6 +18,10 @@ from hybridir.signals import handlers_kept
 
 _SAY_EVERY = 60.0
 """Seconds between lines about a wait."""
+_NODES_TAKE = 600.0
+"""Seconds that new nodes get to start before a run goes on with fewer."""
+CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
+"""The autoscaler's configuration, where `ray up` puts it: on the head, on which submitted jobs run."""
 
 # Read by Ray when it is imported or starts its processes; what the user has set stays.
 _QUIET = {
@@ -54,53 +61,78 @@ def cluster(num_cpus: int) -> Iterator[None]:
     print(f"{'joining the Ray cluster' if joined else 'starting Ray on this machine'} (about 10 s)", flush=True)
     with handlers_kept():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
+    if joined:
+        _ask_for([])  # what a driver asked for that was killed while it waited
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def find_room(scaling: ScalingConfig, batch_size: int = 0, can_wait: bool = False) -> int:
+def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = None, can_wait: bool = False) -> int:
     """How many workers to start: `num_workers`, or fewer where the nodes have no room and `min_workers` allows it.
 
-    It is the largest number that the batch divides by (0 by any). Where there is room for none, it asks the autoscaler
-    for nodes, waits for them, and says so. Nodes that are about to go do not count.
+    It is the largest number that the batch divides by (0 by any). Where nodes may come, it asks the autoscaler for
+    them, waits, and says so: for `min_workers` as long as it takes, for `enough` (all, if omitted) as long as nodes
+    take to start. Nodes that are about to go do not count.
 
     Raises:
-        ValueError: there is no room, no autoscaler that could make some, and waiting is not asked for.
+        ValueError: there is not room enough, and never will be; with `can_wait`, lost nodes may come back.
     """
     least = scaling.min_workers or scaling.num_workers
     numbers = [n for n in range(scaling.num_workers, least - 1, -1) if batch_size % n == 0]
     shown = " and ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in _needs(scaling).items())
-    said = -math.inf
-    while True:
-        found = room(scaling)
-        fitting = [n for n in numbers if n <= found]
-        if fitting:
-            if said > -math.inf:
-                _ask_for([])  # the workers themselves ask from now on
-            if fitting[0] < scaling.num_workers:
-                say(f"the cluster has room for {found} of {scaling.num_workers} workers: going on with {fitting[0]}")
-            return fitting[0]
-        lacking = (
-            f"the cluster has {len(_nodes())} nodes with room for {found} workers of {shown} each, and the run needs "
-            f"{numbers[-1]}"
-        )
-        if not can_wait and not _grows():
-            raise ValueError(
-                f"{lacking}: it has no autoscaler, so this would never start. Lower scaling.num_workers or "
-                "scaling.cpus_per_worker, set scaling.min_workers, or add nodes"
+    enough = scaling.num_workers if enough is None else enough
+    began, said = time.monotonic(), -math.inf
+    try:
+        while True:
+            found, most = room(scaling), _most(scaling)
+            fitting = [n for n in numbers if n <= found]
+            hoped_for = max((n for n in numbers if n <= min(enough, most)), default=0)
+            if fitting and (fitting[0] >= hoped_for or time.monotonic() - began > _NODES_TAKE):
+                if fitting[0] < (wanted := scaling.num_workers):
+                    say(f"the cluster has room for {found} of {wanted} workers: going on with {fitting[0]}")
+                return fitting[0]
+            lacking = (
+                f"the cluster has {len(_nodes())} nodes with room for {found} workers of {shown} each, and the run "
+                f"needs {numbers[-1]}"
             )
-        if time.monotonic() - said > _SAY_EVERY:
-            said = time.monotonic()
-            _ask_for([_needs(scaling)] * scaling.num_workers)
-            say(f"{lacking}: waiting for nodes")
-        time.sleep(1)
+            if most < numbers[-1] and not can_wait:
+                raise ValueError(
+                    f"{lacking}: it has no autoscaler that makes room for more than {most}, so this would never start. "
+                    "Lower scaling.num_workers or scaling.cpus_per_worker, set scaling.min_workers, or add nodes"
+                )
+            _ask_for([_needs(scaling)] * scaling.num_workers)  # each time: another job may have taken it back
+            if time.monotonic() - said > _SAY_EVERY:
+                said = time.monotonic()
+                say(f"{lacking}{f' to {hoped_for}' if fitting else ''}: waiting for nodes")
+            time.sleep(1)
+    finally:
+        if said > -math.inf:
+            _ask_for([])  # the workers themselves ask from now on
 
 
 def room(scaling: ScalingConfig) -> int:
     """How many workers the nodes that are there can hold, each whole on one node."""
-    return sum(min(int(node.get(kind, 0) // n) for kind, n in _needs(scaling).items()) for node in _nodes())
+    return sum(_room_on(node, scaling) for node in _nodes())
+
+
+def _room_on(node: Mapping[str, float], scaling: ScalingConfig) -> int:
+    return min(int(node.get(kind, 0) // n) for kind, n in _needs(scaling).items())
+
+
+def free_places() -> None:
+    """Takes back the places that a lost controller of Ray Train had for its workers, on a cluster of this driver's own.
+
+    On one with a dashboard Ray does so itself.
+    """
+    import ray
+    from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
+
+    if "RAY_ADDRESS" in os.environ or ray._private.worker.global_worker.mode != ray.SCRIPT_MODE:
+        return  # the places of others may be among them
+    for name in placement_group_table():
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 
 
 def _nodes() -> list[dict[str, float]]:
@@ -117,10 +149,30 @@ def _needs(scaling: ScalingConfig) -> dict[str, int]:
 
 
 def _ask_for(bundles: list[dict[str, int]]) -> None:
-    """Names to the autoscaler, if there is one, what all nodes together must hold: it adds none without a demand."""
+    """Names to the autoscaler, if there is one, what all nodes together must hold: it adds none without a demand.
+
+    It keeps to that until it hears something else.
+    """
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=bundles)
+
+
+def _most(scaling: ScalingConfig) -> float:
+    """How many workers there may ever be room for; infinite where the autoscaler's limits are not known here."""
+    if not _grows():
+        return room(scaling)
+    if not (file := CLUSTER_FILE.expanduser()).exists():
+        return math.inf
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kinds = dict(config["available_node_types"])
+    if not all(kind["resources"] for kind in kinds.values()):  # as for machines of one's own
+        return math.inf
+    most, left = _room_on(kinds.pop(config["head_node_type"])["resources"], scaling), config["max_workers"]
+    by_room = [(_room_on(kind["resources"], scaling), kind.get("max_workers", left)) for kind in kinds.values()]
+    for each, nodes in sorted(by_room, reverse=True):
+        most, left = most + each * min(nodes, left), max(0, left - nodes)
+    return max(most, room(scaling))
 
 
 def _grows() -> bool:

@@ -7,6 +7,7 @@ time suffices, for a step takes about a millisecond to draw.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import ray.data
@@ -29,8 +30,9 @@ def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
     with DataContext.current(ordered()):
         chunks = ray.data.range(n_chunks, override_num_blocks=n_chunks)
         done = chunks.map_batches(_tokenize, batch_size=None, fn_kwargs={"job": job})
-        for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from table.to_batches()
+        with _unwrapped():
+            for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+                yield from table.to_batches()
 
 
 def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
@@ -40,11 +42,18 @@ def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=READING_BYTES)
     with DataContext.current(context):
         rows = ray.data.read_datasource(Tasks(functions), override_num_blocks=len(functions))
-        try:
+        with _unwrapped():
             for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from table.to_batches()
-        except ray.exceptions.RayTaskError as error:
-            raise cause(error) from None
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """While entered, the error of a task is raised as it is."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        raise cause(error) from None
 
 
 def cause(error: BaseException) -> BaseException:
@@ -64,7 +73,8 @@ def stream(source: BatchSource, start: int, end: int, rank: int, world_size: int
             compute=TaskPoolStrategy(size=1),
             override_num_blocks=max(1, len(functions)),
         )
-    return map(from_table, rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2))
+    with _unwrapped():
+        yield from map(from_table, rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2))
 
 
 class Tasks(Datasource):

@@ -16,11 +16,14 @@ from hybridir.distributed import pick_device
 from hybridir.encode import collect, cut
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.model_folder import Side
-from hybridir.on_ray.cluster import find_room
+from hybridir.on_ray.cluster import find_room, room
 from hybridir.on_ray.data import cause
 from hybridir.progress import say
 from hybridir.recipe import ScalingConfig
 from hybridir.run import quiet_libraries
+
+BLOCKS_TAKE = 4
+"""Times `scaling.timeout` after which a worker with a block of texts counts as lost: on a CPU a block takes minutes."""
 
 
 def encode_on_ray(
@@ -28,8 +31,8 @@ def encode_on_ray(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`encode_here` on the workers of `scaling`, in a Ray that runs: the same embeddings, float32 [Q, D] and [P, D].
 
-    What a lost worker had in hand is encoded by another one: by a new one, or by those that are left where there is no
-    room for it. An error of the encoder is raised here as it is.
+    What a lost worker had in hand, or one that gives no answer, is encoded by another one: by a new one, or by those
+    that are left where there is no room for it. An error of the encoder is raised here as it is.
     """
     is_folder = os.path.isdir(config.name)
     if is_folder:
@@ -54,18 +57,30 @@ def _encoded(
     lost = given = 0
     while given < len(texts):
         if not going:
-            start(min(find_room(replace(scaling, min_workers=1), can_wait=bool(lost)), len(waiting)))
-        ((ref,), _) = ray.wait(list(going))
+            there = max(1, min(room(scaling), scaling.num_workers, len(waiting)))
+            start(find_room(replace(scaling, num_workers=there, min_workers=None), can_wait=bool(lost)))
+        patience = BLOCKS_TAKE * scaling.timeout
+        ready, _ = ray.wait(list(going), timeout=patience)
+        at_work = [ref for ref, (_, block) in going.items() if block is not None]
+        if not ready and not at_work:
+            say("there is no place for a worker that encodes: waiting for nodes, or for the end of others")
+            continue
+        ref = (ready or at_work)[0]
         worker, block = going.pop(ref)
         try:
+            if not ready:
+                ray.kill(worker)
             found = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
             raise cause(error) from None
         except ray.exceptions.RayError as error:
             lost += 1
+            how = "was lost" if ready else f"gave no answer for {patience} s ({BLOCKS_TAKE} x scaling.timeout)"
             if lost > scaling.max_failures:
-                raise ConnectionError(f"{lost} workers that encode were lost, one after the other: {error}") from None
-            say("a worker that encodes was lost: what it had in hand is encoded again")
+                raise ConnectionError(
+                    f"{lost} workers that encode were lost, one after the other; the last {how}: {error}"
+                ) from None
+            say(f"a worker that encodes {how}: what it had in hand is encoded again")
             waiting.extendleft([block] if block is not None else [])
             if going:
                 start(1)  # where it finds no place, the others do its part

@@ -3,22 +3,24 @@
 import contextlib
 import faulthandler
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
+from hybridir.checkpoint import remove_half_written
 from hybridir.collate import BatchSource, Stream, TokenBatch
-from hybridir.durable import PERMANENT
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.history import last_line, note
 from hybridir.memory import memory_error
-from hybridir.on_ray.cluster import cluster, find_room
+from hybridir.on_ray.cluster import cluster, find_room, free_places
+from hybridir.on_ray.lost import cause_of_end, has_died, in_short, is_of_ray, may_pass, was_waited_for
 from hybridir.owner import writing
 from hybridir.prepare import Prepared
 from hybridir.recipe import Recipe, ScalingConfig
@@ -54,31 +56,34 @@ def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     import ray.train
 
     scaling, job = recipe.scaling, prepared.job
-    lost, saved, again = 0, _saved(job), False
+    lost_in_a_row, saved, workers = 0, _saved(job), 0  # for all of them was waited before
     while True:
-        workers = find_room(scaling, recipe.train.batch_size, can_wait=again)
-        again = True
-        with writing(job.output):
-            pass  # a worker of a driver that was killed has ended
+        workers = find_room(scaling, recipe.train.batch_size, enough=workers, can_wait=workers > 0)
+        with writing(job.output):  # a worker of a driver that was killed has ended
+            remove_half_written(job.output / "checkpoints")
         try:
             state = _in_thread(partial(_fit, prepared, scaling, workers))
         except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
-            last = _cause(error)
+            last = cause_of_end(error)
             if type(last).__name__ == "WorkerGroupStartupTimeoutError":
                 note(job.output, "the workers did not start in time: others may use the cluster, or a node went away")
                 continue
-            if not _may_pass(last):
+            if not may_pass(last):
                 raise last from None
-            lost, saved = 1 + lost * (saved == _saved(job)), _saved(job)
-            if lost > scaling.max_failures:
+            if _saved(job) != saved:
+                lost_in_a_row, saved = 0, _saved(job)
+            lost_in_a_row += 1
+            if lost_in_a_row > scaling.max_failures:
                 raise ConnectionError(
-                    f"workers were lost {lost} times without a new checkpoint, and scaling.max_failures is "
+                    f"workers were lost {lost_in_a_row} times without a new checkpoint, and scaling.max_failures is "
                     f"{scaling.max_failures}. Go on with --resume when what ends them is mended. Where the system "
                     "kills them for want of memory (see dmesg), lower train.batch_size or "
-                    f"encoder.max_passage_length. The last: {_in_short(last)}"
+                    f"encoder.max_passage_length. The last: {in_short(last)}"
                 ) from None
+            if isinstance(error, ray.exceptions.RayActorError):
+                free_places()
             if not isinstance(error, ray.train.WorkerGroupError):  # those were noted by _watch
-                note(job.output, f"the workers are started again ({_in_short(last)})")
+                note(job.output, f"the workers are started again ({in_short(last)})")
         else:
             if state["stopped"] != "signal" or (job.output / STOP).exists():
                 return state
@@ -95,18 +100,21 @@ def _fit(prepared: Prepared, scaling: ScalingConfig, workers: int) -> dict[str, 
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    job = prepared.job
+    job, name = prepared.job, f"attempt-{os.urandom(8).hex()}"  # Ray resumes a name that it knows
+    mark = job.output / "ray" / f"{name}.here"
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
     resources = {"CPU": float(scaling.cpus_per_worker)}
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(scaling.timeout)
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"task": _Task(job, prepared.initial, scaling.cpus_per_worker, 2 * scaling.timeout)},
+        train_loop_config={"task": _Task(job, prepared.initial, scaling.cpus_per_worker, 2 * scaling.timeout, mark)},
         torch_config=TorchConfig(timeout_s=scaling.timeout),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=scaling.use_gpu, resources_per_worker=resources
         ),
         run_config=ray.train.RunConfig(
-            name=f"attempt-{os.urandom(8).hex()}",  # Ray resumes a name that it knows
+            name=name,
             storage_path=str(job.output / "ray"),
             failure_config=ray.train.FailureConfig(
                 max_failures=0, controller_failure_limit=0, max_preemption_failures=0
@@ -115,7 +123,10 @@ def _fit(prepared: Prepared, scaling: ScalingConfig, workers: int) -> dict[str, 
         ),
     )
     print(f"starting {workers} workers (about 30 s)", flush=True)
-    return trainer.fit().return_value
+    try:
+        return trainer.fit().return_value
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def _in_thread(function: Callable[[], Any]) -> Any:
@@ -143,6 +154,7 @@ class _Task:
     initial: EncoderConfig
     threads: int
     patience: int  # seconds
+    mark: Path  # a file that the driver has just made
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +165,12 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     from hybridir.on_ray.data import stream
 
     task: _Task = config["task"]
+    for path, field in ((task.mark, "--output"), (Path(task.job.source.tokens), "--cache")):
+        if not path.exists():
+            raise ValueError(
+                f"{socket.gethostname()}, where a worker runs, does not see {path} of the driver: name by {field} a "
+                "folder on storage that all nodes share"
+            )
     torch.set_num_threads(task.threads)
     quiet_libraries()
     faulthandler.dump_traceback_later(task.patience, exit=True, file=2)  # until the first batch: see _watched
@@ -204,49 +222,24 @@ def _watch(job: Job, scaling: ScalingConfig) -> Any:
 
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             last = last_line(job.output / "history.jsonl") or {"step": -1, "world_size": scaling.num_workers}
-            for error in worker_exceptions.values():
+            errors = worker_exceptions.values()
+            for error in errors:
                 if "running low on memory" in str(error):  # Ray ended the worker before the system would
                     batch = job.source.batch(last["step"] + 1, 0, last["world_size"])
-                    raise memory_error(batch, _in_short(error))
-                if not _may_pass(error):
+                    raise memory_error(batch, in_short(error))
+                if not may_pass(error):
                     raise error
-            died = {rank for rank, error in worker_exceptions.items() if hasattr(error, "health_check_failure")}
-            told = {rank for rank, error in worker_exceptions.items() if not _is_ray(error)}
+            died = {rank for rank, error in worker_exceptions.items() if has_died(error)}
+            told = {rank for rank, error in worker_exceptions.items() if not is_of_ray(error)}
             lost = died or set(range(last["world_size"])) - told
-            hung = not died and any("imed out" in str(e) or "hanging" in str(e) for e in worker_exceptions.values())
+            hung = not died and any(was_waited_for(error) for error in errors)
             words = (
                 f"the worker of rank {', '.join(map(str, sorted(lost))) or 'unknown'} "
                 f"{f'gave no answer for {scaling.timeout} s' if hung else 'was lost'} after step {last['step'] + 1}, "
-                f"and is replaced ({_in_short(next(iter(worker_exceptions.values())))})"
+                f"and is replaced ({in_short(next(iter(errors)))})"
             )
             if words != self.said:  # Ray may ask many times
                 note(job.output, words)
             self.said = words
 
     return Watch()
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether an error of a worker comes from the loss of another, or of storage for a while."""
-    if isinstance(error, OSError):
-        return error.errno not in PERMANENT
-    lost_peer = isinstance(error, RuntimeError) and any(w in str(error) for w in ("gloo", "NCCL", "onnection"))
-    return lost_peer or isinstance(error, dist.DistError) or _is_ray(error)
-
-
-def _cause(error: Exception) -> Exception:
-    """What ended a start of Ray Train: an error of one of its workers, of their start, or of what controls them."""
-    failures = getattr(error, "worker_failures", None)
-    error = next(iter(failures.values())) if failures else getattr(error, "controller_failure", error)
-    return getattr(error, "cause", error)  # of a task: peers of a worker that is lost while they meet
-
-
-def _is_ray(error: Exception) -> bool:
-    """Whether Ray says this of a worker that does not say anything itself."""
-    return type(error).__module__.startswith("ray.")
-
-
-def _in_short(error: Exception) -> str:
-    """The cause of an error, in one line."""
-    cause = getattr(error, "health_check_failure", error)
-    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0][:300]}"

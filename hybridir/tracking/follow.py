@@ -17,7 +17,7 @@ from hybridir.recipe import TrackingConfig
 from hybridir.secrets import without_secrets
 from hybridir.tracking.machine import Sampler, describe
 from hybridir.tracking.remote import MlflowRun
-from hybridir.tracking.state import FAILED, KILLED, State, begin, ending, load, only_writer, save
+from hybridir.tracking.state import FAILED, KILLED, State, begin, ending, is_incomplete, load, only_writer, save
 from hybridir.tracking.target import command, quiet, reason, target, trouble
 
 EVERY, LONGEST_WAIT = 2.0, 30.0
@@ -32,26 +32,28 @@ SAY_EVERY = 15.0
 
 
 @contextmanager
-def follow(config: TrackingConfig, output: Path) -> Iterator[None]:
+def follow(config: TrackingConfig, output: Path, ended: bool = False) -> Iterator[None]:
     """While entered, the run in `output` (with its `config.yaml`) is written to MLflow; on leaving, it is completed.
+
+    A run that has `ended` before is left as it is, unless its driver was killed before MLflow had all of it.
 
     It ends as FINISHED if `results.json` was written meanwhile, as KILLED on KeyboardInterrupt or SystemExit, as
     FAILED on any other exception. Exceptions pass through; none comes from here.
     """
-    if not config.enabled:
+    if not config.enabled or (ended and not is_incomplete(output)):
         yield
         return
     follower = _begin(config, output)
-    ended = FAILED
+    status = FAILED
     try:
         yield
-        ended = KILLED  # unless there are results
+        status = KILLED  # unless there are results
     except (KeyboardInterrupt, SystemExit):
-        ended = KILLED
+        status = KILLED
         raise
     finally:
         if follower:
-            follower.finish(ended)
+            follower.finish(status)
 
 
 def _begin(config: TrackingConfig, output: Path) -> "_Follower | None":

@@ -1,7 +1,6 @@
 """`tracking.json`: what a run's folder has to say to MLflow that its other files do not."""
 
 import json
-import os
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from hybridir.durable import replace_text
 from hybridir.history import last_attempt
 from hybridir.secrets import without_secrets
 
@@ -62,21 +62,35 @@ def load(output: Path) -> State:
 
 def save(state: State, output: Path) -> None:
     """Replaces the file in one go."""
-    written = output / f"tracking.json.{os.getpid()}"
-    written.write_text(without_secrets(json.dumps(asdict(state), indent=1, ensure_ascii=False)), encoding="utf-8")
-    written.replace(output / "tracking.json")
+    text = json.dumps(asdict(state), indent=1, ensure_ascii=False)
+    replace_text(output / "tracking.json", without_secrets(text))
+
+
+def is_incomplete(output: Path) -> bool:
+    """Whether a run is to be in MLflow, and is not there with all it has, as far as that is known."""
+    try:
+        return (output / "tracking.json").exists() and not load(output).complete
+    except ValueError:
+        return True
 
 
 def begin(state: State, output: Path) -> State:
     """The state as an attempt begins."""
+    results, attempts = results_time(output), last_attempt(output / "history.jsonl")
+    finished_before = state.ended if state.status == FINISHED else None
+    if state.status == RUNNING and results:  # killed, perhaps after all was done
+        if results != state.results_before:
+            finished_before = results // 10**6
+        elif attempts == state.attempts_before:
+            finished_before = state.finished_before
     return replace(
         state,
         status=RUNNING,
         ended=None,
         complete=False,
-        results_before=results_time(output),
-        attempts_before=last_attempt(output / "history.jsonl"),
-        finished_before=state.ended if state.status == FINISHED else None,
+        results_before=results,
+        attempts_before=attempts,
+        finished_before=finished_before,
     )
 
 
