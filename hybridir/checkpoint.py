@@ -117,25 +117,22 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
         }
 
 
-def prune(root: Path, step: int, keep_last: int, best_step: int | None) -> None:
+def prune(root: Path, step: int, keep_last: int, best_step: int | None, say: Callable[[str], None] = print) -> None:
     """Removes all but the last `keep_last` checkpoints up to `step` and that of `best_step`.
 
-    Those after `step` go too, as the run went on from before them because they are damaged. `OSError` where one cannot
-    be removed, after all others are.
+    Those after `step` go too, as the run went on from before them because they are damaged. `say` hears of each that
+    cannot be removed: a run does not end for that.
     """
     found = sorted(root.glob(_FOLDERS))
     kept = [checkpoint for checkpoint in found if checkpoint <= folder(root, step)][-keep_last:]
     if best_step is not None:
         kept.append(folder(root, best_step))
-    failed: OSError | None = None
     for other in found:
         if other not in kept:
             try:
                 shutil.rmtree(other)
             except OSError as error:
-                failed = error
-    if failed:
-        raise failed
+                say(f"a checkpoint that is not needed any more could not be removed: {error}")
 
 
 def remove_half_written(root: Path) -> None:

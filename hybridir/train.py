@@ -211,10 +211,7 @@ def _steps(
                 history.sync()
                 root = job.output / "checkpoints"
                 ckpt.save_checkpoint(root, step + 1, model, optimizer, {**state, "identity": job.identity})
-                try:
-                    ckpt.prune(root, step + 1, config.keep_last, state["best_step"])
-                except OSError as error:
-                    note(job.output, f"a checkpoint that is not needed any more could not be removed: {error}")
+                ckpt.prune(root, step + 1, config.keep_last, state["best_step"], partial(note, job.output))
             barrier()
         if state["stopped"]:
             break

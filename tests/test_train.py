@@ -482,13 +482,19 @@ def test_out_of_memory_while_validating_names_that_batch(
 def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+    remove = shutil.rmtree
+
+    def refuse(path: Path, ignore_errors: bool = False) -> None:
+        if path.name == "step-00000001" and not ignore_errors:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        remove(path, ignore_errors=ignore_errors)
 
     run = make_run(tmp_path / "run", train={"checkpoint_every": 1, "keep_last": 1})
-    monkeypatch.setattr(ckpt, "prune", refuse)
+    monkeypatch.setattr(ckpt.shutil, "rmtree", refuse)
     assert train_here(run)[0]["stopped"] == "end"
     assert "could not be removed: [Errno 39] Directory not empty" in (run.job.output / EVENTS).read_text()
+    assert checkpoints(run)[0] == "step-00000001"
+    assert not {"step-00000002", "step-00000003"} & set(checkpoints(run)), "the others go all the same"
 
 
 def test_patience_and_the_best_weights(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
