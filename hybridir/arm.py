@@ -8,26 +8,26 @@ import contextlib
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from hybridir import formats
 from hybridir.bias_results import bias_results
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.evaluate import measure, summarise
+from hybridir.folder import Kind, begin_folder
 from hybridir.history import read_history
 from hybridir.owner import own, owned
 from hybridir.per_query import write_per_query
-from hybridir.recipe import Recipe, public
+from hybridir.recipe import MAY_CHANGE, Recipe, TrackingConfig
 from hybridir.records import Benchmark, BenchmarkConfig
 from hybridir.results import DEPTH, write_json
-from hybridir.run import Backend, open_output, quiet_libraries, train_model, validated
+from hybridir.run import Backend, Track, open_output, quiet_libraries, train_model, validated
 from hybridir.search import dot_scorer, rank_all
 from hybridir.secrets import without_secrets
 from hybridir.systems import embed
@@ -36,6 +36,7 @@ STOPPED = "stopped.json"
 """In the folder of a run that was stopped early: why, and after how many steps."""
 OWNER_PATIENCE = 30.0
 """Seconds for another process to let go of a run."""
+AVERAGE = Kind(name="mean of weights", job="jobs/study.py", may_change=MAY_CHANGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,23 @@ class ArmRun:
     @property
     def label(self) -> str:
         return f"{self.arm} seed {self.recipe.seed}"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What computes runs.
+
+    Attributes:
+        start: does all runs, in any order, and gives each as it ends, with what went wrong (see `attempt`).
+        at_once: how many at a time, as far as is known.
+        track: while entered, what fills the folder is tracked.
+        record: (config, folder of a run that has ended, of what it is part of): writes the run down below that.
+    """
+
+    start: Callable[[Sequence[ArmRun]], Iterable[tuple[ArmRun, str]]]
+    at_once: int
+    track: Track
+    record: Callable[[TrackingConfig, Path, Path], None]
 
 
 def attempt(run: ArmRun, backend: Backend) -> str:
@@ -141,11 +159,7 @@ def _run(run: ArmRun, backend: Backend) -> None:
 
 def _average(run: ArmRun) -> dict[str, Any]:
     members = [Path(name) for name in run.average_of]
-    run.output.mkdir(parents=True, exist_ok=True)
-    config = public(replace(run.recipe, resume=False)) | {"average_of": [str(member) for member in members]}
-    (run.output / "config.yaml").write_text(
-        yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
+    begin_folder(run.recipe, AVERAGE, {"average_of": [str(member) for member in members]})
     average_models([member / "model" for member in members], run.output / "model")
     spent = [_spent(member) for member in members]
     return {"training": {name: sum(one[name] for one in spent) for name in spent[0]}}

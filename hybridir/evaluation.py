@@ -5,23 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from hybridir import formats
 from hybridir.encoder import EncoderConfig
-from hybridir.owner import OWNER, own
+from hybridir.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.owner import own
 from hybridir.progress import say
-from hybridir.recipe import ScalingConfig, TrackingConfig, public
+from hybridir.recipe import MAY_CHANGE, ScalingConfig, TrackingConfig, public
 from hybridir.records import Benchmark, BenchmarkConfig
 from hybridir.report import Grid, show
 from hybridir.results import DEPTH, provenance, write_results
-from hybridir.run import Track, output_folder, quiet_libraries
+from hybridir.run import Track, quiet_libraries
 from hybridir.search import Ranking
 from hybridir.systems import Encode, System, check_member, file_name, find_systems, fingerprint, rank_system
 from hybridir.trec import write_qrels, write_runs
 
-_BEFORE_WORK = {OWNER, "config.yaml", "tracking.json", "tracking.lock", "system.jsonl"}
-"""What an evaluation that measured nothing leaves behind."""
+EVALUATION = Kind(name="evaluation", job="jobs/evaluate.py", may_change=MAY_CHANGE | {"run_depth", "keep_embeddings"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +66,13 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     for member in (member for system in systems for member in system.members):
         check_member(member)
     with own(output):
-        _open(recipe, output)
+        recipe = replace(recipe, output=str(output))
+        open_folder(recipe, EVALUATION)
+        begin_folder(recipe, EVALUATION)
         if (output / "results.json").exists():
             say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "report.html"
-        with track(recipe.tracking, output):
+        with way_on_said(EVALUATION, output), track(recipe.tracking, output):
             _tell(benchmark)
             rankings, notes = _rank(systems, benchmark, encode, output / "embeddings")
             if recipe.run_depth:
@@ -129,23 +129,6 @@ def preview_evaluation(recipe: Evaluation) -> None:
     show(Grid(benchmark.name, ("language", "queries", "passages"), rows))
     for system in systems:
         say(f"would measure {system.label}: {', '.join(member.name for member in system.members)}")
-
-
-def _open(recipe: Evaluation, output: Path) -> None:
-    """Writes the resolved `config.yaml`; `ValueError` where the folder belongs to something else."""
-    config = yaml.safe_load(yaml.safe_dump(public(replace(recipe, output=str(output), resume=False))))
-    file = output / "config.yaml"
-    if not recipe.resume and {path.name for path in output.iterdir()} - _BEFORE_WORK:
-        raise ValueError(f"{output} holds results already: add --resume to go on with them, or name another --output")
-    if recipe.resume:
-        before = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
-        if "compare_to" not in before:
-            raise ValueError(f"{output} holds no evaluation to resume: check --output, or leave --resume out")
-        for name in ("encoder", "compare_to", "benchmark"):
-            if before[name] != config[name]:
-                raise ValueError(f"{output} was begun with another {name}, see its config.yaml: name another --output")
-    file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    say(f"results go to {output}")
 
 
 def _tell(benchmark: Benchmark) -> None:

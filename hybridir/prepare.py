@@ -27,7 +27,7 @@ from hybridir.formats import heldout
 from hybridir.intake import number_lines, read_here
 from hybridir.plan import Plan
 from hybridir.progress import say, watch_chunks, watch_reading
-from hybridir.recipe import Recipe, fixed_part
+from hybridir.recipe import TRAINING_MAY_CHANGE, Recipe, fixed_part, public
 from hybridir.records import BenchmarkConfig, DataConfig, Shard
 from hybridir.report import show
 from hybridir.sampling import Sampling
@@ -155,7 +155,8 @@ def prepare(
         source=source,
         validation_sources=validation,
         held_out=held_out(recipe, data.corpus),
-        identity=fixed_part(recipe) | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer},
+        identity=fixed_part(public(recipe), TRAINING_MAY_CHANGE)
+        | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer},
     )
     return Prepared(job, data.initial, data.corpus)
 
@@ -178,6 +179,12 @@ def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) ->
             "leave them out, or check the codes in the data"
         )
     return corpus
+
+
+def copy_cards(folder: Path, output: Path) -> None:
+    """Copies the data card and the rejected rows, as `load_data` writes them, from `folder` to `output`."""
+    for file in ("data_card.json", "data_card.md", "rejected.jsonl"):
+        shutil.copy(folder / file, output)
 
 
 def tell_data(data: Data) -> None:

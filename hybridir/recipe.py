@@ -133,23 +133,28 @@ class Recipe:
             )
 
 
-MAY_CHANGE = {
-    *("scaling", "tracking", "benchmark", "output", "cache", "resume", "dry_run"),
-    *("train.steps", "train.log_every", "data.max_rejected", "data.path"),
+MAY_CHANGE = frozenset(("scaling", "tracking", "output", "cache", "resume", "dry_run"))
+"""Sections and fields that may differ whenever a job goes on."""
+TRAINING_MAY_CHANGE = MAY_CHANGE | {
+    *("benchmark", "train.steps", "train.log_every", "data.max_rejected", "data.path"),
 }
-"""Fields that may differ when a run is resumed, and the licences of data: with `train.steps` the learning rate's decay
-moves too, and under another `data.path` the same data must lie."""
+"""Those of a training run: with `train.steps` the learning rate's decay moves too, and under another `data.path` the
+same data must lie."""
 
 
-def fixed_part(recipe: Recipe) -> dict[str, Any]:
-    """What must be the same when a run is resumed, as flat names and values."""
-    sections = public(recipe)
-    data = sections["data"]
-    for source in filter(None, (data, data["validation"], *data["sources"])):
-        del source["license"]
-    flat = {f"{s}.{k}": v for s, part in sections.items() if isinstance(part, dict) for k, v in part.items()}
-    flat["seed"] = recipe.seed
-    return {k: v for k, v in flat.items() if k not in MAY_CHANGE and k.partition(".")[0] not in MAY_CHANGE}
+def fixed_part(config: dict[str, Any], may_change: frozenset[str]) -> dict[str, Any]:
+    """What of a configuration (see `public`) must be the same when a job goes on, as flat names and values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    kept = {k: v for k, v in flat.items() if k not in may_change and k.partition(".")[0] not in may_change}
+    return _without_licenses(kept)
+
+
+def _without_licenses(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_licenses(v) for k, v in value.items() if k not in ("license", "data.license")}
+    return [_without_licenses(v) for v in value] if isinstance(value, list) else value
 
 
 def public(recipe: Any) -> dict[str, Any]:

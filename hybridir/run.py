@@ -5,11 +5,9 @@ Everything a run writes lies under `--output`.
 
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,10 +24,11 @@ from hybridir.distributed import pick_device
 from hybridir.durable import replace_text
 from hybridir.encode import encode_here
 from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.history import last_attempt
 from hybridir.intake import read_here
 from hybridir.model_card import write_model_card
-from hybridir.owner import OWNER, own, writing
+from hybridir.owner import own, writing
 from hybridir.prepare import (
     Prepared,
     ShardReader,
@@ -42,7 +41,7 @@ from hybridir.prepare import (
 )
 from hybridir.preview import show_plan
 from hybridir.progress import Follow, say
-from hybridir.recipe import Recipe, TrackingConfig, fixed_part, public
+from hybridir.recipe import TRAINING_MAY_CHANGE, Recipe, TrackingConfig, public
 from hybridir.records import Benchmark
 from hybridir.report import show
 from hybridir.results import DEPTH, provenance, write_results
@@ -50,8 +49,10 @@ from hybridir.search import dot_scorer, rank_all
 from hybridir.signals import INTERRUPTED, saving
 from hybridir.systems import Encode, embed, fingerprint
 from hybridir.tokens import ChunkRunner, tokenize_here
-from hybridir.train import STOP, check_identity, check_steps, train
+from hybridir.train import STOP, check_steps, train
 from hybridir.validation import full_name
+
+TRAINING = Kind(name="training run", job="jobs/train.py", may_change=TRAINING_MAY_CHANGE)
 
 
 class Track(Protocol):
@@ -89,6 +90,7 @@ def run_training(recipe: Recipe, compute: AbstractContextManager[Backend], track
     quiet_libraries()
     recipe = replace(recipe, output=str(output_folder(recipe.output, "train")))
     with own(Path(recipe.output)):
+        open_folder(recipe, TRAINING, begun=False)  # before anything is computed; its fields are compared later
         if page := _finished(recipe):
             with track(recipe.tracking, page.parent, ended=True):
                 return page
@@ -101,7 +103,7 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
     before = Path(recipe.output, "config.yaml") if recipe.resume else None
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
-    with _way_on_said(output), track(recipe.tracking, output), _config_kept(output, old):
+    with way_on_said(TRAINING, output), track(recipe.tracking, output), _config_kept(output, old):
         benchmark = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
         for note in benchmark.notes:
             say(note)
@@ -198,38 +200,20 @@ def here(use_gpu: bool = False) -> Backend:
 
 
 def open_output(recipe: Recipe) -> Path:
-    """The output folder, made, with the resolved `config.yaml`; `ValueError` where it belongs to another run."""
+    """The output folder, made, with the resolved `config.yaml`; `ValueError` where the run cannot begin or go on."""
     output = output_folder(recipe.output, "train")
-    is_run = (output / "config.yaml").exists()
-    if is_run and not recipe.resume:
-        raise ValueError(f"{output} holds a run already: add --resume to go on with it, or name another --output")
-    if recipe.resume and not is_run:
-        raise ValueError(f"{output} holds no run to resume: check --output, or leave --resume out")
-    if output.exists() and {p.name for p in output.iterdir() if p.suffix != ".tmp"} - {OWNER} and not is_run:
-        raise ValueError(f"{output} is not empty and holds no run: name another --output")
-    if recipe.resume:
+    recipe = replace(recipe, output=str(output))
+    newest = None
+    if recipe.resume and output.exists():
         with writing(output):  # a worker of a killed driver would move them meanwhile
-            if newest := checkpoint.newest_whole(output / "checkpoints", say):
-                check_identity(newest, fixed_part(recipe))
-                check_steps(checkpoint.read_state(newest), recipe.train.steps)
-                say(f"resuming from {newest}")
-    output.mkdir(parents=True, exist_ok=True)
-    resolved = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)), resume=False)
+            newest = checkpoint.newest_whole(output / "checkpoints", say)
+    open_folder(recipe, TRAINING, begun=newest is not None)
+    if newest:
+        check_steps(checkpoint.read_state(newest), recipe.train.steps)
+        say(f"resuming from {newest}")
     (output / STOP).unlink(missing_ok=True)  # of the attempt before; one that comes from now on counts
-    text = yaml.safe_dump(public(resolved), sort_keys=False, allow_unicode=True)
-    replace_text(output / "config.yaml", text)
-    say(f"results go to {output}")
+    begin_folder(replace(recipe, cache=str(cache_folder(recipe, output))), TRAINING)
     return output
-
-
-def output_folder(named: str, job: str) -> Path:
-    """The folder of the results, `named` or new; `ValueError` where it would not stay."""
-    leaves = "runtime_resources" in Path.cwd().parts and not Path(named).is_absolute()
-    if leaves or (not named and "RAY_ADDRESS" in os.environ):
-        raise ValueError(
-            "a submitted job runs in a folder of Ray's that goes with it: name an --output that stays, from / on"
-        )
-    return Path(named or f"outputs/{job}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
 
 
 def _finished(recipe: Recipe) -> Path | None:
@@ -245,16 +229,6 @@ def _finished(recipe: Recipe) -> Path | None:
     more = "" if trained["stopped"] == "patience" else ". More train.steps go on with it"
     say(f"the run in {output} is finished ({trained['step']} steps): nothing is changed{more}")
     return output / "report.html"
-
-
-@contextmanager
-def _way_on_said(output: Path) -> Iterator[None]:
-    """Says how to go on with a run that was asked to stop."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        say(f"go on with: python jobs/train.py --config {shlex.quote(str(output / 'config.yaml'))} --resume")
-        raise
 
 
 @contextmanager

@@ -10,19 +10,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hybridir import formats
-from hybridir.arm import ArmRun
+from hybridir.arm import ArmRun, Runner
 from hybridir.arm_progress import ArmProgress, duration
 from hybridir.corpus import Corpus
+from hybridir.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.history import read_history
 from hybridir.html_report import write_study
-from hybridir.many_runs import Runner, begin_folder, copy_cards, open_folder, way_on_said
 from hybridir.owner import own
-from hybridir.prepare import cache_folder, check_plans, load_data, tell_data
+from hybridir.prepare import cache_folder, check_plans, copy_cards, load_data, tell_data
 from hybridir.progress import say
-from hybridir.recipe import public
+from hybridir.recipe import MAY_CHANGE, public
 from hybridir.report import Grid, show
 from hybridir.results import provenance, write_json
-from hybridir.run import output_folder, quiet_libraries
+from hybridir.run import quiet_libraries
 from hybridir.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
 from hybridir.study_results import Finished, study_results
 
@@ -34,18 +34,18 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
     """Trains what is not finished, and writes the results: the path of `report.html`, and how many runs failed."""
     quiet_libraries()
     output = output_folder(recipe.output, study.name)
+    kind = study_kind(study)
     with own(output):
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
         benchmark = formats.read_benchmark(recipe.benchmark)
-        open_folder(recipe, study.name, ("seeds", "arms", "margin", "margin_share"))
+        open_folder(recipe, kind)
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))
             copy_cards(Path(data_card), output)
-        begin_folder(recipe, study.name)
-        say(f"results go to {output}")
-        with way_on_said(f"jobs/study.py {study.name}", output), runner.track(recipe.tracking, output):
+        begin_folder(recipe, kind)
+        with way_on_said(kind, output), runner.track(recipe.tracking, output):
             show(_plan(recipe, arms))
             errors = _run_all(recipe, runs, runner)
             say("comparing the arms")
@@ -68,6 +68,12 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
             page = write_study(results, output)
             show(_verdicts(results))
     return page, len(errors)
+
+
+def study_kind(study: Study) -> Kind:
+    """What the folder of a study holds: results of another study are another kind."""
+    may_change = MAY_CHANGE | {"seeds", "arms", "margin", "margin_share"}
+    return Kind(name="study", job=f"jobs/study.py {study.name}", may_change=may_change)
 
 
 def preview_study(study: Study, recipe: StudyRecipe) -> None:

@@ -12,41 +12,40 @@ from typing import Any
 import yaml
 
 from hybridir import formats
-from hybridir.arm import ArmRun
+from hybridir.arm import ArmRun, Runner
 from hybridir.arm_progress import ArmProgress
 from hybridir.corpus import Corpus
 from hybridir.durable import replace_text
 from hybridir.encoder import resolve
+from hybridir.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.html_report import write_search
 from hybridir.html_report.search_page import search_table
-from hybridir.many_runs import Runner, begin_folder, copy_cards, open_folder, way_on_said
 from hybridir.owner import own
 from hybridir.prepare import (
     cache_folder,
     check_held_out,
     check_plans,
+    copy_cards,
     held_out,
     load_data,
     tell_data,
     validation_identity,
 )
 from hybridir.progress import say
-from hybridir.recipe import public
+from hybridir.recipe import MAY_CHANGE, public
 from hybridir.records import Benchmark, BenchmarkConfig
 from hybridir.report import show
 from hybridir.results import write_json
-from hybridir.run import measure_run, output_folder, quiet_libraries
+from hybridir.run import measure_run, quiet_libraries
 from hybridir.space import Point
 from hybridir.systems import Encode
 from hybridir.tune import ERROR, Event, Trial, TuneRecipe, known_points, outcome, trial_of
 from hybridir.tune_results import tune_results, write_trials
 from hybridir.validation import cost, value_of
 
-NAME = "search"
+TUNING = Kind(name="tuning", job="jobs/tune.py", may_change=MAY_CHANGE | {"seeds", "finalists", "points"})
 SHOWN = 10
 """Points in the table on the screen."""
-_MAY_CHANGE = ("seeds", "finalists", "points")
-
 
 Search = Callable[[TuneRecipe, BenchmarkConfig, list[Point]], Iterator[Event]]
 """(recipe, what points are measured on, points tried before) -> what happens as the first run of each point is done."""
@@ -59,13 +58,12 @@ def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode)
     with own(output):
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
         test = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
-        open_folder(recipe, NAME, _MAY_CHANGE)
+        open_folder(recipe, TUNING)
         with TemporaryDirectory() as folder:
             corpus, measured = _load(recipe, Path(folder))
             copy_cards(Path(folder), output)
-        begin_folder(recipe, NAME)
-        say(f"results go to {output}")
-        with way_on_said("jobs/tune.py", output), runner.track(recipe.tracking, output):
+        begin_folder(recipe, TUNING)
+        with way_on_said(TUNING, output), runner.track(recipe.tracking, output):
             trials = _search(recipe, measured, search, runner)
             _more_seeds(recipe, trials, runner)
             chosen = _winner(recipe, trials)

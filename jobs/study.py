@@ -19,9 +19,8 @@ def main() -> None:
     with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
         if output := named_output(arguments):  # refused before anything heavy is imported, if it is another's
             stack.enter_context(own(Path(output).absolute()))
-        from hybridir.arm import arms_here
+        from hybridir.arm import Runner, arms_here
         from hybridir.command_line import parse
-        from hybridir.many_runs import Runner
         from hybridir.run import here
         from hybridir.studies import STUDIES
         from hybridir.study import StudyRecipe

@@ -18,8 +18,8 @@ def main() -> None:
     with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
         if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
             stack.enter_context(own(Path(output).absolute()))
+        from hybridir.arm import Runner
         from hybridir.command_line import parse
-        from hybridir.many_runs import Runner
         from hybridir.on_ray.tune import ray_tune
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record

@@ -92,7 +92,7 @@ def test_a_run_is_not_overwritten(run: tuple[Path, subprocess.CompletedProcess[s
         (["--train.batch_size", "5000"], "Lower train.batch_size"),
         (["--encoder.name", "/nowhere"], "/nowhere"),
         (["--benchmark.split", "all"], "benchmark.split"),
-        (["--resume"], "no run to resume"),
+        (["--resume"], "no training run to resume"),
     ],
 )
 def test_bad_input_is_refused_with_a_remedy(arguments: list[str], message: str, tmp_path: Path) -> None:

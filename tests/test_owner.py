@@ -108,14 +108,14 @@ def test_a_resume_waits_for_it_too(tmp_path: Path) -> None:
     """It may still remove checkpoints."""
     recipe = replace(small_recipe(tmp_path / "run", tmp_path / "cache"), resume=True)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").touch()
+    (tmp_path / "run" / "config.yaml").write_text("seed: 0")
     thread = threading.Thread(target=open_output, args=(recipe,))
     with writing(tmp_path / "run"):
         thread.start()
         thread.join(2)
-        assert (tmp_path / "run" / "config.yaml").read_text() == ""
+        assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 0"
     thread.join(30)
-    assert (tmp_path / "run" / "config.yaml").read_text() != ""
+    assert (tmp_path / "run" / "config.yaml").read_text() != "seed: 0"
 
 
 @pytest.mark.parametrize(

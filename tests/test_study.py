@@ -198,7 +198,7 @@ def test_a_study_goes_on_where_it_was_stopped(finished: Path, cache: Path, tmp_p
         assert [line["step"] for line in read_history(history)] == list(range(8))
         assert {line["attempt"] for line in read_history(history)} == {1}
     assert tables(output) == {name: text for name, text in tables(finished).items() if name != "broken"}
-    with pytest.raises(ValueError, match="is not empty: add --resume"):
+    with pytest.raises(ValueError, match="holds results already"):
         run_study(study_of(), recipe, in_process())
     changed = replace(recipe, resume=True, train=replace(recipe.train, lr=1.0))
     with pytest.raises(ValueError, match="was begun with train"):

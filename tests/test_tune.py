@@ -15,9 +15,8 @@ import pytest
 from conftest import small_recipe
 from sentence_transformers import SentenceTransformer
 
-from hybridir.arm import arms_here, attempt
+from hybridir.arm import Runner, arms_here, attempt
 from hybridir.evaluate import SETTINGS
-from hybridir.many_runs import Runner
 from hybridir.recipe import ScalingConfig, TrackingConfig
 from hybridir.records import BenchmarkConfig
 from hybridir.run import here, track_nothing
@@ -178,7 +177,7 @@ def test_a_finished_search_stays_as_it_is(finished: Path, cache: Path) -> None:
     assert results_of(finished)["winner"] == winner
     with pytest.raises(ValueError, match="was begun with space"):
         search(replace(recipe, space={"alpha": [0.0]}))
-    with pytest.raises(ValueError, match="is not empty: add --resume"):
+    with pytest.raises(ValueError, match="holds results already"):
         search(replace(recipe, resume=False))
 
 

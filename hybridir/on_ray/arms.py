@@ -29,7 +29,7 @@ def ray_arms(scaling: ScalingConfig) -> Iterator["RayArms"]:
 
 
 class RayArms:
-    """`start` and `at_once` of a `hybridir.many_runs.Runner`."""
+    """`start` and `at_once` of a `hybridir.arm.Runner`."""
 
     def __init__(self, scaling: ScalingConfig) -> None:
         self._scaling = scaling
