@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from hybridir import formats
+from hybridir import sources
 from hybridir.bias_results import bias_results
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.evaluate import measure, summarise
@@ -174,4 +174,4 @@ def _spent(output: Path) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _benchmark(config: BenchmarkConfig) -> Benchmark:
     """Read once in a process."""
-    return formats.read_benchmark(config)
+    return sources.read_benchmark(config)

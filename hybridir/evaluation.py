@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hybridir import formats
+from hybridir import sources
 from hybridir.encoder import EncoderConfig
 from hybridir.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.owner import own
@@ -61,7 +61,7 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     """The whole evaluation; returns the path of `report.html`. One that is finished is left as it is."""
     quiet_libraries()
     systems = find_systems([recipe.encoder, *recipe.compare_to])
-    benchmark = formats.read_benchmark(recipe.benchmark)
+    benchmark = sources.read_benchmark(recipe.benchmark)
     output = output_folder(recipe.output, "evaluate")
     for member in (member for system in systems for member in system.members):
         check_member(member)
@@ -121,7 +121,7 @@ def _write_runs(
 def preview_evaluation(recipe: Evaluation) -> None:
     """Prints what the benchmark holds and what would be measured."""
     systems = find_systems([recipe.encoder, *recipe.compare_to])
-    benchmark = formats.read_benchmark(recipe.benchmark)
+    benchmark = sources.read_benchmark(recipe.benchmark)
     _tell(benchmark)
     texts = [(query.language, "query") for query in benchmark.queries]
     texts += [(passage.language, "passage") for passage in benchmark.passages]

@@ -4,14 +4,15 @@ This is the work of the tasks that read; `corpus` puts their batches together. A
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hybridir.records import Pair, Passage, Rejected, Shard, known_languages
+from hybridir.records import LEFT_OUT, Pair, Part, Passage, Rejected, Shard, Source, known_languages
 
 ROWS, BYTES = 4096, 16_000_000
 """A batch has at most so many rows, and closes when its texts have so many characters."""
@@ -40,6 +41,28 @@ def read_here(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
     """The batches of all shards, in order, read in this process."""
     for number, shard in enumerate(shards):
         yield from to_batches(shard.read(), number)
+
+
+def take(
+    read: Callable[[], Iterable[Pair | Rejected]], source: Source, split: Part | Literal[""]
+) -> Iterator[Pair | Rejected]:
+    """What `source` asks for of the records that `read` yields: its languages, its name, so many hard negatives.
+
+    Validation pairs are a source apart from all others.
+    """
+    for record in read():
+        if isinstance(record, Pair):
+            left_out = source.languages and record.language not in source.languages
+            if left_out and record.language in known_languages():  # an unknown one is rejected as such
+                record = Rejected(file=record.file, line=record.line, reason=LEFT_OUT, value=record.language)
+            elif source.name or split or source.max_negatives is not None:
+                record = replace(
+                    record,
+                    source=f"{source.name} {record.source}".strip() if split else record.source or source.name,
+                    split=split or record.split,
+                    negatives=record.negatives[: source.max_negatives],
+                )
+        yield record
 
 
 def to_batches(records: Iterable[Pair | Rejected], shard: int = 0) -> Iterator[pa.RecordBatch]:

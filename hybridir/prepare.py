@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
-from hybridir import formats
+from hybridir import sources
 from hybridir.card import data_card, intake_table, to_markdown
 from hybridir.checks import check_encoder, check_space, check_writable
 from hybridir.collate import BatchSource
@@ -163,8 +163,8 @@ def prepare(
 
 def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) -> Corpus:
     """The corpus of `data`, read unless the cache has it; says how much was read and what was not accepted."""
-    shards, share = formats.find_shards(data), 0.0 if data.validation else data.validation_share
-    directory = cache / f"corpus-{formats.contents_key(shards, share)}"
+    shards, share = sources.find_shards(data), 0.0 if data.validation else data.validation_share
+    directory = cache / f"corpus-{sources.contents_key(shards, share)}"
     with FileLock(f"{directory}.lock"):
         if directory.exists():
             say(f"the data was read before: {directory}")
@@ -230,7 +230,7 @@ def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[Metric]) ->
     """`ValueError` where the validation pairs do not have what the metrics measure."""
     if not (config := held_out(recipe, corpus)):
         return
-    benchmark = formats.read_benchmark(config)
+    benchmark = sources.read_benchmark(config)
     parallel = any(len(languages) > 1 for languages in answer_languages(benchmark))
     across = [metric for metric in metrics if metric in ("crosslingual", "mean", "rank_distance")]
     if not benchmark.queries or (across and not parallel):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 import yaml
 
-from hybridir import checkpoint, formats
+from hybridir import checkpoint, sources
 from hybridir.bm25 import bm25_scorer
 from hybridir.card import card_tables
 from hybridir.checks import check_encoder
@@ -104,7 +104,7 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
     with way_on_said(TRAINING, output), track(recipe.tracking, output), _config_kept(output, old):
-        benchmark = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
+        benchmark = sources.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
         for note in benchmark.notes:
             say(note)
         prepared, state = train_model(recipe, backend, output)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hybridir import formats
+from hybridir import sources
 from hybridir.arm import ArmRun, Runner
 from hybridir.arm_progress import ArmProgress, duration
 from hybridir.corpus import Corpus
@@ -39,7 +39,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
-        benchmark = formats.read_benchmark(recipe.benchmark)
+        benchmark = sources.read_benchmark(recipe.benchmark)
         open_folder(recipe, kind)
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hybridir import checkpoint as ckpt
-from hybridir import formats
+from hybridir import sources
 from hybridir.agreement import exchange, not_finite_error
 from hybridir.clock import Clock
 from hybridir.collate import BatchSource, Stream, local_stream
@@ -154,7 +154,7 @@ def _steps(
     config, start = job.train, state["step"]
     device = next(model.parameters()).device
     history = History(job.output, start) if rank() == 0 else None
-    held_out = formats.read_benchmark(job.held_out) if job.held_out else None
+    held_out = sources.read_benchmark(job.held_out) if job.held_out else None
     validation = Validation(job.validation, job.validation_sources, device, stream, held_out)
     wrapped: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
     batches = stream(job.source, start, config.steps, rank(), world_size())

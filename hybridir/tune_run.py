@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hybridir import formats
+from hybridir import sources
 from hybridir.arm import ArmRun, Runner
 from hybridir.arm_progress import ArmProgress
 from hybridir.corpus import Corpus
@@ -57,7 +57,7 @@ def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode)
     output = output_folder(recipe.output, "tune")
     with own(output):
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
-        test = formats.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
+        test = sources.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
         open_folder(recipe, TUNING)
         with TemporaryDirectory() as folder:
             corpus, measured = _load(recipe, Path(folder))
@@ -70,7 +70,7 @@ def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode)
             best = min(chosen.runs, key=lambda run: _cost(recipe, run))
             identity = validation_identity(recipe, corpus)
             _measure_winner(recipe, best, output / "best", test, encode, {"data": identity})
-            validation = formats.read_benchmark(measured)
+            validation = sources.read_benchmark(measured)
             results = tune_results(recipe, trials, chosen, best, validation, corpus)
             write_trials(results, output / "trials.csv")
             page = write_search(results, output)
@@ -87,7 +87,7 @@ def preview_tune(recipe: TuneRecipe) -> None:
     recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
     with TemporaryDirectory() as folder:
         _, measured = _load(recipe, Path(folder))
-    benchmark = formats.read_benchmark(measured)
+    benchmark = sources.read_benchmark(measured)
     say(f"points are compared on {len(benchmark.queries)} validation questions, {len(benchmark.passages)} passages")
     space = recipe.searched
     if not space.is_grid:

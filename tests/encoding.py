@@ -22,10 +22,10 @@ from sentence_transformers import SentenceTransformer
 
 from hybridir.corpus_build import build_corpus
 from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder
-from hybridir.formats import find_shards, read_benchmark
 from hybridir.intake import to_batches
 from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.run import quiet_libraries
+from hybridir.sources import find_shards, read_benchmark
 from hybridir.tokens import load_tokenizer
 from hybridir.vocabulary import train_tokenizer
 

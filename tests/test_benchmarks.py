@@ -12,9 +12,9 @@ from test_lareqa import paragraph
 from test_lareqa import write as write_lareqa
 
 from hybridir.evaluate import evaluate_scores, summarise
-from hybridir.formats import read_benchmark
 from hybridir.records import Benchmark, BenchmarkConfig
 from hybridir.search import Scorer
+from hybridir.sources import read_benchmark
 
 HEADER = "query-id\tcorpus-id\tscore"
 

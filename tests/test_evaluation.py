@@ -20,11 +20,11 @@ from hybridir.encode import encode_here
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.evaluate import evaluate_encoder, summarise
 from hybridir.evaluation import Evaluation, run_evaluation
-from hybridir.formats import read_benchmark
 from hybridir.prepare import Prepared
 from hybridir.recipe import TrackingConfig
 from hybridir.records import BenchmarkConfig
 from hybridir.run import track_nothing
+from hybridir.sources import read_benchmark
 from hybridir.systems import find_systems, fingerprint
 
 BENCHMARK = BenchmarkConfig(facts=80, languages=("de", "en", "es"))

@@ -2,7 +2,11 @@
 
 import gzip
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,11 +18,11 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import pairs_of
+from conftest import ROOT, pairs_of
 
-from hybridir import formats
+from hybridir import sources
 from hybridir.corpus import Corpus
-from hybridir.formats import hub, mmarco, rows, storage
+from hybridir.formats import ROWS, hub, mmarco, rows, storage
 from hybridir.plan import Plan
 from hybridir.prepare import check_rejected, read_corpus
 from hybridir.records import LEFT_OUT, SKIPPED, UNREAD, DataConfig, Pair, Rejected, Source
@@ -475,7 +479,7 @@ def test_a_dataset_of_the_hub_is_asked_for_at_its_commit(tmp_path: Path, monkeyp
     monkeypatch.setattr(datasets, "load_dataset", load)
     commit = "0123456789" * 4
     source = Source(format="sentence-transformers", path="hf://datasets/a/b", subset="triplet", revision=commit)
-    found = [record for shard in formats.find_shards(data(source)) for record in shard.read()]
+    found = [record for shard in sources.find_shards(data(source)) for record in shard.read()]
     assert len(found) == 3 * N
     assert set(asked) == {("a/b", "triplet", "train", commit)}
 
@@ -488,4 +492,40 @@ def test_a_broken_dataset_names_itself(tmp_path: Path) -> None:
 
 def test_a_dataset_that_cannot_be_reached() -> None:
     with pytest.raises(ValueError, match=r"the dataset a/b \(subset None, split train\) cannot be opened"):
-        hub.find_shards(Source(format="jsonl", path="hf://datasets/a/b", revision="0" * 40), formats.ROWS["jsonl"])
+        hub.find_shards(Source(format="jsonl", path="hf://datasets/a/b", revision="0" * 40), ROWS["jsonl"])
+
+
+KEYS = """
+from pathlib import Path
+from hybridir.records import DataConfig
+from hybridir.sources import contents_key, find_shards
+
+def keys():
+    configs = [DataConfig(format=name, path="pairs.jsonl") for name in ("jsonl", "tevatron")]
+    return [contents_key(find_shards(config), 0.05) for config in configs]
+
+before = keys()
+for name in ("formats/fields", "formats/tevatron", "formats/lareqa", "formats/storage", "intake", "corpus_build"):
+    with Path("hybridir", name + ".py").open("a") as file:
+        file.write("# one more line")
+    now = keys()
+    print(name, *(a != b for a, b in zip(before, now)))
+    before = now
+"""
+
+
+def test_only_the_code_that_reads_a_corpus_changes_its_key(tmp_path: Path) -> None:
+    """Otherwise a corpus that other code has read would come from the cache, or each new format would empty it."""
+    shutil.copytree(ROOT / "hybridir", tmp_path / "hybridir", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "pairs.jsonl").write_text("{}")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", KEYS]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.stdout.splitlines() == [
+        "formats/fields True False",
+        "formats/tevatron False True",
+        "formats/lareqa False False",
+        "formats/storage True True",
+        "intake True True",
+        "corpus_build True True",
+    ], done.stderr

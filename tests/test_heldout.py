@@ -9,9 +9,9 @@ import pytest
 from conftest import corpus_of, read_lines, small_recipe, train_here
 
 from hybridir.evaluate import SETTINGS, evaluate_encoder, summarise
-from hybridir.formats import read_benchmark
 from hybridir.prepare import Prepared, check_held_out, held_out
 from hybridir.records import BenchmarkConfig, Pair, Passage
+from hybridir.sources import read_benchmark
 from hybridir.validation import METRICS, Metric, ValidationConfig, value_of
 
 VALIDATED = {"every": 4, "batches": 2, "batch_size": 4, "retrieval": 500}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, job, read_lines, steady
 
-from hybridir import formats
+from hybridir import sources
 from hybridir.history import read_history
 from hybridir.records import Benchmark, BenchmarkConfig
 
@@ -259,14 +259,14 @@ def test_a_finished_run_is_left_as_it_is(run: tuple[Path, subprocess.CompletedPr
 
 def test_a_file_STOP_counts_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put there while data is prepared; --resume takes it away."""
-    read = formats.read_benchmark
+    read = sources.read_benchmark
 
     def read_and_stop(config: BenchmarkConfig) -> Benchmark:
         (tmp_path / "run" / "STOP").touch()
         return read(config)
 
     with monkeypatch.context() as patch:
-        patch.setattr(formats, "read_benchmark", read_and_stop)
+        patch.setattr(sources, "read_benchmark", read_and_stop)
         asked = job(*SAMPLE, "--train.steps", 3, "--output", tmp_path / "run")
     assert (asked.returncode, last_step(tmp_path / "run")) == (75, 0), asked.stderr
     then = job(*SAMPLE, "--train.steps", 3, "--output", tmp_path / "run", "--resume")

@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"records", "secrets", "owner", "signals", "durable"},
-    {"formats", "intake", "corpus", "corpus_build", "sampling", "plan", "space", "metrics", "bias", "significance"},
+    {
+        "formats",
+        "sources",
+        "intake",
+        "corpus",
+        "corpus_build",
+        "sampling",
+        "plan",
+        "space",
+        "metrics",
+        "bias",
+        "significance",
+    },
     {"tokens", "vocabulary", "collate", "model_folder", "encoder", "losses", "distributed", "search", "bm25", "trec"},
     {
         "dual_encoder",

@@ -16,11 +16,11 @@ from conftest import small_recipe
 from huggingface_hub import ModelCard
 
 from hybridir.evaluate import SETTINGS
-from hybridir.formats import contents_key, find_shards
 from hybridir.model_card import method_name, write_model_card
 from hybridir.records import BenchmarkConfig, DataConfig
 from hybridir.run import here, run_training
 from hybridir.sampling import KINDS
+from hybridir.sources import contents_key, find_shards
 
 LANGUAGES = {"languages": ("de", "en")}
 

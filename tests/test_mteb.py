@@ -13,9 +13,9 @@ from sentence_transformers import SentenceTransformer
 
 from hybridir.encoder import Encoder, EncoderConfig
 from hybridir.evaluate import evaluate_encoder
-from hybridir.formats import read_benchmark
 from hybridir.records import Benchmark, BenchmarkConfig
 from hybridir.run import here, run_training
+from hybridir.sources import read_benchmark
 
 mteb = pytest.importorskip("mteb", reason='mteb is not installed: pip install -e ".[mteb]"')
 from mteb.abstasks import AbsTaskRetrieval  # noqa: E402

@@ -14,7 +14,7 @@ import recompute
 from conftest import ROOT, job
 from recompute import LOOSE, TOLERANCE, World
 
-from hybridir import formats, systems
+from hybridir import sources, systems
 from hybridir.encoder import EncoderConfig, build_small_encoder
 from hybridir.prepare import Prepared
 from hybridir.records import Benchmark, BenchmarkConfig
@@ -162,7 +162,7 @@ def test_cut_measures_of_the_runs_agree_with_ir_measures(made: Made, results: Pa
 def test_map_of_whole_runs_agrees_with_ir_measures(made: Made, results: Path, tmp_path: Path) -> None:
     """Runs as deep as the pool: what average precision is of."""
     config = BenchmarkConfig(name="xquad-r", path=str(XQUAD_R), languages=LANGUAGES)
-    benchmark = formats.read_benchmark(config)
+    benchmark = sources.read_benchmark(config)
     query_QD, passage_PD, _ = recompute.embeddings(made.tied, made.world)
     depth = len(benchmark.passages)
     write_runs(rank_all(dot_scorer(query_QD, passage_PD), benchmark, depth), benchmark, tmp_path, "tied", depth)

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hybridir import checkpoint as ckpt
-from hybridir import formats
 from hybridir import train as train_module
 from hybridir.collate import BatchSource, TokenBatch, local_stream
 from hybridir.distributed import barrier, rank
 from hybridir.dual_encoder import DualEncoder, LossConfig, batch_loss
 from hybridir.encoder import Encoder, EncoderConfig
+from hybridir.formats import PAIR_READERS
 from hybridir.history import EVENTS, History, Tail, last_line, read_history
 from hybridir.prepare import Prepared
 from hybridir.recipe import TRAINING_MAY_CHANGE, Recipe, ScalingConfig, fixed_part, public
@@ -358,7 +358,7 @@ def test_data_that_changed_under_the_same_recipe_is_refused(
         pairs = [replace(pair, query=pair.query + mark) for pair in pairs_of(replace(source, format="sample"))]
         return [Shard(lambda: pairs, "marked", f"marked {mark}")]
 
-    monkeypatch.setitem(formats.PAIR_READERS, "marked", find)
+    monkeypatch.setitem(PAIR_READERS, "marked", find)
     mark = ""
     train_here(make_run(tmp_path / "run", data={"format": "marked"}, train={"steps": 2}))
     mark = " really?"
@@ -592,7 +592,7 @@ def with_negatives(source: Source) -> list[Shard]:
 
 
 def test_hard_negatives(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(formats.PAIR_READERS, "negatives", with_negatives)
+    monkeypatch.setitem(PAIR_READERS, "negatives", with_negatives)
     run = make_run(tmp_path / "run", data={"format": "negatives"}, sampling={"negatives": 2}, train={"steps": 4})
     batch = run.job.source.batch(0)
     assert len(batch.lengths) == 8 * 4
