@@ -75,7 +75,7 @@ def find_shards(data: DataConfig) -> list[Shard]:
 
 def contents_key(shards: Iterable[Shard], validation_share: float) -> str:
     """16 hexadecimal digits that change with the contents, how they are taken and parted, and the code that reads."""
-    digest = hashlib.sha256(f"{version('babel')} {validation_share}".encode())
+    digest = hashlib.sha256(str(validation_share).encode())
     for file in sorted(Path(__file__).parents[1].glob("*.py")) + sorted(Path(__file__).parent.iterdir()):
         if file.is_file() and (file.parent.name == "formats" or file.stem in ("records", "intake", "corpus_build")):
             digest.update(file.read_bytes())
@@ -109,6 +109,8 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
     else:
         found = PAIR_READERS[source.format](source)
     taken = f"{source.format} {source.name} {source.language} {source.languages} {source.max_negatives} {split}"
+    if source.format != "sample":  # rows name their languages; Babel's release says which there are
+        taken += f" babel {version('babel')}"
     return [
         replace(shard, read=partial(_take, shard.read, source, split), identity=f"{shard.identity} {taken}")
         for shard in found
