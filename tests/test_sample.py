@@ -1,12 +1,17 @@
 """The embedded sample: enough facts, whole sentences, splits that share nothing."""
 
+import hashlib
+import shutil
 from collections import Counter
+from importlib.metadata import version
 
 import pytest
 from conftest import pairs_of
 
 from hybridir.formats import sample
-from hybridir.records import BenchmarkConfig, Source
+from hybridir.formats.sample_data import make
+from hybridir.records import BenchmarkConfig, DataConfig, Source
+from hybridir.sources import contents_key, find_shards
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 
@@ -53,7 +58,7 @@ def test_every_template_is_used_and_no_slot_is_left():
             starts = Counter()
             for fact in sample.facts(960, "all"):
                 if fact.relation == relation:
-                    territory = sample.Locale.parse(language).territories[fact.territory]
+                    territory = sample._names(language)["territory"][fact.territory]
                     starts[sample._sentence(fact, language, "query").replace(territory, "")] += 1
             assert len(starts) >= 3, (language, relation)
 
@@ -93,7 +98,7 @@ def test_answers_are_translated():
     """Else a model could match the answer's string, whatever the language."""
     shares = []
     for fact in sample.facts(960, "all"):
-        names = [sample._name(fact.relation, fact.answer, language) for language in LANGUAGES]
+        names = [sample._names(language)[fact.relation][fact.answer] for language in LANGUAGES]
         assert all(names), fact
         shares.append(len(set(names)) / len(LANGUAGES))
     assert min(shares) > 0.5
@@ -104,18 +109,76 @@ def test_passage_holds_territory_and_answer():
     for fact in sample.facts(200, "all"):
         for language in LANGUAGES:
             text = sample._passage(fact, language).text
-            assert sample._name(fact.relation, fact.answer, language) in text
-            assert sample.Locale.parse(language).territories[fact.territory] in text
+            names = sample._names(language)
+            assert names[fact.relation][fact.answer] in text
+            assert names["territory"][fact.territory] in text
 
 
-def test_known_facts():
-    facts = {fact.id: fact for fact in sample._all_facts()}
-    assert sample._name("currency", facts["currency-JP"].answer, "en") == "Japanese Yen"
-    assert sample._name("currency", facts["currency-JP"].answer, "de") == "Japanischer Yen"
-    assert sample._name("language", facts["language-BR"].answer, "es") == "portugués"
-    assert sample._name("week_start", facts["week_start-DE"].answer, "en") == "Monday"
-    assert sample._name("week_start", facts["week_start-US"].answer, "en") == "Sunday"
-    assert sample._name("time_zone", facts["time_zone-DE"].answer, "ru") == "Берлин"
+@pytest.mark.parametrize(
+    ("fact", "language", "name"),
+    [
+        ("currency-JP", "en", "Japanese Yen"),
+        ("currency-JP", "de", "Japanischer Yen"),
+        ("language-BR", "es", "portugués"),
+        ("week_start-DE", "en", "Monday"),
+        ("week_start-US", "en", "Sunday"),
+        ("time_zone-DE", "ru", "Берлин"),
+    ],
+)
+def test_known_facts(fact, language, name):
+    [found] = [one for one in sample._all_facts() if one.id == fact]
+    assert sample._names(language)[found.relation][found.answer] == name
+
+
+def test_is_the_published_sample():
+    """Whichever release of Babel is installed."""
+    assert len(sample._all_facts()) == 1147
+    assert len(pairs(facts=300)) == 2684
+    assert len(pairs_of(Source())) == 9 * (679 + 96)
+    text = "".join(f"{pair.query}\n{pair.passage.text}\n" for pair in pairs(facts=1147))
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "fc15d6a418750f6aaff31faaa1acd85b6bf1b2f3373f155be86615d50dfded3c"
+    )
+
+
+@pytest.mark.parametrize("language", make.LANGUAGES + make.FURTHER)
+def test_names(language):
+    """The eleven name all that the facts need, the further languages nearly all; no file has more."""
+    needed = sample._names("en")
+    for column, names in sample._names(language).items():
+        assert all(names.values())
+        assert names.keys() <= needed[column].keys()
+        assert len(needed[column]) - len(names) <= (1 if language in make.FURTHER else 0), column
+
+
+@pytest.mark.skipif(version("babel") != make.BABEL, reason=f"needs babel=={make.BABEL}, which the data are made with")
+def test_data_are_what_the_script_makes(tmp_path):
+    make.make(tmp_path)
+    made = [file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(made) == len(make.LANGUAGES + make.FURTHER) + 2
+    for file in made:
+        assert (tmp_path / file).read_bytes() == (sample._DATA / file).read_bytes(), file
+
+
+def test_script_refuses_another_release(tmp_path, monkeypatch):
+    monkeypatch.setattr("babel.__version__", "2.99")
+    with pytest.raises(ValueError, match=r"needs Babel 2\.18\.0, not 2\.99: pip install babel==2\.18\.0"):
+        make.make(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["facts.tsv", "templates.yaml", "names/de.json"])
+def test_corpus_key_changes_with_the_data(file, tmp_path, monkeypatch):
+    def key():
+        return contents_key(find_shards(DataConfig(languages=("de", "en"))), 0.05)
+
+    before = key()
+    shutil.copytree(sample._DATA, tmp_path / "data")
+    monkeypatch.setattr(sample, "_DATA", tmp_path / "data")
+    assert key() == before
+    with (tmp_path / "data" / file).open("a") as data:
+        data.write("\n")
+    assert key() != before
 
 
 def test_benchmark_pools_all_facts_and_points_at_the_translations():

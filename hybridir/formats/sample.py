@@ -1,22 +1,19 @@
 """The embedded sample: questions and answers about territories, parallel in 11 languages, made without a download.
 
-Facts and localised names come from the Unicode CLDR (through Babel), sentences from `sample_templates.yaml`. A fact is
-one relation of one territory; it is one group, with one question and one answer sentence in every language. Train,
+Facts, names and sentence templates lie in `sample_data`; facts and names come from the Unicode CLDR. A fact is one
+relation of one territory; it is one group, with one question and one answer sentence in every language. Train,
 validation and test share no fact, so a test question asks for a relation that was never seen with that territory.
 """
 
+import csv
 import hashlib
-import unicodedata
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import yaml
-from babel import Locale, UnknownLocaleError
-from babel.core import get_global
-from babel.languages import get_official_languages
-from babel.numbers import get_territory_currencies
 
 from hybridir.records import (
     PARTS,
@@ -42,12 +39,12 @@ SHARES: dict[Split, tuple[float, float]] = {
     "test": (0.8, 1.0),
     "all": (0.0, 1.0),
 }
-_NO_TERRITORY = ("EU", "EZ", "UN", "QO", "XA", "XB", "ZZ")
+_DATA = Path(__file__).with_name("sample_data")
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """`relation` of `territory` (ISO 3166 code), with the key under which CLDR names the answer in any language."""
+    """`relation` of `territory` (ISO 3166 code), with the key of the answer's name in any language."""
 
     relation: str
     territory: str
@@ -61,7 +58,7 @@ class Fact:
 def find_shards(source: Source) -> list[Shard]:
     """The pairs to train and to validate on, in the training languages unless others are named."""
     languages = check_languages(source.languages or TRAINED, _templates(), "the sample")
-    identity = f"sample {source.facts} {languages}"
+    identity = f"sample {_digest(languages)} {source.facts} {languages}"
     return [Shard(partial(_read, source.facts, languages), "sample", identity)]
 
 
@@ -117,76 +114,15 @@ def facts(count: int, split: Split) -> list[Fact]:
 
 @cache
 def _all_facts() -> list[Fact]:
-    """Every fact that CLDR can name in all languages of the sample, in an order that mixes the relations."""
-    territories = [t for t in Locale.parse("en").territories if len(t) == 2 and t not in _NO_TERRITORY]
-    named = [t for t in territories if all(t in Locale.parse(code).territories for code in _templates())]
-    found = [
-        Fact(relation, territory, answer)
-        for relation, find in _ANSWERS.items()
-        for territory in named
-        if (answer := find(territory)) is not None and all(_name(relation, answer, code) for code in _templates())
-    ]
+    """Every fact of the sample, in an order that mixes the relations."""
+    with (_DATA / "facts.tsv").open(encoding="utf-8", newline="") as file:
+        found = [
+            Fact(relation, row["territory"], answer)
+            for row in csv.DictReader(file, delimiter="\t")
+            for relation, answer in row.items()
+            if relation != "territory" and answer
+        ]
     return sorted(found, key=lambda fact: _hash(fact.id))
-
-
-def _currency(territory: str) -> str | None:
-    return next(reversed(get_territory_currencies(territory)), None)
-
-
-def _language(territory: str) -> str | None:
-    """The official language with most speakers; Babel lists them in that order."""
-    return next(iter(get_official_languages(territory, de_facto=True)), None)
-
-
-def _week(attribute: str) -> Callable[[str], str | None]:
-    def find(territory: str) -> str | None:
-        try:
-            return str(getattr(Locale.parse(f"und_{territory}"), attribute))
-        except UnknownLocaleError:
-            return None
-
-    return find
-
-
-def _time_zone(territory: str) -> str | None:
-    """The first time zone named after a city; many on islands are named after the island."""
-    zones = get_global("territory_zones").get(territory, [])
-    name = Locale.parse("en").territories[territory]
-    cities = [z for z in zones if z.startswith(("Africa/", "America/", "Asia/", "Europe/")) and _city(z) not in name]
-    return min(cities, default=None)
-
-
-def _city(zone: str) -> str:
-    return zone.rpartition("/")[2].replace("_", " ")
-
-
-_ANSWERS: dict[str, Callable[[str], str | None]] = {
-    "currency": _currency,
-    "language": _language,
-    "week_start": _week("first_week_day"),
-    "weekend_start": _week("weekend_start"),
-    "time_zone": _time_zone,
-}
-
-
-def _name(relation: str, answer: str, language: str) -> str | None:
-    """The answer in the words of a language, None where CLDR has none."""
-    locale = Locale.parse(language)
-    match relation:
-        case "currency":
-            return locale.currencies.get(answer)
-        case "language":
-            return locale.languages.get(answer)
-        case "time_zone":
-            # CLDR omits the city where a language in Latin script writes it as the zone's identifier does.
-            city = locale.time_zones.get(answer, {}).get("city")
-            return city or (_city(answer) if _writes_latin(language) else None)
-        case _:
-            return locale.days["stand-alone"]["wide"][int(answer)]
-
-
-def _writes_latin(language: str) -> bool:
-    return unicodedata.name(Locale.parse(language).territories["DE"][0]).startswith("LATIN")
 
 
 def _passage(fact: Fact, language: str) -> Passage:
@@ -197,15 +133,27 @@ def _sentence(fact: Fact, language: str, side: str) -> str:
     """The question or the answer sentence; which template serves depends on the fact and the language alone."""
     templates = _templates()[language][fact.relation][side]
     template = templates[_hash(f"{side} {language} {fact.id}") % len(templates)]
-    territory = Locale.parse(language).territories[fact.territory]
-    return template.format(territory=territory, answer=_name(fact.relation, fact.answer, language))
+    names = _names(language)
+    return template.format(territory=names["territory"][fact.territory], answer=names[fact.relation][fact.answer])
+
+
+@cache
+def _names(language: str) -> dict[str, dict[str, str]]:
+    """What a language calls the territories, and the answers of each relation, by their keys."""
+    names: dict[str, dict[str, str]] = json.loads((_DATA / "names" / f"{language}.json").read_bytes())
+    return names
 
 
 @cache
 def _templates() -> dict[str, dict[str, dict[str, list[str]]]]:
     """Templates by language, relation and side."""
-    text = Path(__file__).with_name("sample_templates.yaml").read_text(encoding="utf-8")
-    return dict(sorted(yaml.safe_load(text).items()))
+    return dict(sorted(yaml.safe_load((_DATA / "templates.yaml").read_bytes()).items()))
+
+
+def _digest(languages: tuple[str, ...]) -> str:
+    """Changes with the data that sentences in `languages` are made of."""
+    files = ["facts.tsv", "templates.yaml", *(f"names/{language}.json" for language in languages)]
+    return hashlib.sha256(b"\0".join((_DATA / file).read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _hash(text: str) -> int:
