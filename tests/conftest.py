@@ -4,14 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import io
-import json
-import runpy
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +12,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from helpers import small_recipe
 
-from hybridir.corpus import Corpus
-from hybridir.corpus_build import build_corpus
-from hybridir.dual_encoder import LossConfig
-from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.formats import PAIR_READERS
-from hybridir.intake import to_batches
 from hybridir.prepare import Prepared, prepare
-from hybridir.recipe import Recipe, ScalingConfig
-from hybridir.records import DataConfig, Pair, Rejected, Source
-from hybridir.sampling import Sampling
-from hybridir.train import TrainConfig, train
-from hybridir.validation import ValidationConfig
-
-ROOT = Path(__file__).parents[1]
-VOLATILE = {"time", "seconds", "pairs_per_s", "data_wait", "attempt"}
-"""What two equal runs write differently."""
 
 # What takes long is imported once, in the process that those of a group are forked from.
 mp.set_forkserver_preload(["hybridir.prepare", "transformers.models.bert.modeling_bert", "torch._dynamo"])
@@ -84,77 +63,3 @@ def _rank(rank: int, world_size: int, meeting: str, function: Callable[..., None
         function(*arguments)
     finally:
         dist.destroy_process_group()
-
-
-def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recipe:
-    """A recipe that trains in about a second."""
-    defaults: dict[str, dict[str, Any]] = {
-        "data": {"facts": 80, "languages": ("de", "en", "es")},
-        "sampling": {"mono": 0.5, "cross": 0.5},
-        "encoder": {"layers": 1, "hidden_size": 32, "vocab_size": 400},
-        "loss": {},
-        "train": {"steps": 8, "batch_size": 8, "lr": 5e-3, "warmup_steps": 2, "checkpoint_every": 3},
-        "validation": {"every": 4, "batches": 2, "batch_size": 4},
-        "scaling": {"num_workers": 0},
-    }
-    classes = {
-        "data": DataConfig,
-        "sampling": Sampling,
-        "encoder": EncoderConfig,
-        "loss": LossConfig,
-        "train": TrainConfig,
-        "validation": ValidationConfig,
-        "scaling": ScalingConfig,
-    }
-    made = {name: classes[name](**defaults[name] | sections.get(name, {})) for name in classes}
-    return Recipe(**made, output=str(output), cache=str(cache))
-
-
-def job(*arguments: object, name: str = "train") -> subprocess.CompletedProcess[str]:
-    """A job in this process, which has imported what takes long; without tracking."""
-    command = [f"jobs/{name}.py", "--tracking.enabled", "false", *map(str, arguments)]
-    code: object = 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(io.StringIO()) as out,
-        redirect_stderr(io.StringIO()) as err,
-    ):
-        patch.setattr(sys, "argv", command)
-        try:
-            runpy.run_path(str(ROOT / command[0]), run_name="__main__")
-        except SystemExit as ending:
-            code = ending.code
-    message = code if isinstance(code, str) else ""  # what Python prints of it
-    status = code if isinstance(code, int) else bool(code)
-    return subprocess.CompletedProcess(command, int(status), out.getvalue(), err.getvalue() + message)
-
-
-def corpus_of(records: Iterable[Pair | Rejected], root: Path, validation_share: float = 0.0) -> Corpus:
-    """A corpus of these records in a new folder under `root`."""
-    return build_corpus(to_batches(records), root / f"corpus-{uuid.uuid4().hex}", validation_share)
-
-
-def pairs_of(source: Source) -> list[Pair | Rejected]:
-    """What the reader of a source yields."""
-    return [record for shard in PAIR_READERS[source.format](source) for record in shard.read()]
-
-
-def train_here(prepared: Prepared, **options: Any) -> tuple[dict[str, Any], Encoder]:
-    """Trains in this process, on one thread; the last state and the encoder."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        encoder = Encoder.load(prepared.initial)
-        return train(prepared.job, encoder, torch.device("cpu"), **options), encoder
-    finally:
-        torch.set_num_threads(threads)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def steady(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Lines of a history without what two equal runs write differently."""
-    return [{k: v for k, v in line.items() if k not in VOLATILE} for line in lines]

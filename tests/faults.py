@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from conftest import ROOT, steady
+from helpers import ROOT, steady
 from mlflow import MlflowClient
 
 from hybridir.history import read_history

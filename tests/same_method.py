@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from helpers import ROOT
 
 from hybridir.command_line import parse
 from hybridir.evaluate import SETTINGS
@@ -21,7 +22,6 @@ from hybridir.study import StudyRecipe
 from hybridir.study_results import Finished, Rows
 from hybridir.study_run import Runner, run_study
 
-ROOT = Path(__file__).parents[1]
 SMALL = ("--train.steps", "60", "--encoder.hidden_size", "64", "--encoder.layers", "1", "--benchmark.facts", "400")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import corpus_of, pairs_of
+from helpers import corpus_of, pairs_of
 
 from hybridir import card as card_module
 from hybridir import corpus_build, intake

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import read_lines, steady, train_here
+from helpers import read_lines, steady, train_here
 from torch import nn
 
 from hybridir import checkpoint as ckpt

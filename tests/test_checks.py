@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import small_recipe
+from helpers import small_recipe
 
 from hybridir import checks
 from hybridir.checks import check_space, check_writable

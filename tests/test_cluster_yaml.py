@@ -5,10 +5,10 @@ import subprocess
 import sys
 import tomllib
 from functools import partial
-from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT
 from packaging.requirements import Requirement
 from ray.autoscaler._private.constants import AUTOSCALER_UTILIZATION_SCORER_KEY
 from ray.autoscaler._private.loader import load_function_or_class
@@ -18,7 +18,6 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 
 from hybridir.on_ray.cluster_file import problems
 
-ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
 FILLED = re.sub(r"(ami-|sg-|fs-)CHANGE-ME", r"\g<1>0123456789abcdef0", TEXT).replace(
     "{Name: CHANGE-ME}", "{Name: head}"

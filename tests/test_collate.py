@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import corpus_of
+from helpers import corpus_of
 
 from hybridir import corpus_build as corpus_module
 from hybridir import intake as intake_module

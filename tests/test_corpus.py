@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import corpus_of
+from helpers import corpus_of
 
 from hybridir.corpus import Corpus
 from hybridir.intake import ROWS

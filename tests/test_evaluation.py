@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ROOT, job
+from helpers import ROOT, job
 
 from hybridir import evaluation
 from hybridir.embeddings import write_embeddings

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, job, read_lines
+from helpers import ROOT, job, read_lines
 
 from hybridir.arm import Runner
 from hybridir.encoder import EncoderConfig

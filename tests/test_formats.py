@@ -18,7 +18,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, pairs_of
+from helpers import ROOT, pairs_of
 
 from hybridir import sources
 from hybridir.corpus import Corpus

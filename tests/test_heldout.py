@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import corpus_of, read_lines, small_recipe, train_here
+from helpers import corpus_of, read_lines, small_recipe, train_here
 
 from hybridir.evaluate import SETTINGS, evaluate_encoder, summarise
 from hybridir.prepare import Prepared, check_held_out, held_out

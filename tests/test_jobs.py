@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, job, read_lines, steady
+from helpers import ROOT, XQUAD_R, job, read_lines, steady
 
 from hybridir import sources
 from hybridir.history import read_history
 from hybridir.records import Benchmark, BenchmarkConfig
 
-XQUAD_R = ROOT.parent / "shared" / "xquad-r"
 SMALL = [
     *("--scaling.num_workers", "0", "--train.batch_size", "16", "--train.warmup_steps", "2"),
     *("--encoder.hidden_size", "32", "--encoder.layers", "1", "--encoder.vocab_size", "1000"),

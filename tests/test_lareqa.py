@@ -2,15 +2,13 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from conftest import pairs_of
+from helpers import XQUAD_R, pairs_of
 
 from hybridir.formats import lareqa
 from hybridir.records import BenchmarkConfig, Source
 
-XQUAD_R = Path(__file__).parents[1].parent / "shared" / "xquad-r"
 CANDIDATES = {
     "ar": 1222,
     "de": 1276,

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"records", "secrets", "owner", "signals", "durable"},
     {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import small_recipe
+from helpers import small_recipe
 from huggingface_hub import ModelCard
 
 from hybridir.evaluate import SETTINGS

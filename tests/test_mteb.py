@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import small_recipe
 from datasets import Dataset
+from helpers import small_recipe
 from sentence_transformers import SentenceTransformer
 
 from hybridir.encoder import Encoder, EncoderConfig

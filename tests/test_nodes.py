@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, read_lines, small_recipe, steady
 from faults import Nodes, cluster_for
+from helpers import ROOT, read_lines, small_recipe, steady
 
 from hybridir.encoder import Encoder, EncoderConfig, build_small_encoder
 from hybridir.history import last_line, read_history

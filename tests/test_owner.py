@@ -13,13 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import small_recipe
+from helpers import ROOT, small_recipe
 
 from hybridir import owner
 from hybridir.owner import OWNER, WRITER, named_output, own, writing
 from hybridir.run import open_output
 
-ROOT = Path(__file__).parents[1]
 HOLD = """
 import sys
 from pathlib import Path

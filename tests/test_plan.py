@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from conftest import corpus_of
+from helpers import corpus_of
 
 from hybridir.plan import Plan
 from hybridir.records import Pair, Passage

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import read_lines, small_recipe
+from helpers import read_lines, small_recipe
 
 from hybridir.history import last_line
 from hybridir.on_ray.train import train_on_ray

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from conftest import job, read_lines, steady
+from helpers import job, read_lines, steady
 
 from hybridir.collate import BatchSource, local_stream
 from hybridir.encode import encode_here

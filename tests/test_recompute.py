@@ -11,7 +11,7 @@ import ir_measures
 import numpy as np
 import pytest
 import recompute
-from conftest import ROOT, job
+from helpers import XQUAD_R, job
 from recompute import LOOSE, TOLERANCE, World
 
 from hybridir import sources, systems
@@ -22,7 +22,6 @@ from hybridir.search import Ranking, Scorer, dot_scorer, rank_all
 from hybridir.tokens import load_tokenizer
 from hybridir.trec import write_qrels, write_runs
 
-XQUAD_R = ROOT.parent / "shared" / "xquad-r"
 LANGUAGES = ("ar", "de", "en")
 MANY_TIES = 2**3
 """A grid so coarse that many passages tie."""

@@ -15,7 +15,7 @@ import ray.exceptions
 import ray.train
 import torch
 import torch.distributed as dist
-from conftest import read_lines, small_recipe
+from helpers import ROOT, read_lines, small_recipe
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
@@ -302,9 +302,7 @@ for _ in _watched(lambda *_: iter("ab"), 1)(None, 0, 2, 0, 1):
 
 
 def test_a_worker_that_takes_no_batch_for_long_ends_itself() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HANG], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False
-    )
+    done = subprocess.run([sys.executable, "-c", HANG], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert "Timeout" in done.stderr
     assert 'File "<string>", line 6' in done.stderr

@@ -6,7 +6,7 @@ from collections import Counter
 from importlib.metadata import version
 
 import pytest
-from conftest import pairs_of
+from helpers import pairs_of
 
 from hybridir.formats import sample
 from hybridir.formats.sample_data import make

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, read_lines, steady
-from conftest import job as job_here
+from helpers import ROOT, read_lines, steady
+from helpers import job as job_here
 
 from hybridir import signals
 from hybridir.signals import INTERRUPTED, handlers_kept, interruptible, saving

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import small_recipe
+from helpers import ROOT, small_recipe
 
 from hybridir.arm import ArmRun, arms_here, average_models
 from hybridir.claims import Claim, Part
@@ -31,7 +31,6 @@ from hybridir.study_run import Runner, run_study
 from hybridir.tracking.follow import follow
 from hybridir.tracking.nested import record
 
-ROOT = Path(__file__).parents[1]
 LANGUAGES = ("de", "en", "es")
 
 

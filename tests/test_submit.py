@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 SMALL = (
     *("--data.facts", "80", "--data.languages", "[de, en, es]", "--sampling.languages", "[de, en]"),

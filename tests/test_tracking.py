@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from helpers import ROOT
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
@@ -39,7 +40,6 @@ from hybridir.tracking.state import begin, load, save
 from hybridir.tracking.target import reason, trouble
 from hybridir.train import TrainConfig, train
 
-ROOT = Path(__file__).parents[1]
 START = 1_700_000_000.25
 """Unix seconds of step 0 of every run."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import pairs_of, read_lines, small_recipe, steady, train_here
+from helpers import pairs_of, read_lines, small_recipe, steady, train_here
 from safetensors.torch import load_file
 from torch import Tensor
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import small_recipe
+from helpers import small_recipe
 from sentence_transformers import SentenceTransformer
 
 from hybridir.arm import Runner, arms_here, attempt

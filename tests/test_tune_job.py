@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, pairs_of
+from helpers import ROOT, pairs_of
 from test_tune import LANGUAGES, results_of, trained
 
 from hybridir.arm import STOPPED
