@@ -14,6 +14,7 @@ from hybridir.collate import TokenBatch
 from hybridir.distributed import gather, gather_with_grad, rank, world_size
 from hybridir.encoder import Encoder
 from hybridir.losses import info_nce
+from hybridir.precision import at_least_float32
 from hybridir.sampling import first_of_second_pool
 
 
@@ -40,7 +41,8 @@ class DualEncoder(nn.Module):
     def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
         super().__init__()
         self.encoder = encoder
-        log = torch.tensor(math.log(loss.temperature))
+        dtype = at_least_float32(next(encoder.parameters()).dtype)
+        log = torch.tensor(math.log(loss.temperature), dtype=dtype)
         if loss.learn_temperature:
             self.log_temperature = nn.Parameter(log)
         else:

@@ -31,6 +31,7 @@ from hybridir.model_folder import (
     read_layout,
     write_layout,
 )
+from hybridir.precision import at_least_float32
 from hybridir.tokens import load_tokenizer, tokenize
 
 BLOCK = 2048
@@ -42,8 +43,8 @@ class EncoderConfig:
     """The encoder to train or to measure.
 
     Args:
-        name: Hugging Face hub id, or folder (Hugging Face or sentence-transformers). Empty: a small BERT is built, with
-            a tokenizer trained on the corpus.
+        name: Hugging Face hub id, or folder (Hugging Face or sentence-transformers); weights of half precision are
+            loaded as float32, float64 stays. Empty: a small BERT is built, with a tokenizer trained on the corpus.
         revision: revision of the hub id (a commit, for a run that can be repeated).
         pooling: `mean` or `cls`; `pooler` is CLS and the backbone's own dense layer with tanh. Omitted: as the
             sentence-transformers folder says, with its dense layer, which no other choice takes; else mean.
@@ -121,10 +122,10 @@ class Encoder(nn.Module):
         tokenizer = load_tokenizer(config.name, config.revision)
         if layout.lower_case and tokenizer.tokenize("AbC") != tokenizer.tokenize("abc"):
             raise ValueError(f"{config.name!r} lowers the case of texts before its tokenizer, which is not supported")
-        return cls(backbone, head, tokenizer, resolved)
+        return cls(backbone, head, tokenizer, resolved).to(backbone.dtype)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Embeddings, float32 [N, D], of length 1 unless the model is one that scores by the dot product of others.
+        """Embeddings [N, D], of length 1 unless the model is one that scores by the dot product of others.
 
         Args:
             ids: int [T], token ids of all texts one after the other.
@@ -133,7 +134,8 @@ class Encoder(nn.Module):
         order = torch.argsort(lengths, descending=True, stable=True)
         texts = ids.split(lengths.tolist())
         pooled = [self._embed([texts[i] for i in chunk]) for chunk in self._chunks(order, lengths)]
-        embeddings = torch.cat(pooled).float()[torch.argsort(order).to(ids.device)]
+        embeddings = torch.cat(pooled)[torch.argsort(order).to(ids.device)]
+        embeddings = embeddings.to(at_least_float32(embeddings.dtype))
         return F.normalize(embeddings, dim=-1) if self.head.normalize else embeddings
 
     def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
@@ -291,7 +293,7 @@ def _load_backbone(config: EncoderConfig, layout: Layout) -> tuple[Any, bool]:
             config=layout.config,
             use_safetensors=True,
             output_loading_info=True,
-            dtype=torch.float32,
+            dtype=at_least_float32(layout.config.dtype or torch.float32),
         )
     except (OSError, ValueError) as error:
         raise ValueError(f"no encoder at {config.name!r}: {error}") from error

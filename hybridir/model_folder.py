@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from hybridir.precision import at_least_float32
+
 Side = Literal["query", "passage"]
 _DEFAULT_LENGTHS: dict[Side, int] = {"query": 64, "passage": 256}
 _LENGTHS = "text_lengths.json"
@@ -219,9 +221,11 @@ def _read_dense(name: str, revision: str | None, path: str) -> tuple[nn.Linear, 
     check_weights(name, revision, path)
     file = _find(name, revision, f"{path}/model.safetensors")
     assert file is not None, "a dense layer is one file"
-    dense = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
     try:
-        dense.load_state_dict({key.removeprefix("linear."): value for key, value in load_file(file).items()})
+        weights = {key.removeprefix("linear."): value for key, value in load_file(file).items()}
+        dtype = at_least_float32(next((value.dtype for value in weights.values()), torch.float32))
+        dense = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True), dtype=dtype)
+        dense.load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"the weights at {file} are broken: fetch or save the model again ({error})") from error
     return dense, activation

@@ -3,6 +3,11 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
+os.environ.pop("RAY_ADDRESS", None)  # what is set for a user's own runs
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("COLUMNS", None)
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +19,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from helpers import small_recipe
 
+from hybridir.encoder import Encoder
 from hybridir.prepare import Prepared, prepare
 
 # What takes long is imported once, in the process that those of a group are forked from.
@@ -41,6 +47,14 @@ def make_run(cache: Path) -> Callable[..., Prepared]:
 def small_run(make_run: Callable[..., Prepared], tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """A prepared run that no test trains: for its corpus, its batches and its first encoder."""
     return make_run(tmp_path_factory.mktemp("small") / "run")
+
+
+@pytest.fixture(scope="session")
+def float64(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That first encoder in float64: what is compared between different orders of sums is computed with it."""
+    folder = tmp_path_factory.mktemp("float64") / "encoder"
+    Encoder.load(small_run.initial).double().save(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -61,28 +61,33 @@ def check_gathers() -> None:
 
 
 @pytest.fixture(scope="module")
+def initial(small_run: Prepared, float64: Path) -> EncoderConfig:
+    return replace(small_run.initial, name=str(float64))
+
+
+@pytest.fixture(scope="module")
 def two_ranks(
-    small_run: Prepared, on_ranks: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+    small_run: Prepared, initial: EncoderConfig, on_ranks: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("gradients")
-    on_ranks(2, gradients_on_ranks, small_run.initial, small_run.job.source, str(folder))
+    on_ranks(2, gradients_on_ranks, initial, small_run.job.source, str(folder))
     return torch.load(Path(folder) / "gradients.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
-def one_process(small_run: Prepared) -> dict[str, Tensor]:
-    model = DualEncoder(Encoder.load(small_run.initial), LEARNED)
+def one_process(small_run: Prepared, initial: EncoderConfig) -> dict[str, Tensor]:
+    model = DualEncoder(Encoder.load(initial), LEARNED)
     batch_loss(model, small_run.job.source.batch(0), CPU).mean().backward()
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
 def assert_same(ours: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Equal to 1e-5; what is far below the largest gradient of all (the bias of keys has none at all) to 1e-7 of it."""
+    """Equal to 1e-9; what is far below the largest gradient of all (the bias of keys has none) to 1e-11 of that."""
     assert ours.keys() == wanted.keys()
     largest = max(float(gradient.abs().max()) for gradient in wanted.values())
     for name in wanted:
         torch.testing.assert_close(
-            ours[name], wanted[name], rtol=1e-5, atol=1e-6 * largest, msg=lambda m, n=name: n + m
+            ours[name], wanted[name], rtol=1e-9, atol=1e-11 * largest, msg=lambda m, n=name: n + m
         )
 
 
@@ -110,8 +115,8 @@ def test_size_of_the_errors(two_ranks: dict[str, dict[str, Tensor]], one_process
         return float(torch.cat([part.flatten() for part in parts]).norm())
 
     size = norm(one_process)
-    assert norm(two_ranks[RIGHT], one_process) / size < 1e-5
-    assert norm(two_ranks[TIMES_WORLD_SIZE], one_process) / size == pytest.approx(1, rel=1e-4)
+    assert norm(two_ranks[RIGHT], one_process) / size < 1e-9
+    assert norm(two_ranks[TIMES_WORLD_SIZE], one_process) / size == pytest.approx(1, rel=1e-9)
     assert norm(two_ranks[NO_GRADIENT], one_process) / size > 0.05
 
 
@@ -122,12 +127,14 @@ def loss_on_ranks(initial: EncoderConfig, source: BatchSource, folder: str) -> N
     torch.save(losses.detach(), f"{folder}/{distributed.rank()}.pt")
 
 
-def test_two_pools_on_two_ranks(small_run: Prepared, on_ranks: Callable[..., None], tmp_path: Path) -> None:
+def test_two_pools_on_two_ranks(
+    small_run: Prepared, initial: EncoderConfig, on_ranks: Callable[..., None], tmp_path: Path
+) -> None:
     """A batch of both kinds: the losses of its halves, computed as batches of their own."""
     sampling = Sampling(mono=0, cross=0, both=1, languages=("de", "en"))
     source = replace(small_run.job.source, sampling=sampling)
-    on_ranks(2, loss_on_ranks, small_run.initial, source, str(tmp_path))
-    model = DualEncoder(Encoder.load(small_run.initial), LossConfig())
+    on_ranks(2, loss_on_ranks, initial, source, str(tmp_path))
+    model = DualEncoder(Encoder.load(initial), LossConfig())
     for rank in range(2):
         half = replace(source.batch(0, rank, 2), kind="mono", rank=0)
         expected = batch_loss(model, half, CPU).detach()

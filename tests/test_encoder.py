@@ -27,7 +27,8 @@ from hybridir.prepare import Prepared
 from hybridir.tokens import load_tokenizer, tokenize
 from hybridir.vocabulary import train_tokenizer
 
-CLOSE = {"rtol": 0, "atol": 1e-5}
+CLOSE = {"rtol": float(np.finfo(np.float32).eps), "atol": 1e-12}
+"""The models here compute in float64: embeddings, which are float32, may differ in their last bit."""
 TEXTS = [
     "What is the currency of France?",
     "Währung",
@@ -61,7 +62,7 @@ def save_bert(folder: Path, pooler: bool = True) -> Path:
     tokens = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), order, strict=True))
     torch.manual_seed(1)
     model = BertModel(BertConfig(**SIZES, max_position_embeddings=64, pad_token_id=0), add_pooling_layer=pooler)
-    model.save_pretrained(folder)
+    model.double().save_pretrained(folder)
     tokenizer_of(tokens, order).save_pretrained(folder)
     return folder
 
@@ -72,7 +73,7 @@ def save_xlmr(folder: Path) -> Path:
     tokens = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>"}
     torch.manual_seed(2)
     config = XLMRobertaConfig(**SIZES, max_position_embeddings=66, pad_token_id=1, bos_token_id=0, eos_token_id=2)
-    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    XLMRobertaModel(config, add_pooling_layer=False).double().save_pretrained(folder)
     tokenizer_of(tokens, order).save_pretrained(folder)
     return folder
 
@@ -92,10 +93,15 @@ def load(name: Path, **options: object) -> Encoder:
     return Encoder.load(EncoderConfig(**options))  # type: ignore[arg-type]
 
 
-def reference(model: str | Path | SentenceTransformer, texts: list[str], prompt: str | None = None) -> np.ndarray:
+def sentence_transformer(folder: Path) -> SentenceTransformer:
+    """In float64, which it does not take a dense layer in."""
+    return SentenceTransformer(str(folder), device="cpu").double()
+
+
+def reference(model: Path | SentenceTransformer, texts: list[str], prompt: str | None = None) -> np.ndarray:
     """Embeddings by sentence-transformers, of length 1."""
     if not isinstance(model, SentenceTransformer):
-        model = SentenceTransformer(str(model), device="cpu")
+        model = sentence_transformer(model)
     return model.encode(texts, prompt_name=prompt, normalize_embeddings=True, show_progress_bar=False)
 
 
@@ -113,7 +119,7 @@ def test_embeddings_do_not_depend_on_the_batch(encoder: Encoder) -> None:
     assert together.dtype == np.float32
     assert together.shape == (6, 16)
     np.testing.assert_allclose(together, alone, **CLOSE)
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, **CLOSE)
+    np.testing.assert_allclose(np.linalg.norm(together.astype(np.float64), axis=1), 1, **CLOSE)
 
 
 def test_order_is_kept(encoder: Encoder) -> None:
@@ -183,7 +189,7 @@ def test_saved_model_is_the_same_here_and_in_sentence_transformers(bert: Path, t
     encoder = load(bert, pooling=pooling, query_prefix="query: ", passage_prefix="passage: ", **limits)
     encoder.save(tmp_path / "model")
     again = load(tmp_path / "model", **limits)
-    other = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    other = sentence_transformer(tmp_path / "model")
     assert len(tokenize(encoder.tokenizer, TEXTS, "query: ", 1000)[-1]) > 40
     for side in ("query", "passage"):
         embeddings = encoder.encode(TEXTS, side)
@@ -200,7 +206,7 @@ def test_sentence_transformers_knows_one_limit(bert: Path, tmp_path: Path) -> No
     """It cuts queries at the passages' limit; with `max_seq_length` set by hand long queries are the same too."""
     encoder = load(bert, max_query_length=12, max_passage_length=40)
     encoder.save(tmp_path / "model")
-    other = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    other = sentence_transformer(tmp_path / "model")
     assert other.max_seq_length == 40
     np.testing.assert_allclose(reference(other, TEXTS, "passage"), encoder.encode(TEXTS, "passage"), **CLOSE)
     ours, theirs = encoder.encode(TEXTS, "query"), reference(other, TEXTS, "query")
@@ -213,7 +219,7 @@ def test_sentence_transformers_knows_one_limit(bert: Path, tmp_path: Path) -> No
 
 def test_small_encoder_in_sentence_transformers(small_run: Prepared) -> None:
     folder = Path(small_run.initial.name)
-    encoder = Encoder.load(small_run.initial)
+    encoder = Encoder.load(small_run.initial).double()
     for side, texts in (("query", TEXTS[:2]), ("passage", TEXTS)):
         np.testing.assert_allclose(reference(folder, texts, side), encoder.encode(texts, side), **CLOSE)
 
@@ -278,6 +284,22 @@ def test_folders_of_sentence_transformers(
     encoder.save(tmp_path / "again")
     expected = reference(folder, TEXTS[:5], "query")
     np.testing.assert_allclose(reference(tmp_path / "again", TEXTS[:5], "query"), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_are_float32_at_least(bert: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    """With the dense layer, in a folder of ours and in one of sentence-transformers."""
+    folder = save_by_sentence_transformers(bert, tmp_path / "model", "cls", dense=True)
+    load(folder).to(dtype).save(tmp_path / "ours")
+    SentenceTransformer(str(folder), device="cpu").to(dtype).save_pretrained(str(tmp_path / "theirs"))
+    expected = torch.promote_types(dtype, torch.float32)
+    saved = [weight.to(dtype).to(expected) for weight in load(folder).state_dict().values()]
+    for name in ("ours", "theirs"):
+        encoder = load(tmp_path / name)
+        for weight, wanted in zip(encoder.state_dict().values(), saved, strict=True):
+            assert weight.dtype == expected
+            assert torch.equal(weight, wanted)
+        assert encoder(torch.arange(4, 20), torch.tensor([16])).dtype == expected
 
 
 def test_prefixes_of_the_recipe_come_before_the_models_own(bert: Path, tmp_path: Path) -> None:
@@ -354,7 +376,7 @@ def test_weights_that_are_not_needed_may_lack_or_be_more(xlmr: Path, tmp_path: P
     folder = shutil.copytree(xlmr, tmp_path / "model")
     model = XLMRobertaForMaskedLM(XLMRobertaConfig.from_pretrained(xlmr))
     model.roberta.load_state_dict(XLMRobertaModel.from_pretrained(xlmr, add_pooling_layer=False).state_dict())
-    model.save_pretrained(folder)
+    model.double().save_pretrained(folder)
     assert any(key.startswith("lm_head") for key in load_file(folder / "model.safetensors"))
     np.testing.assert_allclose(load(folder).encode(TEXTS, "query"), load(xlmr).encode(TEXTS, "query"), **CLOSE)
 

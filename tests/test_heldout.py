@@ -56,9 +56,12 @@ def test_questions_passages_and_answers(tmp_path: Path) -> None:
     assert {query.query_id for query in some.queries} < set(answers)
 
 
-def test_retrieval_is_validated_while_a_run_goes_on(make_run: Callable[..., Prepared], tmp_path: Path) -> None:
+def test_retrieval_is_validated_while_a_run_goes_on(
+    make_run: Callable[..., Prepared], tmp_path: Path, float64: Path
+) -> None:
     """The last validation is what the model that is left gives on the same questions."""
-    run = make_run(tmp_path / "run", validation=VALIDATED | {"metric": "mean", "keep": "last"})
+    validated = VALIDATED | {"metric": "mean", "keep": "last"}
+    run = make_run(tmp_path / "run", validation=validated, encoder={"name": str(float64)})
     state, encoder = train_here(run)
     found = [line["validation"] for line in read_lines(tmp_path / "run" / "history.jsonl") if "validation" in line]
     assert len(found) == 2
@@ -101,16 +104,17 @@ def test_a_metric_that_the_pairs_cannot_give_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_ranks_find_what_one_finds(
-    make_run: Callable[..., Prepared], on_ranks: Callable[..., None], tmp_path: Path
+    make_run: Callable[..., Prepared], on_ranks: Callable[..., None], tmp_path: Path, float64: Path
 ) -> None:
-    run = make_run(tmp_path / "run", validation=VALIDATED)
+    sections = {"validation": VALIDATED, "encoder": {"name": str(float64)}}
+    run = make_run(tmp_path / "run", **sections)
     on_ranks(2, _train_on_a_rank, run)
     found = [line["validation"] for line in read_lines(tmp_path / "run" / "history.jsonl") if "validation" in line]
-    alone = make_run(tmp_path / "alone", validation=VALIDATED)
+    alone = make_run(tmp_path / "alone", **sections)
     train_here(alone)
     expected = [line["validation"] for line in read_lines(tmp_path / "alone" / "history.jsonl") if "validation" in line]
     for one, other in zip(found, expected, strict=True):
-        assert one["mAP"] == pytest.approx(other["mAP"], abs=0.01)
+        assert one["mAP"] == pytest.approx(other["mAP"], abs=1e-6)
 
 
 def _train_on_a_rank(run: Prepared) -> None:

@@ -25,9 +25,9 @@ BENCHMARK = BenchmarkConfig(facts=80, languages=("de", "en", "es"))
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, cache: Path, float64: Path) -> Path:
     output = tmp_path_factory.mktemp("mteb") / "run"
-    encoder: dict[str, Any] = {"query_prefix": "Query: ", "passage_prefix": "Passage: "}
+    encoder: dict[str, Any] = {"name": str(float64), "query_prefix": "Query: ", "passage_prefix": "Passage: "}
     encoder |= {"max_query_length": 128, "max_passage_length": 128}  # sentence-transformers knows one length for both
     run_training(replace(small_recipe(output, cache, encoder=encoder), benchmark=BENCHMARK), nullcontext(here()))
     return output / "model"

@@ -130,7 +130,7 @@ def test_encoding_goes_on_without_a_node(small_run: Prepared, tmp_path: Path) ->
     """The numbers are those of one process that nothing happens to."""
     tokenizer = load_tokenizer(small_run.initial.name, None)
     large = EncoderConfig(hidden_size=192, layers=4, vocab_size=400, dropout=0.0)
-    build_small_encoder(large, tokenizer, 0).save(tmp_path / "encoder")
+    build_small_encoder(large, tokenizer, 0).double().save(tmp_path / "encoder")
     what = ("--encoder.name", str(tmp_path / "encoder"), "--benchmark.split", "all", "--tracking.enabled", "false")
     log, output = tmp_path / "log.txt", tmp_path / "on-ray"
     with cluster_for("node") as (nodes, environment):

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -43,7 +44,7 @@ def recipe(output: Path, workers: int, timeout: int = 300, **train: Any) -> Reci
     languages = ("de", "en", "ru")
     return Recipe(
         data=DataConfig(facts=300, languages=languages),
-        encoder=EncoderConfig(hidden_size=32, layers=1, vocab_size=800, dropout=0.0),
+        encoder=EncoderConfig(name=str(output.parent / "encoder"), dropout=0.0),
         sampling=Sampling(mono=0.4, mixed=0.2, cross=0.4),
         train=TrainConfig(**{"steps": STEPS, "batch_size": 16, "warmup_steps": 5, "schedule": "constant"} | train),
         validation=ValidationConfig(every=25, batches=4, batch_size=8),
@@ -64,14 +65,17 @@ def run(output: Path, workers: int, resume: bool = False, **train: Any) -> list[
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ray")
+def folder(tmp_path_factory: pytest.TempPathFactory, float64: Path) -> Path:
+    """It holds the encoder that all runs begin with."""
+    folder = tmp_path_factory.mktemp("ray")
+    shutil.copytree(float64, folder / "encoder")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def two(folder: Path) -> Path:
     """The job as a user runs it, with a cluster of its own and a cache of its own."""
-    wanted = recipe(folder / "job" / "two", 2)
+    wanted = dataclasses.replace(recipe(folder / "two", 2), cache=str(folder / "its-cache"))
     (folder / "two.yaml").write_text(yaml.safe_dump(public(wanted)))
     done = job("--config", folder / "two.yaml")
     assert (done.returncode, done.stderr) == (0, "")
@@ -86,7 +90,11 @@ def two_workers(two: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_cluster(two: Path) -> Iterator[None]:
-    with cluster(4):
+    """Of four CPUs, however many there are."""
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "sched_getaffinity", lambda _: {0})
+            stack.enter_context(cluster(4))
         yield
 
 
@@ -98,7 +106,7 @@ def one_process(folder: Path) -> list[dict[str, Any]]:
 def assert_alike(ours: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
     assert [line["step"] for line in ours] == list(range(STEPS))
     assert [line["example_ids_sha256"] for line in ours] == [line["example_ids_sha256"] for line in wanted]
-    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in wanted], rel=1e-5)
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in wanted], rel=1e-9)
 
 
 def test_two_workers_train_as_one_process(two_workers: list[dict[str, Any]], one_process: list[dict[str, Any]]) -> None:
@@ -123,7 +131,7 @@ def test_four_workers_then_two_then_four_see_the_same_batches(folder: Path, two_
     lines = run(folder / "elastic", 4, resume=True, checkpoint_every=6)
     assert [line["world_size"] for line in lines] == [4] * 18 + [2] * 18 + [4] * 14
     assert [line["example_ids_sha256"] for line in lines] == [line["example_ids_sha256"] for line in two_workers]
-    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in two_workers], rel=1e-4)
+    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in two_workers], rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +167,7 @@ def test_more_workers_than_there_can_be_are_refused(scaling: dict[str, Any], mes
 @pytest.mark.slow
 def test_an_error_of_the_run_is_raised_once_as_it_is(folder: Path) -> None:
     """Slow: a start of Ray Train. In short: what driver and controller make of such errors, in test_restarts."""
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="no update was made"):
         run(folder / "infinite", 2, lr=1e30, clip_norm=0.0, warmup_steps=0)
     assert {line["attempt"] for line in read_lines(folder / "infinite" / "history.jsonl")} == {1}
 
@@ -238,7 +246,7 @@ def prepared(folder: Path) -> Prepared:
 
 def test_tokens_by_ray_data_are_the_same(two: Path, prepared: Prepared) -> None:
     ours = Path(prepared.job.source.tokens)
-    theirs = two.parent / "cache" / ours.relative_to(prepared.corpus.directory.parent)
+    theirs = two.parent / "its-cache" / ours.relative_to(prepared.corpus.directory.parent)
     for file in sorted(ours.iterdir()):
         assert (theirs / file.name).read_bytes() == file.read_bytes()
 
@@ -271,7 +279,10 @@ def test_shards_by_ray_data_are_the_same(folder: Path, monkeypatch: pytest.Monke
 def test_encoding_on_ray_is_the_same(
     folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In order on two workers, of which one is lost; on one where a side is empty; an error arrives as it is."""
+    """In order on two workers, of which one is lost; on one where a side is empty; an error arrives as it is.
+
+    The encoder computes in float64: its embeddings, which are float32, may differ in their last bit.
+    """
     from hybridir.on_ray import encode
 
     class Dying(encode._Worker):
@@ -290,13 +301,13 @@ def test_encoding_on_ray_is_the_same(
         there = encode.encode_on_ray(ScalingConfig(num_workers=2), prepared.initial, queries, passages)
     assert (folder / "died").exists()
     for ours, theirs in zip(here, there, strict=True):
-        np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(theirs, ours, rtol=np.finfo(np.float32).eps, atol=1e-12)
 
     capfd.readouterr()
     one = ScalingConfig(num_workers=1)
     none, some = encode.encode_on_ray(one, prepared.initial, [], passages)
     assert none.shape == (0, 32)
-    np.testing.assert_allclose(some, here[1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(some, here[1], rtol=np.finfo(np.float32).eps, atol=1e-12)
     printed = capfd.readouterr()
     assert not printed.err
     assert all(line.startswith("encoded ") for line in printed.out.splitlines())

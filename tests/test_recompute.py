@@ -60,7 +60,7 @@ def made(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Made:
     for seed, name, grid in ((1, "model", recompute.GRID), (2, "other", MANY_TIES)):
         encoder = build_small_encoder(config, tokenizer, seed)
         encoder.backbone.embeddings.word_embeddings.weight.data *= 10  # over positions: scores spread, few nearly tie
-        encoder.save(folder / name)
+        encoder.double().save(folder / name)  # so that the two programs' embeddings differ by their last bit alone
         recompute.embed(folder / f"{name}-embeddings", world, folder / name, grid)
     return Made(world, folder, folder / "model", folder / "model-embeddings", folder / "other-embeddings")
 

@@ -175,13 +175,13 @@ def test_results_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     rankings = {name: [ranked(made, own_first(made) + n)] for n, name in enumerate(("ours", "theirs"))}
     facts: dict[str, Any] = {"provenance": provenance(made, {"seed": 1}, {"ours": "abc"})}
     write_results(made, rankings, tmp_path, facts)
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["encoder"] == "ours"
     assert results["systems"].keys() == {"theirs"}
     assert results["notes"] == ["one query was left out"]
     assert results["provenance"]["fingerprints"] == {"benchmark": benchmark_fingerprint(made), "ours": "abc"}
-    assert "NaN" not in (tmp_path / "results.json").read_text()
-    page = (tmp_path / "report.html").read_text()
+    assert "NaN" not in (tmp_path / "results.json").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "one query was left out" in page
     assert "There are only 3 clusters of questions" in page
     assert "monolingual mAP, ours - theirs: +0.000" in capsys.readouterr().out

@@ -57,10 +57,13 @@ def setting_of(one):
 
 
 def by_ir_measures(folder, setting, run):
-    qrels = list(ir_measures.read_trec_qrels(str(folder / f"{setting}.qrels")))
+    with open(folder / f"{setting}.qrels", encoding="utf-8") as file:
+        qrels = list(ir_measures.read_trec_qrels(file))
+    with open(run, encoding="utf-8") as file:
+        ranked = list(ir_measures.read_trec_run(file))
     name = {measure: name for name, measure in CUT.items()}
     found = {}
-    for value in ir_measures.iter_calc(list(CUT.values()), qrels, ir_measures.read_trec_run(str(run))):
+    for value in ir_measures.iter_calc(list(CUT.values()), qrels, ranked):
         found.setdefault(value.query_id, {})[name[value.measure]] = value.value
     return found
 
@@ -84,9 +87,12 @@ def test_ir_measures_reads_our_numbers_from_the_files(made, scores, folder, sett
 
 def test_scores_as_they_are_would_not_do(made, scores, folder, tmp_path):
     """The tie rules of tools differ from ours: the test above sees what the written scores are for."""
-    lines = [line.split(" ") for line in (folder / "org%2Fmy%20model.multilingual.trec").read_text().splitlines()]
+    lines = [
+        line.split(" ")
+        for line in (folder / "org%2Fmy%20model.multilingual.trec").read_text(encoding="utf-8").splitlines()
+    ]
     tied = tmp_path / "tied.trec"
-    tied.write_text("".join(" ".join([*line[:4], "1", line[5]]) + "\n" for line in lines))
+    tied.write_text("".join(" ".join([*line[:4], "1", line[5]]) + "\n" for line in lines), encoding="utf-8")
     theirs, expected = by_ir_measures(folder, "multilingual", tied), ours(made, scores, "multilingual")
     assert any(theirs[query]["nDCG@10"] != pytest.approx(expected[query]["nDCG@10"]) for query in theirs)
 
@@ -109,8 +115,8 @@ def test_lines(made, scores, folder):
             name = encode(query.query_id)
             run += [f"{name} Q0 {names[p]} {n + 1} {DEPTH - n} org/my%20model" for n, p in enumerate(best)]
             qrels += [f"{name} 0 {names[p]} 1" for p in wanted]
-        assert (folder / f"org%2Fmy%20model.{setting}.trec").read_text().split("\n") == [*run, ""]
-        assert (folder / f"{setting}.qrels").read_text().split("\n") == [*qrels, ""]
+        assert (folder / f"org%2Fmy%20model.{setting}.trec").read_text(encoding="utf-8").split("\n") == [*run, ""]
+        assert (folder / f"{setting}.qrels").read_text(encoding="utf-8").split("\n") == [*qrels, ""]
 
 
 def test_blocks_do_not_show(made, scores, folder, tmp_path, monkeypatch):
@@ -137,7 +143,7 @@ def test_fewer_passages_than_lines_and_settings_without_queries(tmp_path):
         "s.monolingual.trec",
         "s.multilingual.trec",
     ]
-    assert (tmp_path / "s.monolingual.trec").read_text() == "q0 Q0 en:1 1 100 s\nq0 Q0 en:0 2 99 s\n"
+    assert (tmp_path / "s.monolingual.trec").read_text(encoding="utf-8") == "q0 Q0 en:1 1 100 s\nq0 Q0 en:0 2 99 s\n"
     with pytest.raises(AssertionError, match="fewer passages"):
         write_runs(replace(ranking, top_place=ranking.top_place[:, :, :9]), made, tmp_path, "s")
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -264,7 +265,7 @@ def test_what_a_search_refuses(fields: dict[str, Any], says: str, cache: Path, t
         recipe_of(tmp_path / "out", cache, **fields)
 
 
-def test_a_search_on_ray(finished: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_search_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process gives, beside a point that fails; GPUs that are not there are refused."""
     from hybridir.on_ray.tune import ray_tune
 
@@ -273,6 +274,7 @@ def test_a_search_on_ray(finished: Path, cache: Path, tmp_path: Path) -> None:
     recipe = recipe_of(
         tmp_path / "out", cache, space=space, seeds=1, scaling=scaling, tracking=TrackingConfig(enabled=False)
     )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # so many CPUs, however many there are
     with ray_tune(scaling) as ray:
         assert ray.at_once == 2
         runner = Runner(ray.start, ray.at_once, track_nothing, lambda *_: None)
