@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
-from hybridir.owner import named_output, own
-from hybridir.secrets import errors_masked
-from hybridir.signals import interruptible
+from hybridir.runtime.owner import named_output, own
+from hybridir.runtime.secrets import errors_masked
+from hybridir.runtime.signals import interruptible
 
 
 def main() -> None:
@@ -16,9 +16,9 @@ def main() -> None:
     with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
         if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
             stack.enter_context(own(Path(output).absolute()))
-        from hybridir.command_line import parse
-        from hybridir.evaluation import Evaluation, preview_evaluation, run_evaluation
-        from hybridir.run import here
+        from hybridir.runs.backend import here
+        from hybridir.runs.evaluation_run import Evaluation, preview_evaluation, run_evaluation
+        from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
 
         recipe = parse(Evaluation, "python jobs/evaluate.py", __doc__, sys.argv[1:])

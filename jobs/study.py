@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
-from hybridir.owner import named_output, own
-from hybridir.secrets import errors_masked
-from hybridir.signals import interruptible
+from hybridir.runtime.owner import named_output, own
+from hybridir.runtime.secrets import errors_masked
+from hybridir.runtime.signals import interruptible
 
 SAMPLE = Path(__file__).parent / "configs" / "study_sample.yaml"
 
@@ -19,12 +19,12 @@ def main() -> None:
     with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
         if output := named_output(arguments):  # refused before anything heavy is imported, if it is another's
             stack.enter_context(own(Path(output).absolute()))
-        from hybridir.arm import Runner, arms_here
-        from hybridir.command_line import parse
-        from hybridir.run import here
-        from hybridir.studies import STUDIES
-        from hybridir.study import StudyRecipe
-        from hybridir.study_run import preview_study, run_study
+        from hybridir.experiments.one_run import Runner, arms_here
+        from hybridir.experiments.studies import STUDIES
+        from hybridir.experiments.study import StudyRecipe
+        from hybridir.experiments.study_job import preview_study, run_study
+        from hybridir.runs.backend import here
+        from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
 
@@ -40,7 +40,7 @@ def main() -> None:
             return
         start, at_once = arms_here(here(recipe.scaling.use_gpu)), 1
         if recipe.scaling.num_workers:
-            from hybridir.on_ray.arms import ray_arms
+            from hybridir.on_ray.many import ray_arms
 
             arms = stack.enter_context(ray_arms(recipe.scaling))
             start, at_once = arms.start, arms.at_once

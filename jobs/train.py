@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
-from hybridir.owner import named_output, own
-from hybridir.secrets import errors_masked
-from hybridir.signals import interruptible
+from hybridir.runtime.owner import named_output, own
+from hybridir.runtime.secrets import errors_masked
+from hybridir.runtime.signals import interruptible
 
 SAMPLE = Path(__file__).parent / "configs" / "sample.yaml"
 
@@ -18,9 +18,10 @@ def main() -> None:
     with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
         if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
             stack.enter_context(own(Path(output).absolute()))
-        from hybridir.command_line import parse
-        from hybridir.recipe import Recipe
-        from hybridir.run import Backend, here, preview, run_training
+        from hybridir.runs.backend import Backend, here
+        from hybridir.runs.recipe import Recipe
+        from hybridir.runs.training_run import preview, run_training
+        from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
 
         recipe = parse(Recipe, "python jobs/train.py", __doc__, sys.argv[1:], SAMPLE)

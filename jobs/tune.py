@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
-from hybridir.owner import named_output, own
-from hybridir.secrets import errors_masked
-from hybridir.signals import interruptible
+from hybridir.runtime.owner import named_output, own
+from hybridir.runtime.secrets import errors_masked
+from hybridir.runtime.signals import interruptible
 
 SAMPLE = Path(__file__).parent / "configs" / "tune_sample.yaml"
 
@@ -18,13 +18,13 @@ def main() -> None:
     with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
         if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
             stack.enter_context(own(Path(output).absolute()))
-        from hybridir.arm import Runner
-        from hybridir.command_line import parse
-        from hybridir.on_ray.tune import ray_tune
+        from hybridir.experiments.one_run import Runner
+        from hybridir.experiments.tuning import TuneRecipe
+        from hybridir.experiments.tuning_job import preview_tune, run_tune
+        from hybridir.on_ray.tuning import ray_tune
+        from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
-        from hybridir.tune import TuneRecipe
-        from hybridir.tune_run import preview_tune, run_tune
 
         recipe = parse(TuneRecipe, "python jobs/tune.py", __doc__, sys.argv[1:], SAMPLE)
         if recipe.dry_run:

@@ -19,11 +19,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from helpers import small_recipe
 
-from hybridir.encoder import Encoder
-from hybridir.prepare import Prepared, prepare
+from hybridir.model.encoder import Encoder
+from hybridir.runs.prepare import Prepared, prepare
 
 # What takes long is imported once, in the process that those of a group are forked from.
-mp.set_forkserver_preload(["hybridir.prepare", "transformers.models.bert.modeling_bert", "torch._dynamo"])
+mp.set_forkserver_preload(["hybridir.runs.prepare", "transformers.models.bert.modeling_bert", "torch._dynamo"])
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,20 @@ from typing import Any
 import pytest
 import torch
 
-from hybridir.corpus import Corpus
-from hybridir.corpus_build import build_corpus
-from hybridir.dual_encoder import LossConfig
-from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.formats import PAIR_READERS
-from hybridir.intake import to_batches
-from hybridir.prepare import Prepared
-from hybridir.recipe import Recipe, ScalingConfig
-from hybridir.records import DataConfig, Pair, Rejected, Source
-from hybridir.sampling import Sampling
-from hybridir.train import TrainConfig, train
-from hybridir.validation import ValidationConfig
+from hybridir.batches.sampling import Sampling
+from hybridir.data.build import build_corpus
+from hybridir.data.config import DataConfig, Source
+from hybridir.data.corpus import Corpus
+from hybridir.data.formats import PAIR_READERS
+from hybridir.data.intake import to_batches
+from hybridir.data.records import Pair, Rejected
+from hybridir.model.config import EncoderConfig
+from hybridir.model.encoder import Encoder
+from hybridir.runs.prepare import Prepared
+from hybridir.runs.recipe import Recipe, ScalingConfig
+from hybridir.training.loop import TrainConfig, train
+from hybridir.training.objective import LossConfig
+from hybridir.training.validation import ValidationConfig
 
 ROOT = Path(__file__).parents[1]
 XQUAD_R = ROOT.parent / "shared" / "xquad-r"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from hybridir.progress import say
-from hybridir.recipe import ScalingConfig
-from hybridir.signals import handlers_kept
+from hybridir.runs.recipe import ScalingConfig
+from hybridir.runtime.progress import say
+from hybridir.runtime.signals import handlers_kept
 
 _SAY_EVERY = 60.0
 """Seconds between lines about a wait."""

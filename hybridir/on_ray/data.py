@@ -15,10 +15,10 @@ import ray.exceptions
 from ray.data import DataContext, Datasource, ExecutionResources, ReadTask, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 
-from hybridir.collate import BatchSource, TokenBatch, from_table, to_table
-from hybridir.intake import to_batches
-from hybridir.records import Shard
-from hybridir.tokens import TokenJob
+from hybridir.batches.stream import BatchSource, TokenBatch, from_table, to_table
+from hybridir.batches.token_cache import TokenJob
+from hybridir.data.intake import to_batches
+from hybridir.data.records import Shard
 
 STEPS_PER_BLOCK = 16
 READING_BYTES = 128_000_000

@@ -12,15 +12,16 @@ import ray
 import ray.exceptions
 import torch
 
-from hybridir.distributed import pick_device
-from hybridir.encode import collect, cut
-from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.model_folder import Side
+from hybridir.model.config import EncoderConfig
+from hybridir.model.distributed import pick_device
+from hybridir.model.encoder import Encoder
+from hybridir.model.folder import Side
 from hybridir.on_ray.cluster import find_room, room
 from hybridir.on_ray.data import cause
-from hybridir.progress import say
-from hybridir.recipe import ScalingConfig
-from hybridir.run import quiet_libraries
+from hybridir.retrieval.encode import collect, cut
+from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.recipe import ScalingConfig
+from hybridir.runtime.progress import say
 
 BLOCKS_TAKE = 4
 """Times `scaling.timeout` after which a worker with a block of texts counts as lost: on a CPU a block takes minutes."""

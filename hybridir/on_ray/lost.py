@@ -6,7 +6,7 @@ torch, gloo and NCCL tell most of these apart by their words alone; the tests ha
 import torch
 import torch.distributed as dist
 
-from hybridir.durable import PERMANENT
+from hybridir.runtime.durable import PERMANENT
 
 _OF_A_PEER = ("gloo", "NCCL", "onnection")
 _OF_ITS_OWN = ("device-side assert", "out of memory")

@@ -14,18 +14,19 @@ from typing import Any
 
 import torch
 
-from hybridir.checkpoint import remove_half_written
-from hybridir.collate import BatchSource, Stream, TokenBatch
-from hybridir.encoder import Encoder, EncoderConfig
-from hybridir.history import last_line, note
-from hybridir.memory import memory_error
+from hybridir.batches.stream import BatchSource, Stream, TokenBatch
+from hybridir.model.config import EncoderConfig
+from hybridir.model.encoder import Encoder
 from hybridir.on_ray.cluster import cluster, find_room, free_places
 from hybridir.on_ray.lost import cause_of_end, has_died, in_short, is_of_ray, may_pass, was_waited_for
-from hybridir.owner import writing
-from hybridir.prepare import Prepared
-from hybridir.recipe import Recipe, ScalingConfig
-from hybridir.run import Backend, quiet_libraries
-from hybridir.train import STOP, Job, train
+from hybridir.runs.backend import Backend, quiet_libraries
+from hybridir.runs.prepare import Prepared
+from hybridir.runs.recipe import Recipe, ScalingConfig
+from hybridir.runtime.history import last_line, note
+from hybridir.runtime.owner import writing
+from hybridir.training.checkpoint import remove_half_written
+from hybridir.training.loop import STOP, Job, train
+from hybridir.training.memory import memory_error
 
 NOTICE_SECONDS = 2.0
 """Between two questions whether a node is about to go."""
@@ -46,7 +47,7 @@ def ray_backend(scaling: ScalingConfig, batch_size: int = 0) -> Iterator[Backend
 
 
 def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
-    """Trains on the workers; see `hybridir.run.Backend`.
+    """Trains on the workers; see `hybridir.runs.backend.Backend`.
 
     After the loss of a worker, or where one does not answer, all start again from the last checkpoint, as many as there
     is room for (see `find_room`). Where a node is about to go, the run saves and starts again without it. An error of

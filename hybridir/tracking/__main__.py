@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 from filelock import Timeout
 
-from hybridir.progress import say
-from hybridir.recipe import TrackingConfig
-from hybridir.secrets import errors_masked, without_secrets
+from hybridir.runs.recipe import TrackingConfig
+from hybridir.runtime.progress import say
+from hybridir.runtime.secrets import errors_masked, without_secrets
 from hybridir.tracking.follow import complete
 from hybridir.tracking.remote import MlflowRun
 from hybridir.tracking.state import KILLED, RUNNING, ending, load, only_writer, save

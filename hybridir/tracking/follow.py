@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hybridir.progress import say
-from hybridir.recipe import TrackingConfig
-from hybridir.secrets import without_secrets
+from hybridir.runs.recipe import TrackingConfig
+from hybridir.runtime.progress import say
+from hybridir.runtime.secrets import without_secrets
 from hybridir.tracking.machine import Sampler, describe
 from hybridir.tracking.remote import MlflowRun
 from hybridir.tracking.state import FAILED, KILLED, State, begin, ending, is_incomplete, load, only_writer, save

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hybridir.evaluate import versions
-from hybridir.history import read_history
+from hybridir.runtime.history import read_history
+from hybridir.runtime.versions import versions
 
 PACKAGE = Path(__file__).parents[1]
 

@@ -4,10 +4,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from hybridir.arm import STOPPED
-from hybridir.history import read_history
-from hybridir.progress import say
-from hybridir.recipe import TrackingConfig
+from hybridir.experiments.one_run import STOPPED
+from hybridir.runs.recipe import TrackingConfig
+from hybridir.runtime.history import read_history
+from hybridir.runtime.progress import say
 from hybridir.tracking.follow import complete
 from hybridir.tracking.remote import MlflowRun
 from hybridir.tracking.state import FAILED, FINISHED, KILLED, State, load, now, results_time, save

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybridir.secrets import without_secrets
+from hybridir.runtime.secrets import without_secrets
 from hybridir.tracking.target import patience
 
 CHAMPION = "champion"

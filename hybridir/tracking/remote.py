@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from hybridir.history import Tail, read_history
-from hybridir.secrets import without_secrets
+from hybridir.runtime.history import Tail, read_history
+from hybridir.runtime.secrets import without_secrets
 from hybridir.tracking.registry import Candidate, register
 from hybridir.tracking.result_metrics import flatten, is_number, numbers_of
 from hybridir.tracking.state import State

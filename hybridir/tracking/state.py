@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from hybridir.durable import replace_text
-from hybridir.history import last_attempt
-from hybridir.secrets import without_secrets
+from hybridir.runtime.durable import replace_text
+from hybridir.runtime.history import last_attempt
+from hybridir.runtime.secrets import without_secrets
 
 LOCK_WAIT = 2.0
 """Seconds for another writer to be done."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from hybridir.recipe import TrackingConfig
-from hybridir.secrets import without_secrets
+from hybridir.runs.recipe import TrackingConfig
+from hybridir.runtime.secrets import without_secrets
 
 UPLOAD_TIMEOUT, DATABASE_TIMEOUT = 300, 60
 """Seconds: that a server may take to store one file, and for other runs that set up the same database."""

@@ -1,0 +1,95 @@
+"""What a plan draws, before anything is paid for: the first batches, and shares over the whole run."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from hybridir.batches.plan import Batch, Plan
+from hybridir.batches.sampling import first_of_second_pool
+from hybridir.runtime.tables import Grid, show
+
+
+@dataclass
+class Census:
+    """Counts over batches of a plan."""
+
+    kinds: Counter = field(default_factory=Counter)
+    pairs: Counter = field(default_factory=Counter)
+    sources: Counter = field(default_factory=Counter)
+    groups: set[int] = field(default_factory=set)
+    items: int = 0
+    negatives: int = 0
+    same_language: int = 0
+
+    def add(self, plan: Plan, batch: Batch) -> None:
+        """Counts a batch."""
+        corpus, size = plan.corpus, len(batch.groups)
+        self.kinds[batch.kind] += 1
+        languages = zip(batch.query_language.tolist(), batch.passage_language.tolist(), strict=True)
+        self.pairs.update((plan.languages[x], plan.languages[y]) for x, y in languages)
+        self.sources.update(corpus.sources[s] for s in corpus.source_of[batch.groups].tolist())
+        self.groups.update(batch.groups.tolist())
+        self.items += size
+        # In-batch negatives of an item: all positives but its own, all hard negatives outside its passage group.
+        own, hard = corpus.passage_group[batch.groups], corpus.negative_group[batch.negatives.ravel()]
+        half = first_of_second_pool(size)
+        for pool in (slice(0, half), slice(half, size)) if batch.kind == "both" else (slice(0, size),):
+            counts = np.bincount(batch.passage_language[pool])
+            self.negatives += int(counts.sum() * (counts.sum() - 1))
+            self.negatives += int((own[pool, None] != hard.reshape(size, -1)[pool].ravel()[None, :]).sum())
+            self.same_language += int((counts * (counts - 1)).sum())
+
+
+def take_census(plan: Plan, steps: int) -> Census:
+    """The census of the first `steps` batches."""
+    census = Census()
+    for step in range(steps):
+        census.add(plan, plan.batch(step))
+    return census
+
+
+def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
+    """Prints the first batches and the census of `steps` steps."""
+    for step in range(first):
+        _show_batch(plan, plan.batch(step), items)
+    census = take_census(plan, steps)
+    show(_shares(f"kinds of {steps} batches", census.kinds))
+    queries: Counter = Counter()
+    passages: Counter = Counter()
+    for (x, y), count in census.pairs.items():
+        queries[x] += count
+        passages[y] += count
+    show(_shares("query languages", queries))
+    show(_shares("passage languages", passages))
+    crossing = Counter({f"{x}-{y}": n for (x, y), n in census.pairs.items() if x != y})
+    if crossing:
+        show(_shares("cross-lingual pairs (query-passage), the 5 most and least frequent", crossing, ends=5))
+    show(_shares("sources", Counter({name or "(unnamed)": n for name, n in census.sources.items()})))
+    possible = int(plan.corpus.groups(plan.part).sum())
+    print(f"groups drawn at least once: {len(census.groups)} of {possible} ({len(census.groups) / possible:.1%})")
+    print(
+        f"negatives of a query: {census.negatives / census.items:.1f} on average, "
+        f"{census.same_language / census.items:.1f} of the in-batch ones in the language of its positive"
+    )
+
+
+def _show_batch(plan: Plan, batch: Batch, items: int) -> None:
+    table = Table(title=f"step {batch.step}: {batch.kind}, {len(batch.groups)} items", title_justify="left")
+    for name in ("query", "passage"):
+        table.add_column(name, overflow="fold")
+    for n in range(min(items, len(batch.groups))):
+        query, passage = plan.corpus.pair(int(batch.query_row[n])), plan.corpus.pair(int(batch.passage_row[n]))
+        texts = f"{query['language']}  {query['query']}", f"{passage['language']}  {passage['passage']['text']}"
+        table.add_row(*(Text(text[:200]) for text in texts))
+    show(table)
+
+
+def _shares(title: str, counts: Counter, ends: int | None = None) -> Grid:
+    rows = counts.most_common()
+    if ends and len(rows) > 2 * ends:
+        rows = [*rows[:ends], *rows[-ends:]]
+    cells = [(str(name), str(count), f"{count / counts.total():.1%}") for name, count in rows]
+    return Grid(title, ("", "count", "share"), cells)

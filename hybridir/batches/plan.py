@@ -1,0 +1,253 @@
+"""The batch plan: (sampling config, corpus index, seed, step) -> the global batch, a pure function.
+
+What kinds of batch there are says `sampling`. Within a batch no two items share a passage group, so no item is another
+one's false negative. Randomness is counter-based (Philox, keyed by the seed, with the step in its counter), so any step
+is reached by a jump, and only raw 64-bit words are used, whose stream NumPy guarantees.
+
+Shapes: B items of a batch, n hard negatives an item, G groups, L languages.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hybridir.batches.sampling import KINDS, Sampling, first_of_second_pool
+from hybridir.data.corpus import Corpus
+from hybridir.data.records import check_languages
+
+Uniform = Callable[[int], np.ndarray]
+_ROUNDS = 64
+"""Draws of an item before the groups that are still free are listed."""
+_NO_PART = {
+    "train": "Lower data.validation_share, or check data.languages",
+    "validation": "Raise data.validation_share, or name a source of them as data.validation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A global batch. Languages are indices into `Plan.languages`, rows and negatives positions in the corpus."""
+
+    step: int
+    kind: str
+    groups: np.ndarray  # int64 [B]
+    query_language: np.ndarray  # int64 [B]
+    passage_language: np.ndarray  # int64 [B]
+    query_row: np.ndarray  # int64 [B]
+    passage_row: np.ndarray  # int64 [B]
+    negatives: np.ndarray  # int64 [B, n]
+
+    def part(self, rank: int, world_size: int) -> "Batch":
+        """The items of one rank, a contiguous slice."""
+        size = len(self.groups) // world_size
+        assert size * world_size == len(self.groups), "the batch divides by the number of workers"
+        chosen = slice(rank * size, (rank + 1) * size)
+        arrays = {k: v[chosen] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return Batch(step=self.step, kind=self.kind, **arrays)
+
+
+class Plan:
+    """Draws the global batch of any step, from the groups of one part of the corpus (`train` or `validation`).
+
+    Where a mixed or cross batch runs out of groups in the languages drawn for an item, these are drawn again.
+
+    Raises:
+        ValueError: where some batch could not be filled, for whatever seed.
+    """
+
+    def __init__(self, corpus: Corpus, sampling: Sampling, batch_size: int, seed: int, part: str = "train") -> None:
+        if batch_size < 2:
+            raise ValueError(f"the batch size is {batch_size}: in-batch negatives need at least 2 items")
+        self.corpus, self.sampling, self.batch_size, self.seed, self.part = corpus, sampling, batch_size, seed, part
+        self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
+        self._column = np.array([corpus.languages.index(code) for code in self.languages])
+        self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # computed once a pair of languages
+        self._sort_groups()
+        self._check()
+
+    def batch(self, step: int) -> Batch:
+        """The global batch of `step` (0 or more)."""
+        words = np.random.Philox(key=np.array([self.seed, 0], np.uint64), counter=np.array([0, 0, 0, step], np.uint64))
+
+        def uniform(size: int) -> np.ndarray:  # float64 in [0, 1), from the upper 53 bits
+            return (words.random_raw(size) >> np.uint64(11)) * 2.0**-53
+
+        kind = KINDS[_choose(np.array(self.sampling.weights), uniform(1))[0]]
+        kind = "mono" if step < self.sampling.mono_first else kind
+        if kind == "both":
+            half = first_of_second_pool(self.batch_size)
+            sizes = {"mono": half, "cross": self.batch_size - half}
+        else:
+            sizes = {kind: self.batch_size}
+        pair_B = np.concatenate([self._draw_languages(part, size, uniform) for part, size in sizes.items()])
+        groups = self._draw_groups(pair_B, uniform)
+        query_language, passage_language = pair_B.T
+        row_of = self.corpus.row_of
+        passage_row = row_of[groups, self._column[passage_language]].astype(np.int64)
+        return Batch(
+            step=step,
+            kind=kind,
+            groups=groups,
+            query_language=query_language.copy(),
+            passage_language=passage_language.copy(),
+            query_row=row_of[groups, self._column[query_language]].astype(np.int64),
+            passage_row=passage_row,
+            negatives=self._draw_negatives(passage_row, uniform),
+        )
+
+    def _draw_languages(self, kind: str, size: int, uniform: Uniform) -> np.ndarray:
+        """(query, passage) languages, int64 [size, 2]."""
+        pairs, weights = self._language_pairs[kind]
+        drawn = _choose(weights, uniform(1 if kind == "mono" else size))
+        return np.broadcast_to(pairs[drawn], (size, 2)).copy()
+
+    @cached_property
+    def _language_pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """By kind: the (query, passage) languages that can be drawn, int64 [P, 2], and their weights, [P]."""
+        table = {}
+        for kind in ("mono", "mixed", "cross"):
+            every = [(x, y) for x in range(len(self.languages)) for y in range(len(self.languages))]
+            pairs = np.array([p for p in every if (p[0] != p[1]) == (kind == "cross") and self._sizes(*p).any()])
+            sizes = np.array([self._sizes(*pair).sum() for pair in pairs], dtype=np.float64)
+            table[kind] = (pairs.reshape(-1, 2), sizes**self.sampling.language_exponent)
+        return table
+
+    def _sort_groups(self) -> None:
+        """Sorts the groups into classes: same source, same languages for the query, same for the passage."""
+        corpus = self.corpus
+        members = np.flatnonzero(corpus.groups(self.part))
+        rows_GL = corpus.row_of[members][:, self._column]
+        as_query = rows_GL >= 0
+        count = np.diff(corpus.negative_start)
+        as_passage = as_query & (count[rows_GL] >= self.sampling.negatives)
+        key = np.concatenate([np.packbits(as_query, axis=1), np.packbits(as_passage, axis=1)], axis=1)
+        source_of = corpus.source_of[members]
+        key = np.concatenate([source_of[:, None].astype(">u2").view(np.uint8), key], axis=1)
+        key = np.ascontiguousarray(key).view(f"V{key.shape[1]}").ravel()
+        _, first, class_G = np.unique(key, return_index=True, return_inverse=True)
+        self._order = members[np.argsort(class_G, kind="stable")].astype(np.int32)  # groups, class by class
+        self._class_start = np.concatenate([[0], np.cumsum(np.bincount(class_G))])
+        self._class_source = source_of[first]
+        self._class_query, self._class_passage = as_query[first], as_passage[first]
+
+    def _classes(self, query_language: int, passage_language: int) -> np.ndarray:
+        """The classes whose groups have a query and a passage in these languages."""
+        return np.flatnonzero(self._class_query[:, query_language] & self._class_passage[:, passage_language])
+
+    def _sizes(self, query_language: int, passage_language: int) -> np.ndarray:
+        """The number of groups in each of `_classes`."""
+        return np.diff(self._class_start)[self._classes(query_language, passage_language)]
+
+    def _eligible(self, query_language: int, passage_language: int) -> np.ndarray:
+        """The groups that have a query and a passage in these languages."""
+        spans = [
+            (self._class_start[c], self._class_start[c + 1]) for c in self._classes(query_language, passage_language)
+        ]
+        return np.concatenate([self._order[a:b] for a, b in spans] or [self._order[:0]])
+
+    def _group_weights(self, query_language: int, passage_language: int) -> tuple[np.ndarray, np.ndarray]:
+        """Classes, and the probability of each: source by size ** exponent, then group uniformly within it."""
+        pair = (int(query_language), int(passage_language))
+        if pair not in self._weights:
+            classes, sizes = self._classes(*pair), self._sizes(*pair).astype(np.float64)
+            sources, of_class = np.unique(self._class_source[classes], return_inverse=True)
+            size_of_source = np.bincount(of_class, weights=sizes, minlength=len(sources))
+            self._weights[pair] = classes, sizes * (size_of_source ** (self.sampling.source_exponent - 1))[of_class]
+        return self._weights[pair]
+
+    def _draw_groups(self, pair_B: np.ndarray, uniform: Uniform) -> np.ndarray:
+        """One group an item, no two of one passage group: an item that collides with one before it is drawn again.
+
+        An item for whose languages no group is left gets others, which are written to `pair_B`.
+        """
+        groups = np.full(len(pair_B), -1, dtype=np.int64)
+        taken = np.empty(0, dtype=np.int64)
+        pending = np.arange(len(pair_B))
+        for _ in range(_ROUNDS):
+            choice, place = uniform(len(pending)), uniform(len(pending))
+            candidate = np.empty(len(pending), dtype=np.int64)
+            for pair in np.unique(pair_B[pending], axis=0):
+                at = np.flatnonzero((pair_B[pending] == pair).all(axis=1))
+                candidate[at] = self._draw(pair, choice[at], place[at])
+            passage_group = self.corpus.passage_group[candidate]
+            new = np.zeros(len(pending), dtype=bool)
+            new[np.unique(passage_group, return_index=True)[1]] = True
+            new &= ~np.isin(passage_group, taken)
+            groups[pending[new]] = candidate[new]
+            taken = np.concatenate([taken, passage_group[new]])
+            pending = pending[~new]
+            if not len(pending):
+                return groups
+        for item in pending:
+            pairs, weights = self._language_pairs["mixed" if pair_B[item, 0] == pair_B[item, 1] else "cross"]
+            while (group := self._draw_free(pair_B[item], taken, uniform)) < 0:
+                weights = np.where((pairs == pair_B[item]).all(axis=1), 0.0, weights)
+                pair_B[item] = pairs[_choose(weights, uniform(1))[0]]
+            groups[item] = group
+            taken = np.append(taken, self.corpus.passage_group[group])
+        return groups
+
+    def _draw_free(self, pair: np.ndarray, taken: np.ndarray, uniform: Uniform) -> int:
+        """A group with a query and a passage in these languages whose passage group is not taken; -1 if none is left.
+
+        By trial, and only where that fails from the list of all that are free.
+        """
+        candidates = self._draw(pair, uniform(_ROUNDS), uniform(_ROUNDS)) if _ROUNDS else np.empty(0, dtype=np.int64)
+        free = candidates[~np.isin(self.corpus.passage_group[candidates], taken)]
+        if len(free):
+            return int(free[0])
+        eligible = self._eligible(*pair)
+        free = eligible[~np.isin(self.corpus.passage_group[eligible], taken)]
+        return int(free[int(uniform(1)[0] * len(free))]) if len(free) else -1
+
+    def _draw(self, pair: np.ndarray, choice: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """A group in these languages for each of the random numbers: `choice` takes the class, `place` the group."""
+        classes, weights = self._group_weights(*pair)
+        chosen = classes[_choose(weights, choice)]
+        start, end = self._class_start[chosen], self._class_start[chosen + 1]
+        return self._order[start + (place * (end - start)).astype(np.int64)]
+
+    def _draw_negatives(self, passage_row: np.ndarray, uniform: Uniform) -> np.ndarray:
+        """`sampling.negatives` of each row's hard negatives, without replacement; int64 [B, n]."""
+        n = self.sampling.negatives
+        drawn = np.empty((len(passage_row), n), dtype=np.int64)
+        for item, row in enumerate(passage_row if n else ()):
+            start, end = self.corpus.negative_start[row : row + 2]
+            drawn[item] = start + np.argsort(uniform(int(end - start)), kind="stable")[:n]
+        return drawn
+
+    def _check(self) -> None:
+        """Each language fills a mono batch alone; mixed and cross batches are filled by all their languages."""
+        if not len(self._order):
+            raise ValueError(f"the data has no {self.part} pairs. {_NO_PART[self.part]}")
+        largest = int(np.bincount(self.corpus.passage_group[self._order]).max())
+        for kind in (kind for kind in KINDS if kind in self.sampling.parts):
+            pairs = self._language_pairs[kind][0]
+            if not len(pairs):
+                raise ValueError(
+                    f"sampling asks for {kind} batches, and no group offers a {kind} pair in the languages "
+                    f"{', '.join(self.languages)} with {self.sampling.negatives} hard negatives. Ask for others, or "
+                    "add languages or hard negatives"
+                )
+            for fillers in pairs[:, None] if kind == "mono" else [pairs]:
+                if max(self._sizes(*pair).sum() for pair in fillers) >= self.batch_size * largest:
+                    continue
+                groups = np.concatenate([self._eligible(*pair) for pair in fillers])
+                distinct = len(np.unique(self.corpus.passage_group[groups]))
+                if distinct < self.batch_size:
+                    names = self.languages[fillers[0][0]] if kind == "mono" else ", ".join(self.languages)
+                    remedy = " or leave the language out of sampling.languages" if kind == "mono" else ""
+                    if len(groups) > distinct:
+                        remedy += f"; {len(groups)} groups share them: check passage_id and passage_group_id"
+                    raise ValueError(
+                        f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there "
+                        f"are {distinct}. Lower train.batch_size{remedy}"
+                    )
+
+
+def _choose(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """For every u in [0, 1) an index drawn in proportion to `weights`."""
+    bounds = np.cumsum(weights)
+    return np.minimum(np.searchsorted(bounds, u * bounds[-1], side="right"), np.flatnonzero(weights)[-1])

@@ -1,0 +1,109 @@
+"""Rows of the plan -> token ids and lengths: what a worker receives for a step.
+
+There is no padding here: how texts are laid out in a forward pass is the encoder's affair.
+
+Shapes: b items of a rank, n hard negatives an item, T tokens of all its texts.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+
+from hybridir.batches.plan import Plan
+from hybridir.batches.sampling import Sampling
+from hybridir.batches.token_cache import TokenCache
+from hybridir.data.corpus import Corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBatch:
+    """One rank's part of a global batch. Texts stand in the order: b queries, b positives, b * n hard negatives."""
+
+    step: int
+    rank: int
+    kind: str
+    ids: np.ndarray  # int32 [T]
+    lengths: np.ndarray  # int32 [b + b + b * n]
+    passage_group: np.ndarray  # int64 [b + b * n]
+    example: np.ndarray  # uint64 [b, 3]: key of the group, language of the query, language of the passage
+
+    def digests(self) -> np.ndarray:
+        """int64 [b], a hash of each item as it arrived: group, languages and all its token ids."""
+        texts = np.split(self.ids, np.cumsum(self.lengths)[:-1])
+        size = len(self.example)
+        hashes = []
+        for item, example in enumerate(self.example):
+            digest = hashlib.blake2b(example.tobytes(), digest_size=8)
+            n = len(texts) // size - 2
+            for text in (texts[item], texts[size + item], *texts[2 * size + item * n : 2 * size + (item + 1) * n]):
+                digest.update(len(text).to_bytes(4, "little") + text.tobytes())
+            hashes.append(int.from_bytes(digest.digest(), "little", signed=True))
+        return np.array(hashes, dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSource:
+    """Describes a plan over a tokenised corpus; small, and the same in every process that opens it."""
+
+    corpus: str
+    tokens: str
+    sampling: Sampling
+    batch_size: int
+    seed: int
+    part: str = "train"
+
+    def plan(self) -> Plan:
+        return _open(self)[0]
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TokenBatch:
+        """The part of one rank in the global batch of `step`."""
+        plan, cache = _open(self)
+        batch = plan.batch(step).part(rank, world_size)
+        texts = cache.query.take(batch.query_row) + cache.passage.take(batch.passage_row)
+        texts += cache.negatives.take(batch.negatives.ravel())
+        example = (plan.corpus.group_key[batch.groups], batch.query_language, batch.passage_language)
+        groups = [plan.corpus.passage_group[batch.groups], plan.corpus.negative_group[batch.negatives.ravel()]]
+        return TokenBatch(
+            step=step,
+            rank=rank,
+            kind=batch.kind,
+            ids=np.concatenate(texts),
+            lengths=np.array([len(text) for text in texts], dtype=np.int32),
+            passage_group=np.concatenate(groups),
+            example=np.stack([column.astype(np.uint64) for column in example], axis=1),  # mixed types would be floats
+        )
+
+
+Stream = Callable[[BatchSource, int, int, int, int], Iterator[TokenBatch]]
+"""(source, first step, end, rank, world size) -> the rank's batches of those steps, in order."""
+
+
+def local_stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
+    """A stream that draws in this process."""
+    return (source.batch(step, rank, world_size) for step in range(start, end))
+
+
+def to_table(batches: list[TokenBatch]) -> pa.Table:
+    """Batches as the rows of an Arrow table."""
+    lists = ("ids", "lengths", "passage_group", "example")
+    columns = {name: [getattr(batch, name) for batch in batches] for name in ("step", "rank", "kind")}
+    columns |= {name: [getattr(batch, name).ravel() for batch in batches] for name in lists}
+    return pa.table(columns)
+
+
+def from_table(row: pa.Table) -> TokenBatch:
+    """The batch in a table of one row."""
+    values = {name: row[name][0] for name in row.column_names}
+    arrays = {n: v.values.to_numpy() for n, v in values.items() if isinstance(v, pa.ListScalar)}
+    arrays["example"] = arrays["example"].reshape(-1, 3)
+    return TokenBatch(**{name: value.as_py() for name, value in values.items() if name not in arrays}, **arrays)
+
+
+@lru_cache(maxsize=4)
+def _open(source: BatchSource) -> tuple[Plan, TokenCache]:
+    corpus = Corpus.open(source.corpus)
+    return Plan(corpus, source.sampling, source.batch_size, source.seed, source.part), TokenCache(source.tokens)

@@ -1,0 +1,161 @@
+"""The token cache: every text of a corpus tokenised once, kept on disk as flat ids and offsets.
+
+The cache is named by the fingerprint of corpus, tokenizer and lengths. Ids are read with `pread`, not mapped into
+memory, so that the resident memory of a reader does not grow with the corpus.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+
+from hybridir.data.corpus import Corpus
+from hybridir.runtime.durable import sync_files
+
+if TYPE_CHECKING:
+    pass
+from hybridir.model.tokenizer import load_tokenizer, tokenize, tokenizer_fingerprint
+
+COLUMNS = ("query", "passage", "negatives")
+_ID = np.dtype(np.int32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenJob:
+    """All that a process needs to tokenise a part of a corpus.
+
+    Args:
+        corpus: folder of the corpus.
+        tokenizer: folder or hub id of the tokenizer.
+        revision: revision of the hub id.
+        query_prefix: put before every query.
+        passage_prefix: put before every passage.
+        max_query_length: tokens of a query, special tokens included; the rest is cut.
+        max_passage_length: likewise of a passage.
+    """
+
+    corpus: str
+    tokenizer: str
+    revision: str | None = None
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    max_query_length: int = 64
+    max_passage_length: int = 256
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the corpus, the order of its rows, the tokenizer and its use."""
+        corpus = Corpus.open(self.corpus)
+        identity = {k: v for k, v in asdict(self).items() if k not in ("corpus", "tokenizer", "revision")}
+        identity |= {
+            "corpus": corpus.fingerprint,
+            "rows": hashlib.sha256(corpus.row_of.tobytes()).hexdigest(),  # their order is that of the files
+            "tokenizer": tokenizer_fingerprint(load_tokenizer(self.tokenizer, self.revision)),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def run(self, chunk: int) -> pa.RecordBatch:
+        """Token ids of one chunk: list<int32> for `query` and `passage`, a list of them for `negatives`."""
+        rows = Corpus.open(self.corpus).chunk(chunk)
+        tokenizer = load_tokenizer(self.tokenizer, self.revision)
+        queries, passages = rows["query"].to_pylist(), rows["passage"].field("text").to_pylist()
+        negatives = rows["negatives"]
+        hard = negatives.flatten().field("text").to_pylist()
+        start = np.concatenate([[0], np.cumsum(negatives.value_lengths().to_numpy(zero_copy_only=False))])
+        of_negatives = _ragged(tokenize(tokenizer, hard, self.passage_prefix, self.max_passage_length))
+        ids = [
+            _ragged(tokenize(tokenizer, queries, self.query_prefix, self.max_query_length)),
+            _ragged(tokenize(tokenizer, passages, self.passage_prefix, self.max_passage_length)),
+            pa.ListArray.from_arrays(start.astype(_ID), of_negatives),
+        ]
+        return pa.RecordBatch.from_arrays(ids, COLUMNS)
+
+
+class Ragged:
+    """Sequences of int32 on disk: `NAME.bin` holds them one after the other, `NAME.npy` where each begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._start = np.load(path.with_suffix(".npy"), mmap_mode="r")
+        self._file = os.open(path.with_suffix(".bin"), os.O_RDONLY)
+        if os.fstat(self._file).st_size != int(self._start[-1]) * _ID.itemsize:
+            raise ValueError(f"{path}.bin is not whole: delete the folder {path.parent}, and it is made again")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def take(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The sequences of `rows`, int32 [length] each."""
+        spans = [(int(self._start[r]), int(self._start[r + 1])) for r in rows]
+        size = _ID.itemsize
+        return [np.frombuffer(os.pread(self._file, (b - a) * size, a * size), dtype=_ID) for a, b in spans]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of every sequence."""
+        return np.diff(self._start)
+
+
+class TokenCache:
+    """The token ids of a corpus: `query` and `passage` by row, `negatives` by hard negative."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.query, self.passage, self.negatives = (Ragged(Path(directory) / name) for name in COLUMNS)
+
+
+ChunkRunner = Callable[[TokenJob, int], Iterable[pa.RecordBatch]]
+
+
+def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
+    """The folder of the cache, beside the corpus; made, chunk by chunk, where it is not there yet.
+
+    `run_chunks(job, n)` yields `job.run(0)` to `job.run(n - 1)` in order; the default does it in this process. Only one
+    process at a time writes a cache, the others wait for it.
+    """
+    corpus = Corpus.open(job.corpus)
+    root = corpus.directory.parent
+    final = root / f"tokens-{job.fingerprint()}"
+    with FileLock(root / f"{final.name}.lock"):
+        if not final.exists():
+            for stale in root.glob(f"{final.name}-*.tmp"):  # of a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+            work = root / f"{final.name}-{uuid.uuid4().hex}.tmp"
+            work.mkdir(parents=True)
+            try:
+                _write_cache((run_chunks or tokenize_here)(job, corpus.n_chunks), work)
+                sync_files(work)
+                os.rename(work, final)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    return final
+
+
+def tokenize_here(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
+    """`job.run` of every chunk, in this process."""
+    return (job.run(chunk) for chunk in range(n_chunks))
+
+
+def _write_cache(chunks: Iterable[pa.RecordBatch], directory: Path) -> None:
+    lengths: dict[str, list[np.ndarray]] = {name: [np.zeros(1, dtype=np.int64)] for name in COLUMNS}
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context(open(directory / f"{name}.bin", "wb")) for name in COLUMNS}
+        for chunk in chunks:
+            for name in COLUMNS:
+                column = chunk[name].flatten() if name == "negatives" else chunk[name]
+                files[name].write(column.flatten().to_numpy().astype(_ID, copy=False).tobytes())
+                lengths[name].append(column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64))
+    for name in COLUMNS:
+        np.save(directory / f"{name}.npy", np.cumsum(np.concatenate(lengths[name])))
+
+
+def _ragged(sequences: list[list[int]]) -> pa.Array:
+    return pa.array(sequences, type=pa.list_(pa.int32()))

@@ -1,0 +1,308 @@
+"""Builds a corpus: streams checked pairs into one Arrow file, and makes the index from their hashes.
+
+Reading takes the same memory for any number of pairs, the index about 100 bytes a pair while it is made. Groups are
+numbered in the order of their hash: neither the order nor the format of the files changes what is drawn. Groups whose
+passages share an id, a text in one language or a given passage group are joined into one *passage group* (connected
+components), whose members are never negatives for each other.
+
+Shapes: G groups, L languages, N pairs (rows), H hard negatives.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from hybridir.data.corpus import Corpus
+from hybridir.data.intake import BYTES, CONTENT, KEYS, ROWS
+from hybridir.data.records import NOTES, PARTS, place
+from hybridir.runtime.durable import sync_files
+
+SHOWN = 3
+"""Rejected rows kept of each reason, to be shown."""
+MOST_SOURCES = 2**15 - 1
+
+_SPLITS = ("", *PARTS)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_PIECE = 1_000_000
+
+
+def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, validation_share: float = 0.0) -> Corpus:
+    """Makes the corpus `directory` from what `intake` has read, and opens it.
+
+    A record is accepted, or written with its place and reason to `rejected.jsonl` in that folder. Groups whose format
+    does not say whether they are trained or validated on are validated on with probability `validation_share`, a whole
+    passage group at a time. `ValueError` where nothing is accepted.
+    """
+    directory = Path(directory)
+    work = directory.with_name(f"{directory.name}-{uuid.uuid4().hex}.tmp")
+    work.mkdir(parents=True)
+    try:
+        with open(work / "rejected.jsonl", "w", encoding="utf-8") as rejected:
+            rows = _Rows(rejected)
+            rows.write(batches, work)
+            description = _write_index(rows, work, validation_share)
+        (work / "corpus.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+        for file in work.glob("*.u*"):
+            file.unlink()
+        sync_files(work)
+        os.rename(work, directory)
+        return Corpus.open(directory)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def describe_rejected(counts: Mapping[str, int], first: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The first rejected rows of each reason, in lines of their own."""
+    lines = []
+    for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
+        lines.append(f"\n  {count} x {reason}, the first:")
+        lines += [f"\n    {place(row['file'], row['line'])}: {row['value'][:100]}" for row in first[reason]]
+    return "".join(lines)
+
+
+@dataclass
+class _Rows:
+    """Writes the accepted rows, their keys and the rejected rows, and counts them."""
+
+    rejected_file: TextIO
+    languages: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
+    chunk_start: list[int] = field(default_factory=lambda: [0])
+    rejected: Counter = field(default_factory=Counter)
+    first_rejected: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    notes: dict[str, Counter] = field(default_factory=dict)
+    domains: dict[str, int] = field(default_factory=dict)
+    n_read: int = 0
+
+    def write(self, batches: Iterable[pa.RecordBatch], directory: Path) -> None:
+        """Streams the batches to `pairs.arrow` and one file a key in `directory`."""
+        waiting: list[pa.RecordBatch] = []
+        with contextlib.ExitStack() as stack:
+            names = [f"{key}.u8" for key in (*KEYS, "negative_id", "negative_text")]
+            names += ["negatives.u4", "language.u2", "source.u2", "domain.u4", "split.u1"]
+            files = {name: stack.enter_context(open(directory / name, "wb")) for name in names}
+            file = stack.enter_context(pa.OSFile(str(directory / "pairs.arrow"), "wb"))
+            writer = stack.enter_context(pa.ipc.new_file(file, CONTENT))
+            for batch in batches:
+                accepted = pc.is_null(batch["reason"])
+                if not pc.all(accepted).as_py():
+                    self._reject(batch.filter(pc.invert(accepted)))
+                    batch = batch.filter(accepted)
+                if batch.num_rows:
+                    self.n_read += batch.num_rows
+                    self._write_keys(batch, files)
+                    waiting.append(batch.select(CONTENT.names))
+                if sum(b.num_rows for b in waiting) >= ROWS or sum(b.nbytes for b in waiting) >= BYTES:
+                    self._write_chunk(waiting, writer)
+            if waiting:
+                self._write_chunk(waiting, writer)
+        if not self.chunk_start[-1]:
+            why = describe_rejected(self.rejected, self.first_rejected)
+            notes = "".join(f"\n  {reason}: {', '.join(found)}" for reason, found in self.notes.items())
+            raise ValueError(f"the data has no usable pair.{why or ' The source is empty.'}{notes}")
+
+    def reject(self, row: dict[str, Any]) -> None:
+        """Writes and counts a rejected row: file, line (0 where there are none), reason, value."""
+        row["line"] = row["line"] or None
+        self.rejected_file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.rejected[row["reason"]] += 1
+        examples = self.first_rejected.setdefault(row["reason"], [])
+        if len(examples) < SHOWN:
+            examples.append(row)
+
+    def _reject(self, batch: pa.RecordBatch) -> None:
+        for row in batch.select(["file", "line", "reason", "value"]).to_pylist():
+            if row["reason"] in NOTES:
+                self.notes.setdefault(row["reason"], Counter())[row["value"]] += 1
+            else:
+                self.n_read += 1
+                self.reject(row)
+
+    def _write_chunk(self, waiting: list[pa.RecordBatch], writer: pa.RecordBatchFileWriter) -> None:
+        whole = pa.Table.from_batches(waiting).combine_chunks().to_batches()[0]
+        writer.write_batch(whole)
+        self.chunk_start.append(self.chunk_start[-1] + whole.num_rows)
+        waiting.clear()
+
+    def _write_keys(self, batch: pa.RecordBatch, files: Mapping[str, BinaryIO]) -> None:
+        def write(name: str, values: np.ndarray) -> None:
+            files[name].write(values.astype(name.rpartition(".")[2]).tobytes())
+
+        for key in KEYS:
+            write(f"{key}.u8", batch[key].to_numpy())
+        for key in ("negative_id", "negative_text"):
+            write(f"{key}.u8", batch[key].flatten().to_numpy())
+        write("negatives.u4", pc.list_value_length(batch["negatives"]).to_numpy())
+        write("language.u2", _number(batch["language"], self.languages))
+        write("source.u2", _number(batch["source"], self.sources))
+        if len(self.sources) > MOST_SOURCES:
+            raise ValueError(
+                f"the data names more than {MOST_SOURCES} sources: `source` is for data sets, not for rows"
+            )
+        write("domain.u4", _number(batch["domain"], self.domains))
+        write("split.u1", np.array([_SPLITS.index(s) for s in batch["split"].to_pylist()]))
+
+
+def _write_index(rows: _Rows, directory: Path, validation_share: float) -> dict[str, Any]:
+    """Makes and writes the arrays of `Corpus`; returns its other fields."""
+
+    def read(name: str) -> np.ndarray:
+        return np.fromfile(directory / name, dtype=name.rpartition(".")[2])
+
+    languages, sources = sorted(rows.languages), sorted(rows.sources)
+    language_N = _renumber(rows.languages, read("language.u2"))
+    group_key, first_G, group_N = _number_groups(read("group.u8"))
+    n_rows, n_groups = len(group_N), len(group_key)
+
+    row_of = np.full((n_groups, len(languages)), -1, dtype=np.int32)
+    row_of[group_N[::-1], language_N[::-1]] = np.arange(n_rows - 1, -1, -1)  # the first row of a place stays
+    first_N = row_of[group_N, language_N]
+    kept = first_N == np.arange(n_rows)
+    source_of = _renumber(rows.sources, read("source.u2"))[first_G].astype(np.int16)
+    passage_group = _components(n_groups, group_N, (read(f"passage_{key}.u8") for key in ("id", "text", "group")))
+    part_of = _parts(read("split.u1")[first_G], passage_group, group_key, validation_share)
+
+    negative_start = np.zeros(n_rows + 1, dtype=np.int64)
+    np.cumsum(read("negatives.u4"), out=negative_start[1:])
+    negative_group = _groups_of_negatives(read, passage_group, group_N)
+
+    arrays = {
+        "row_of": row_of,
+        "group_key": group_key,
+        "source_of": source_of,
+        "part_of": part_of,
+        "passage_group": passage_group,
+        "negative_start": negative_start,
+        "negative_group": negative_group,
+        "chunk_start": np.array(rows.chunk_start, dtype=np.int64),
+    }
+    for name, values in arrays.items():
+        np.save(directory / f"{name}.npy", values)
+
+    question_N = read("question.u8")
+    _reject_repeated(rows, directory, np.flatnonzero(~kept), question_N == question_N[first_N])
+    del question_N
+    content_N, count_N = read("content.u8"), read("negatives.u4")
+    fingerprint = hashlib.sha256(_sorted(content_N[kept]))
+    fingerprint.update(passage_group.data)
+    fingerprint.update(part_of.data)
+    of_negatives = np.repeat(content_N, count_N)  # whose it is, and which passage group it belongs to
+    of_negatives ^= np.minimum(negative_group, n_groups).astype(np.uint64) * _MIX
+    of_negatives *= np.repeat(kept, count_N)
+    fingerprint.update(_sorted(of_negatives[of_negatives != 0]))
+    of_part = {name: _sorted(content_N[kept & (part_of[group_N] == n)]) for n, name in enumerate(PARTS)}
+    per_domain = np.bincount(read("domain.u4")[kept], minlength=len(rows.domains)).tolist()
+    n_pairs = int(kept.sum())
+    assert rows.n_read == n_pairs + rows.rejected.total(), "every row is accepted, or rejected for one reason"
+    return {
+        "languages": languages,
+        "sources": sources,
+        "fingerprint": fingerprint.hexdigest(),
+        "part_fingerprints": {name: hashlib.sha256(keys).hexdigest() for name, keys in of_part.items()},
+        "n_pairs": n_pairs,
+        "n_read": rows.n_read,
+        "notes": rows.notes,
+        "domains": dict(sorted(zip(rows.domains, per_domain, strict=True), key=lambda item: -item[1])),
+        "rejected": dict(rows.rejected),
+        "first_rejected": rows.first_rejected,
+    }
+
+
+def _sorted(keys: np.ndarray) -> memoryview:
+    """The keys, sorted in place, as bytes."""
+    keys.sort()
+    return keys.data
+
+
+def _number_groups(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The keys, ascending and once; the first row of each; the place of every row's key among them (int32)."""
+    order = np.argsort(key_N, kind="stable")
+    ordered = key_N[order]
+    new = np.ones(len(order), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    group_N = np.empty(len(order), dtype=np.int32)
+    group_N[order] = np.cumsum(new, dtype=np.int32) - 1
+    return ordered[new], order[new], group_N
+
+
+def _reject_repeated(rows: _Rows, directory: Path, repeated: np.ndarray, same_question: np.ndarray) -> None:
+    """Rejects rows whose group has their language already."""
+    chunk_of = np.searchsorted(rows.chunk_start, repeated, side="right") - 1
+    with pa.OSFile(str(directory / "pairs.arrow")) as file, pa.ipc.open_file(file) as reader:
+        for number in np.unique(chunk_of):
+            of_chunk = repeated[chunk_of == number]
+            pairs = reader.get_batch(int(number)).take(pa.array(of_chunk - rows.chunk_start[number])).to_pylist()
+            for row, pair in zip(of_chunk.tolist(), pairs, strict=True):
+                reason = "duplicate" if same_question[row] else "another query of the group in this language"
+                value = f"{pair['group_id']} in {pair['language']}: {pair['query'][:80]}"
+                rows.reject({"file": pair["file"], "line": pair["line"], "reason": reason, "value": value})
+
+
+def _number(names: pa.Array, numbers: dict[str, int]) -> np.ndarray:
+    """Numbers of names, given as they come."""
+    coded = names.dictionary_encode()
+    table = np.array([numbers.setdefault(name, len(numbers)) for name in coded.dictionary.to_pylist()])
+    return table[coded.indices.to_numpy()]
+
+
+def _renumber(names: dict[str, int], numbers: np.ndarray) -> np.ndarray:
+    """`numbers`, given to the names as they came, as positions in their alphabetical order."""
+    place = {name: n for n, name in enumerate(sorted(names))}
+    return np.array([place[name] for name in names], dtype=np.int16)[numbers]
+
+
+def _parts(split_G: np.ndarray, passage_group: np.ndarray, group_key: np.ndarray, share: float) -> np.ndarray:
+    """The part of each group: as its split says, else by the hash of its passage group, unless that is too large."""
+    drawn = group_key[passage_group] < share * 2.0**64
+    fits = np.bincount(passage_group, minlength=len(passage_group))[passage_group] <= max(1, share * len(split_G))
+    by_share = np.where(drawn & fits, PARTS.index("validation"), PARTS.index("train"))
+    return np.where(split_G == 0, by_share, split_G.astype(np.int64) - 1).astype(np.uint8)
+
+
+def _components(n_groups: int, group_N: np.ndarray, keys: Iterable[np.ndarray]) -> np.ndarray:
+    """For every group the smallest group that it is tied to by equal keys (0 is no key)."""
+    starts, ends = [], []
+    for key in keys:
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        same = np.flatnonzero((key[1:] == key[:-1]) & (key[1:] != 0))
+        start, end = group_N[order[same]], group_N[order[same + 1]]
+        starts.append(start[start != end])
+        ends.append(end[start != end])
+    edges = (np.concatenate(starts), np.concatenate(ends))
+    graph = coo_array((np.ones(len(edges[0]), dtype=np.int8), edges), shape=(n_groups, n_groups))
+    _, label = connected_components(graph, directed=False)
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
+
+
+def _groups_of_negatives(
+    read: Callable[[str], np.ndarray], passage_group: np.ndarray, group_N: np.ndarray
+) -> np.ndarray:
+    """The passage group of each hard negative: that of a positive with its id or text, else one of its own."""
+    ids, texts = read("negative_id.u8"), read("negative_text.u8")
+    found = len(passage_group) + (np.where(ids == 0, texts, ids) >> np.uint64(2)).astype(np.int64)
+    for wanted, name in ((texts, "text"), (ids, "id")) if len(ids) else ():
+        known = read(f"passage_{name}.u8")
+        order = np.argsort(known, kind="stable")
+        known = known[order]
+        for piece in range(0, len(wanted), _PIECE):
+            some = wanted[piece : piece + _PIECE]
+            place = np.minimum(np.searchsorted(known, some), len(known) - 1)
+            hit = (known[place] == some) & (some != 0)
+            found[piece : piece + _PIECE][hit] = passage_group[group_N[order[place[hit]]]]
+    return found

@@ -1,0 +1,131 @@
+"""BEIR's folders (Thakur et al. 2021, arXiv 2104.08663): corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
+
+Passages judged relevant (score above 0) are positives, those judged irrelevant (0) hard negatives. A query with several
+positives gives a pair for each. One folder a language (`{language}` in the path) with the same query ids makes
+translations of each other.
+
+As a benchmark, what answers a query is what is judged relevant for its id in any language's folder.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from hybridir.data import rows, storage
+from hybridir.data.config import BenchmarkConfig, Source
+from hybridir.data.formats import judged
+from hybridir.data.lookup import Texts
+from hybridir.data.records import Benchmark, Pair, Passage, Rejected, Shard, check_languages
+from hybridir.runtime.secrets import without_secrets
+
+ORIGIN = (
+    "BEIR's format: https://github.com/beir-cellar/beir; "
+    "its data: https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets/"
+)
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """One part a language: the judgements of `source.split`."""
+    found = []
+    for file in storage.find_files(source, ("/corpus.jsonl",)):
+        folder = storage.parent(file.path)
+        language = file.language or source.language or ""
+        qrels = storage.child(folder, "qrels", f"{source.split}.tsv")
+        parts = (file.path, storage.child(folder, "queries.jsonl"), qrels)
+        identity = " ".join(one.identity for path in parts for one in storage.find_files(Source(path=path), ("",)))
+        found.append(Shard(partial(_read, *parts, language), f"{file.name} with qrels", identity, file.size))
+    return found
+
+
+def read_benchmark(config: BenchmarkConfig) -> Benchmark:
+    """The judgements of one split, `qrels/test.tsv` unless another is named."""
+    files = [
+        judged.Files(
+            language=language,
+            queries=storage.child(folder, "queries.jsonl"),
+            qrels=storage.child(folder, "qrels", f"{config.split or 'test'}.tsv"),
+            passages=(storage.child(folder, "corpus.jsonl"),),
+        )
+        for language, folder in _folders(config)
+    ]
+    layout = judged.Layout(parse_query=parse_text, parse_passage=parse_text, parallel=True, origin=ORIGIN)
+    return judged.read(config.name, files, layout)
+
+
+def _folders(config: BenchmarkConfig) -> list[tuple[str, str]]:
+    """(language, folder) of a benchmark."""
+    if not config.path:
+        raise ValueError(f"benchmark.path is empty: name a folder in BEIR's format. {ORIGIN}")
+    try:
+        folders = storage.by_language(config.path, config.languages, "benchmark.path")
+    except ValueError as error:
+        raise ValueError(f"{error}. {ORIGIN}") from None
+    if folders[0][0] is None:
+        if not config.language:
+            raise ValueError(
+                f"the language of benchmark.path {without_secrets(config.path)!r} is unknown: give benchmark.language, "
+                f"or put {storage.PLACEHOLDER} into the path where there is one folder a language"
+            )
+        check_languages(config.languages or (), (config.language,), without_secrets(config.path))
+    elif config.language:
+        raise ValueError(
+            f"benchmark.language is {config.language!r} and benchmark.path has {storage.PLACEHOLDER}: "
+            "give one of them; benchmark.languages chooses among the folders"
+        )
+    return [(language or config.language or "", folder) for language, folder in folders]
+
+
+def parse_text(line: bytes | None, language: str) -> Passage:
+    """A line of corpus.jsonl or queries.jsonl."""
+    return rows.document(rows.parse_json(line), "_id", language)
+
+
+def _read(corpus: str, queries: str, qrels: str, language: str) -> Iterator[Pair | Rejected]:
+    parse = partial(parse_text, language=language)
+    passages, questions = Texts(corpus, parse), Texts(queries, parse)
+    yield from passages.rejected + questions.rejected
+    judged_of: dict[str, dict[str, tuple[int, int]]] = {}  # by query and passage: score, line
+    for line, judgement in enumerate(judged.read_qrels(qrels), start=1):
+        if isinstance(judgement, Rejected):
+            yield judgement
+        elif judgement:
+            query_id, passage_id, score = judgement
+            _, first = judged_of.setdefault(query_id, {}).setdefault(passage_id, (score, line))
+            if first != line:
+                value = f"{query_id} {passage_id} {score}: judged in line {first} already"
+                yield Rejected(file=_shown(qrels), line=line, reason="duplicate", value=value)
+    for query_id, of_query in judged_of.items():
+        lines = {passage_id: line for passage_id, (score, line) in of_query.items() if score > 0}
+        if not lines:
+            line = next(iter(of_query.values()))[1]
+            yield Rejected(file=_shown(qrels), line=line, reason="no positive", value=f"query {query_id}")
+        yield from join(query_id, lines, [i for i in of_query if i not in lines], questions, passages, qrels)
+
+
+def join(
+    query_id: str, lines: dict[str, int], negatives: Iterable[str], questions: Texts, passages: Texts, path: str
+) -> Iterator[Pair | Rejected]:
+    """The pairs of a query: one for each positive, given with its line in the file `path` that judges it."""
+    file, query = _shown(path), questions.get(query_id)
+    hard = {i: passages.get(i) for i in negatives}
+    ids = rows.positives(query_id, list(lines)) if lines else []
+    for (group_id, passage_group_id), (passage_id, line) in zip(ids, lines.items(), strict=True):
+        positive = passages.get(passage_id)
+        missing = [i for i, passage in {passage_id: positive, **hard}.items() if passage is None]
+        if query is None or positive is None or missing:
+            value = f"passage {missing[0]}" if query else f"query {query_id}"
+            yield Rejected(file=file, line=line, reason="unknown id", value=value)
+            continue
+        yield Pair(
+            group_id=group_id,
+            language=positive.language,
+            query=query.text,
+            passage=positive,
+            passage_group_id=passage_group_id,
+            negatives=tuple(passage for passage in hard.values() if passage is not None),
+            file=file,
+            line=line,
+        )
+
+
+def _shown(path: str) -> str:
+    return without_secrets(storage.plain(path))

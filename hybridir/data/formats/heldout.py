@@ -1,0 +1,69 @@
+"""The validation pairs of a corpus as a benchmark: what a run may be chosen by, so that the test stays unseen."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hybridir.data.config import BenchmarkConfig
+from hybridir.data.corpus import Corpus
+from hybridir.data.records import Benchmark, Passage, Query, check_languages
+
+NAME = "validation"
+
+
+def read_benchmark(config: BenchmarkConfig) -> Benchmark:
+    """Questions and answers of the corpus in the folder `config.path`: of `config.groups` groups, all when omitted.
+
+    Groups are taken in the order of their hashes. What answers a question is every passage of its passage group, in any
+    language; clusters are passage groups.
+    """
+    if not config.path:
+        raise ValueError("benchmark.path is empty: name the folder of a corpus, CACHE/corpus-...")
+    corpus = Corpus.open(config.path)
+    there = corpus.languages_of("validation")
+    languages = check_languages(config.languages or there, there, "the validation data")
+    columns = [corpus.languages.index(code) for code in languages]
+    rows_GL = np.asarray(corpus.row_of[:, columns])
+    groups = np.flatnonzero(corpus.groups("validation") & (rows_GL >= 0).any(axis=1))[: config.groups]
+    queries: list[Query] = []
+    passages: dict[tuple[int, str, str], Passage] = {}  # by passage group, language and text
+    pairs = dict(_pairs(corpus, rows_GL[groups]))
+    answers: dict[int, list[int]] = {}
+    for language, column in zip(languages, rows_GL[groups].T, strict=True):
+        for group, row in zip(groups.tolist(), column.tolist(), strict=True):
+            if row < 0:
+                continue
+            pair, answer = pairs[row], int(corpus.passage_group[group])
+            text = pair["passage"]["text"]
+            name = f"{pair['source']} {pair['group_id']}".strip()
+            queries.append(
+                Query(
+                    query_id=f"{language}:{name}",
+                    language=language,
+                    text=pair["query"],
+                    group_id=name,
+                    cluster=str(answer),
+                )
+            )
+            if (key := (answer, language, text)) not in passages:
+                answers.setdefault(answer, []).append(len(passages))
+                passages[key] = Passage(passage_id=str(len(passages)), language=language, text=text)
+    of_group = {query.group_id: int(query.cluster) for query in queries}
+    return Benchmark(
+        name=NAME,
+        languages=languages,
+        queries=tuple(queries),
+        passages=tuple(passages.values()),
+        relevant=tuple(tuple(answers[of_group[query.group_id]]) for query in queries),
+    )
+
+
+def _pairs(corpus: Corpus, rows: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row, pair) of all rows that are not negative, read chunk by chunk."""
+    wanted = np.unique(rows[rows >= 0])
+    numbers = np.searchsorted(corpus.chunk_start, wanted, side="right") - 1
+    for number in np.unique(numbers).tolist():
+        own = wanted[numbers == number]
+        chunk = corpus.chunk(number).take((own - int(corpus.chunk_start[number])).tolist())
+        yield from zip(own.tolist(), chunk.to_pylist(), strict=True)

@@ -1,0 +1,60 @@
+"""Rows of a dataset on the Hugging Face hub, streamed by the `datasets` library: hf://datasets/OWNER/NAME."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hybridir.data import rows
+from hybridir.data.config import Source
+from hybridir.data.records import Pair, Rejected, Shard
+from hybridir.runtime.secrets import without_secrets
+
+PREFIX = "hf://datasets/"
+
+
+def find_shards(source: Source, fields: rows.Fields) -> list[Shard]:
+    """The parts of one split of a dataset, at one commit; a local folder of a dataset (hf:///path) has none."""
+    name = source.path.removeprefix(PREFIX).removeprefix("hf://")
+    if not name.startswith("/") and not re.fullmatch("[0-9a-f]{40}", source.revision or ""):
+        raise ValueError(
+            f"data.revision is {source.revision!r}: name the commit of {name} (40 hexadecimal digits, under 'History' "
+            "on its page), so that the run can be repeated"
+        )
+    dataset = _open(name, source.subset, source.split, source.revision)
+    shown = f"{source.path}@{source.revision or ''}:{source.subset or ''}:{source.split}"
+    files = sorted(Path(name).rglob("*")) if name.startswith("/") else []  # a local folder can change
+    state = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    reads = [partial(_read, name, source, shown, n, dataset.num_shards, fields) for n in range(dataset.num_shards)]
+    return [Shard(read, shown, f"{shown} {state} {n}") for n, read in enumerate(reads)]
+
+
+def _open(name: str, subset: str | None, split: str, revision: str | None) -> Any:
+    from datasets import load_dataset
+    from datasets.utils import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        return load_dataset(name, subset, split=split, revision=revision, streaming=True)
+    except Exception as error:
+        raise ValueError(
+            f"the dataset {name} (subset {subset}, split {split}) cannot be opened: {without_secrets(str(error))}. "
+            "Check the names, and that the hub can be reached (HF_TOKEN for what is not public)"
+        ) from None
+
+
+def _read(
+    name: str, source: Source, shown: str, part: int, parts: int, fields: rows.Fields
+) -> Iterator[Pair | Rejected]:
+    dataset = _open(name, source.subset, source.split, source.revision)
+    return rows.records(_rows(dataset.shard(parts, part), shown), shown, source.language, fields)
+
+
+def _rows(dataset: Iterable[rows.Row], shown: str) -> Iterator[Callable[[], rows.Row]]:
+    """The rows; what the library cannot read ends it, for it cannot go on behind a broken row."""
+    try:
+        for row in dataset:
+            yield partial(dict, row)
+    except Exception as error:
+        raise ValueError(f"{shown} cannot be read to its end: {without_secrets(str(error))}") from None

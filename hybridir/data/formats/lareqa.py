@@ -1,0 +1,218 @@
+"""XQuAD-R and MLQA-R in the format of LAReQA (Roy et al. 2020, arXiv 2004.05484): one `LANGUAGE.json` per language.
+
+SQuAD with two more fields a paragraph: `sentences` and `sentence_breaks`. A candidate passage is a *sentence*, keyed by
+its position, for its text can repeat; the relevant one is the sentence whose break interval holds the answer's start.
+Question ids are the same in all languages.
+
+Articles are split by the hash of their question ids, together with every article of another language that shares a
+question with them, so that no translation of a test question is trained on.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from hybridir.data.config import BenchmarkConfig, Source, own_split
+from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split, check_languages
+
+SHARES: dict[Split, tuple[float, float]] = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
+SOURCE = "https://github.com/google-research-datasets/lareqa (MLQA-R: its commit 354d67d, later ones lack it)"
+PUBLISHED = {
+    "xquad-r": ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"),
+    "mlqa-r": ("ar", "de", "en", "es", "hi", "vi", "zh"),
+}
+"""Languages of each benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, the position of its answer among the sentences of its paragraph, and where it stands."""
+
+    id: str
+    text: str
+    answer: int
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A paragraph's sentences as passages, and its questions."""
+
+    passages: tuple[Passage, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """An article in one language. `cluster` is the same for all articles that share questions, in any language."""
+
+    language: str
+    cluster: str
+    paragraphs: tuple[Paragraph, ...]
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """All files as one part, for no file can be split without the others."""
+    files = _files(source.path)
+    check_languages(source.languages or files, files, f"the folder {source.path}")
+    identity = " ".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files.values())
+    size = sum(file.stat().st_size for file in files.values())
+    return [Shard(partial(_read, source.path, source.languages), source.path, identity, size)]
+
+
+def _read(path: str, languages: tuple[str, ...] | None) -> Iterator[Pair]:
+    """The pairs of training and validation, article by article; the paragraph's other sentences are the negatives."""
+    for split in PARTS:
+        for article in _articles(path, split, languages):
+            for paragraph in article.paragraphs:
+                for question in paragraph.questions:
+                    yield Pair(
+                        group_id=question.id,
+                        language=article.language,
+                        query=question.text,
+                        passage=paragraph.passages[question.answer],
+                        negatives=tuple(
+                            p for p in paragraph.passages if p.text != paragraph.passages[question.answer].text
+                        ),
+                        split=split,
+                        file=question.where,
+                    )
+
+
+def read_benchmark(config: BenchmarkConfig) -> Benchmark:
+    """Queries and candidates of the articles of one split; relevant are the answers in all languages."""
+    passages: list[Passage] = []
+    queries: list[Query] = []
+    answers: dict[str, list[int]] = {}
+    split = own_split(config)
+    articles = _articles(config.path, split, config.languages)
+    for article in articles:
+        for paragraph in article.paragraphs:
+            for question in paragraph.questions:
+                answers.setdefault(question.id, []).append(len(passages) + question.answer)
+                queries.append(
+                    Query(
+                        query_id=f"{article.language}:{question.id}",
+                        language=article.language,
+                        text=question.text,
+                        group_id=question.id,
+                        cluster=article.cluster,
+                    )
+                )
+            passages += paragraph.passages
+    if not queries:
+        raise ValueError(f"{config.path} has no question in the split {split}: take benchmark.split all")
+    return Benchmark(
+        name=config.name,
+        languages=tuple(dict.fromkeys(article.language for article in articles)),
+        queries=tuple(queries),
+        passages=tuple(passages),
+        relevant=tuple(tuple(answers[query.group_id]) for query in queries),
+        notes=_notes(config),
+    )
+
+
+def _notes(config: BenchmarkConfig) -> tuple[str, ...]:
+    """Languages that the folder lacks, unless some were asked for."""
+    missing = set(PUBLISHED.get(config.name, ())) - set(_files(config.path))
+    if config.languages or not missing:
+        return ()
+    return (f"{config.path} has no {', '.join(sorted(missing))} of {config.name}: averages are over the others",)
+
+
+def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> list[Article]:
+    """The articles of one split, language by language in alphabetical order.
+
+    Files of other languages are read too: a split must not depend on the languages that are taken.
+    """
+    files = _files(path)
+    chosen = check_languages(languages or files, files, f"the folder {path}")
+    parsed = [(language, _parse(file, language)) for language, file in files.items()]
+    everything = [(language, paragraphs) for language, articles in parsed for paragraphs in articles]
+    clusters = _clusters([paragraphs for _, paragraphs in everything])
+    return [
+        Article(language, cluster, paragraphs)
+        for (language, paragraphs), cluster in zip(everything, clusters, strict=True)
+        if language in chosen and (split == "all" or SHARES[split][0] <= int(cluster, 16) / 16**16 < SHARES[split][1])
+    ]
+
+
+def _files(path: str) -> dict[str, Path]:
+    """The files of a folder by language, in alphabetical order."""
+    files = {file.stem: file for file in sorted(Path(path).glob("*.json"))}
+    if not path or not files:
+        raise ValueError(f"no LANGUAGE.json found in {path!r}: the path must be a folder as published at {SOURCE}")
+    return files
+
+
+def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:
+    """For each article the name (16 hexadecimal digits) of the set of articles that it shares questions with."""
+    ids = [[question.id for paragraph in article for question in paragraph.questions] for article in articles]
+    number = {question: n for n, question in enumerate(dict.fromkeys(q for qs in ids for q in qs))}
+    edges = np.array([(a, len(articles) + number[q]) for a, qs in enumerate(ids) for q in qs], dtype=np.int64)
+    size = len(articles) + len(number)
+    _, component = connected_components(coo_array((np.ones(len(edges)), edges.reshape(-1, 2).T), shape=(size, size)))
+    smallest: dict[int, str] = {}
+    for article, questions in enumerate(ids):
+        first = min(questions, default=f"article without questions {article}")
+        smallest[component[article]] = min(first, smallest.get(component[article], first))
+    names = {c: hashlib.blake2b(first.encode(), digest_size=8).hexdigest() for c, first in smallest.items()}
+    return [names[component[article]] for article in range(len(articles))]
+
+
+def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
+    """The articles of one file; `ValueError` naming file and place for whatever is not as the format wants it."""
+    place = "data"
+    try:
+        articles = []
+        for a, article in enumerate(json.loads(file.read_text(encoding="utf-8"))["data"]):
+            place, paragraphs = f"data[{a}]", []
+            for n, paragraph in enumerate(article["paragraphs"]):
+                place = f"data[{a}].paragraphs[{n}]"
+                paragraphs.append(_paragraph(paragraph, language, f"{a}.{n}", f"{file}: {place}"))
+            articles.append(tuple(paragraphs))
+        _check_ids(articles)
+        return articles
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid JSON in UTF-8: {error}. Fetch it again from {SOURCE}") from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file}: {place} is not in LAReQA's format ({error!r}). Fetch it again from {SOURCE}"
+        ) from error
+
+
+def _check_ids(articles: list[tuple[Paragraph, ...]]) -> None:
+    """`ValueError` where two questions of a language have one id: both answers would be relevant."""
+    seen: dict[str, str] = {}
+    for question in (question for article in articles for paragraph in article for question in paragraph.questions):
+        if (before := seen.setdefault(question.id, question.where)) != question.where:
+            where = f"{question.where}: the question id {question.id!r} is also that of {before}"
+            raise ValueError(f"{where}. Fetch the file again from {SOURCE}")
+
+
+def _paragraph(raw: dict[str, Any], language: str, place: str, where: str) -> Paragraph:
+    """One paragraph, checked; `place` begins the ids of its passages."""
+    sentences, breaks = raw["sentences"], raw["sentence_breaks"]
+    if len(sentences) != len(breaks) or any(len(interval) != 2 for interval in breaks):
+        raise ValueError(f"{where} has {len(sentences)} sentences and the sentence breaks {breaks}")
+    questions = []
+    for n, qa in enumerate(raw["qas"]):
+        start = qa["answers"][0]["answer_start"]
+        holding = [i for i, (begin, end) in enumerate(breaks) if begin <= start < end]
+        if len(holding) != 1:
+            raise ValueError(f"{where}.qas[{n}]: answer_start {start} lies in {len(holding)} sentences instead of one")
+        questions.append(Question(qa["id"], qa["question"], holding[0], f"{where}.qas[{n}]"))
+    if wrong := [x for x in (*sentences, *(t for q in questions for t in (q.id, q.text))) if not isinstance(x, str)]:
+        raise ValueError(f"{where} has {wrong[0]!r} where a text should be")
+    if not all(text.strip() for text in (*sentences, *(question.text for question in questions))):
+        raise ValueError(f"{where} has an empty question or sentence. Fetch the file again from {SOURCE}")
+    passages = tuple(Passage(passage_id=f"{place}.{i}", language=language, text=s) for i, s in enumerate(sentences))
+    return Paragraph(passages, tuple(questions))

@@ -1,0 +1,85 @@
+"""mMARCO's files (Bonifacio et al. 2021, arXiv 2108.13897): MS MARCO translated, with the same ids in every language.
+
+The path is the folder of one translator (`data/google`), with `collections/NAME_collection.tsv` and
+`queries/train/NAME_queries.train.tsv` of each language; `triples.train.ids.small.tsv` (query, positive, negative) lies
+there or in the folder above. Triples of the same query and positive are one pair with several hard negatives.
+"""
+
+from array import array
+from collections.abc import Iterator
+from functools import partial
+
+from babel import Locale
+
+from hybridir.data import rows, storage
+from hybridir.data.config import Source
+from hybridir.data.formats.beir import join
+from hybridir.data.lookup import Texts, parse_tsv
+from hybridir.data.records import Pair, Rejected, Shard, check_languages
+from hybridir.runtime.secrets import without_secrets
+
+TRIPLES = "triples.train.ids.small.tsv"
+KEPT = 8
+"""Hard negatives kept of each pair, unless `max_negatives` says otherwise: there are about 75 in the triples."""
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """One part a language."""
+    root = source.path
+    codes = {str(name).lower(): code for code, name in Locale.parse("en").languages.items()}
+    files = {}
+    for file in storage.find_files(Source(path=storage.child(root, "collections")), ("_collection.tsv",)):
+        name = storage.plain(file.path).rpartition("/")[2].removesuffix("_collection.tsv")
+        if name not in codes:
+            raise ValueError(f"{file.name}: {name!r} is no English name of a language")
+        files[codes[name]] = (file, name)
+    triples = _find_triples(root)
+    found = []
+    chosen = check_languages(source.languages or sorted(files), files, f"mMARCO at {without_secrets(root)}")
+    for language in chosen:
+        collection, name = files[language]
+        path = storage.child(root, "queries", source.split, f"{name}_queries.{source.split}.tsv")
+        queries = storage.find_files(Source(path=path), (".tsv",))[0]
+        kept = KEPT if source.max_negatives is None else source.max_negatives
+        read = partial(
+            _read, collection.path, queries.path, triples.path, language, kept, tell_triples=language == chosen[0]
+        )
+        identity = f"{collection.identity} {queries.identity} {triples.identity}"
+        found.append(Shard(read, collection.name, identity, collection.size))
+    return found
+
+
+def _find_triples(root: str) -> storage.File:
+    for folder in (root, storage.parent(root)):
+        try:
+            return storage.find_files(Source(path=storage.child(folder, TRIPLES)), (TRIPLES,))[0]
+        except ValueError:
+            continue
+    raise ValueError(
+        f"no {TRIPLES} in {without_secrets(root)} or the folder above: it is among the files of mMARCO, "
+        "https://huggingface.co/datasets/unicamp-dl/mmarco"
+    )
+
+
+def _read(
+    collection: str, queries: str, triples: str, language: str, kept: int, tell_triples: bool
+) -> Iterator[Pair | Rejected]:
+    """The pairs of one language. A broken line of the triples is told once, by the first language."""
+    parse = partial(parse_tsv, language=language)
+    passages, questions = Texts(collection, parse), Texts(queries, parse)
+    yield from passages.rejected + questions.rejected
+    hard: dict[int, dict[int, array]] = {}  # by query and positive: the line of the first triple, then negatives
+    for number, (_, raw) in enumerate(storage.read_lines(triples), start=1):
+        try:
+            query, positive, negative = map(int, rows.decode(raw).split("\t"))
+            some = hard.setdefault(query, {}).setdefault(positive, array("L", [number]))
+            if len(some) <= kept:
+                some.append(negative)
+        except (ValueError, OverflowError, rows.BadRow) as error:
+            if tell_triples:
+                reason, value = error.args if isinstance(error, rows.BadRow) else ("broken line", str(error))
+                yield Rejected(file=without_secrets(storage.plain(triples)), line=number, reason=reason, value=value)
+    for query, of_query in hard.items():
+        lines = {str(positive): some[0] for positive, some in of_query.items()}
+        negatives = dict.fromkeys(str(n) for some in of_query.values() for n in some[1:] if n not in of_query)
+        yield from join(str(query), lines, negatives, questions, passages, triples)

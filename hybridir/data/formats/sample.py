@@ -1,0 +1,149 @@
+"""The embedded sample: questions and answers about territories, parallel in 11 languages, made without a download.
+
+Facts, names and sentence templates lie in `sample_data`; facts and names come from the Unicode CLDR. A fact is one
+relation of one territory; it is one group, with one question and one answer sentence in every language. Train,
+validation and test share no fact, so a test question asks for a relation that was never seen with that territory.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import yaml
+
+from hybridir.data.config import BenchmarkConfig, Source, own_split
+from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split, check_languages
+
+TRAINED = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh")
+"""The nine languages that the paper trains on."""
+ZERO_SHOT = ("el", "vi")
+"""The two languages that it only tests."""
+SHARES: dict[Split, tuple[float, float]] = {
+    "train": (0.0, 0.7),
+    "validation": (0.7, 0.8),
+    "test": (0.8, 1.0),
+    "all": (0.0, 1.0),
+}
+_DATA = Path(__file__).with_name("sample_data")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """`relation` of `territory` (ISO 3166 code), with the key of the answer's name in any language."""
+
+    relation: str
+    territory: str
+    answer: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.relation}-{self.territory}"
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """The pairs to train and to validate on, in the training languages unless others are named."""
+    languages = check_languages(source.languages or TRAINED, _templates(), "the sample")
+    identity = f"sample {_digest(languages)} {source.facts} {languages}"
+    return [Shard(partial(_read, source.facts, languages), "sample", identity)]
+
+
+def _read(count: int, languages: tuple[str, ...]) -> Iterator[Pair]:
+    """Fact by fact."""
+    for split in PARTS:
+        for fact in facts(count, split):
+            for language in languages:
+                yield Pair(
+                    group_id=fact.id,
+                    language=language,
+                    query=_sentence(fact, language, "query"),
+                    passage=_passage(fact, language),
+                    split=split,
+                    file=f"sample: {fact.id} in {language}",
+                )
+
+
+def read_benchmark(config: BenchmarkConfig) -> Benchmark:
+    """The questions of one split against the answer sentences of *all* facts, in all 11 languages by default."""
+    languages = check_languages(config.languages or sorted(TRAINED + ZERO_SHOT), _templates(), "the sample")
+    pool, asked = facts(config.facts, "all"), facts(config.facts, own_split(config))
+    place = {fact.id: n for n, fact in enumerate(pool)}
+    return Benchmark(
+        name=config.name,
+        languages=languages,
+        queries=tuple(
+            Query(
+                query_id=f"{language}:{fact.id}",
+                language=language,
+                text=_sentence(fact, language, "query"),
+                group_id=fact.id,
+                cluster=fact.territory,
+            )
+            for language in languages
+            for fact in asked
+        ),
+        passages=tuple(_passage(fact, language) for language in languages for fact in pool),
+        relevant=tuple(
+            tuple(place[fact.id] + n * len(pool) for n in range(len(languages))) for _ in languages for fact in asked
+        ),
+    )
+
+
+def facts(count: int, split: Split) -> list[Fact]:
+    """The facts of one split of a sample of `count` facts. A smaller sample is a part of a larger one."""
+    known = _all_facts()
+    if not 10 <= count <= len(known):
+        raise ValueError(f"facts is {count}; the sample has from 10 to {len(known)} facts")
+    low, high = SHARES[split]
+    return [fact for fact in known[:count] if low <= _hash(f"split {fact.id}") / 2**64 < high]
+
+
+@cache
+def _all_facts() -> list[Fact]:
+    """Every fact of the sample, in an order that mixes the relations."""
+    with (_DATA / "facts.tsv").open(encoding="utf-8", newline="") as file:
+        found = [
+            Fact(relation, row["territory"], answer)
+            for row in csv.DictReader(file, delimiter="\t")
+            for relation, answer in row.items()
+            if relation != "territory" and answer
+        ]
+    return sorted(found, key=lambda fact: _hash(fact.id))
+
+
+def _passage(fact: Fact, language: str) -> Passage:
+    return Passage(passage_id=fact.id, language=language, text=_sentence(fact, language, "passage"))
+
+
+def _sentence(fact: Fact, language: str, side: str) -> str:
+    """The question or the answer sentence; which template serves depends on the fact and the language alone."""
+    templates = _templates()[language][fact.relation][side]
+    template = templates[_hash(f"{side} {language} {fact.id}") % len(templates)]
+    names = _names(language)
+    return template.format(territory=names["territory"][fact.territory], answer=names[fact.relation][fact.answer])
+
+
+@cache
+def _names(language: str) -> dict[str, dict[str, str]]:
+    """What a language calls the territories, and the answers of each relation, by their keys."""
+    names: dict[str, dict[str, str]] = json.loads((_DATA / "names" / f"{language}.json").read_bytes())
+    return names
+
+
+@cache
+def _templates() -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Templates by language, relation and side."""
+    return dict(sorted(yaml.safe_load((_DATA / "templates.yaml").read_bytes()).items()))
+
+
+def _digest(languages: tuple[str, ...]) -> str:
+    """Changes with the data that sentences in `languages` are made of."""
+    files = ["facts.tsv", "templates.yaml", *(f"names/{language}.json" for language in languages)]
+    return hashlib.sha256(b"\0".join((_DATA / file).read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

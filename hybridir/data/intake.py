@@ -1,0 +1,199 @@
+"""Validation: every record of a shard is accepted or rejected for one reason, hashed, and packed into Arrow batches.
+
+This is the work of the tasks that read; `corpus` puts their batches together. A record costs it 8 bytes a key.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hybridir.data.config import Source
+from hybridir.data.records import LEFT_OUT, NOTES, Pair, Part, Passage, Rejected, Shard, known_languages
+from hybridir.runtime.progress import watch
+
+ROWS, BYTES = 4096, 16_000_000
+"""A batch has at most so many rows, and closes when its texts have so many characters."""
+MAX_TEXT = 10_000_000
+"""Characters of a text; a longer one is rejected."""
+
+_PASSAGE = pa.struct([("passage_id", pa.string()), ("text", pa.string())])
+CONTENT = pa.schema(
+    [(name, pa.string()) for name in ("source", "group_id", "language", "query")]
+    + [("passage", _PASSAGE), ("negatives", pa.list_(_PASSAGE)), ("domain", pa.string())]
+    + [("file", pa.string()), ("line", pa.int64())]
+)
+"""What a corpus keeps of a pair."""
+KEYS = ("group", "question", "passage_id", "passage_text", "passage_group", "content")
+"""64-bit hashes of a pair; 0 where there is nothing to hash."""
+BATCH = pa.schema(
+    [*CONTENT, ("split", pa.string())]
+    + [("reason", pa.string()), ("value", pa.string()), ("shard", pa.int32())]
+    + [(name, pa.uint64()) for name in KEYS]
+    + [(name, pa.list_(pa.uint64())) for name in ("negative_id", "negative_text")]
+)
+_NO_PAIR = Pair(group_id="", language="", query="", passage=Passage(passage_id="", language="", text=""))
+
+
+def read_here(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+    """The batches of all shards, in order, read in this process."""
+    for number, shard in enumerate(shards):
+        yield from to_batches(shard.read(), number)
+
+
+def take(
+    read: Callable[[], Iterable[Pair | Rejected]], source: Source, split: Part | Literal[""]
+) -> Iterator[Pair | Rejected]:
+    """What `source` asks for of the records that `read` yields: its languages, its name, so many hard negatives.
+
+    Validation pairs are a source apart from all others.
+    """
+    for record in read():
+        if isinstance(record, Pair):
+            left_out = source.languages and record.language not in source.languages
+            if left_out and record.language in known_languages():  # an unknown one is rejected as such
+                record = Rejected(file=record.file, line=record.line, reason=LEFT_OUT, value=record.language)
+            elif source.name or split or source.max_negatives is not None:
+                record = replace(
+                    record,
+                    source=f"{source.name} {record.source}".strip() if split else record.source or source.name,
+                    split=split or record.split,
+                    negatives=record.negatives[: source.max_negatives],
+                )
+        yield record
+
+
+def to_batches(records: Iterable[Pair | Rejected], shard: int = 0) -> Iterator[pa.RecordBatch]:
+    """Records, checked, in batches with the schema `BATCH`; `reason` is null for those that are accepted."""
+    found: list[Pair | Rejected] = []
+    size = 0
+    for record in records:
+        found.append(checked := record if isinstance(record, Rejected) else check(record))
+        if isinstance(checked, Pair):
+            size += len(checked.query) + len(checked.passage.text) + sum(len(n.text) for n in checked.negatives)
+        if len(found) == ROWS or size > BYTES:
+            yield _batch(found, shard)
+            found, size = [], 0
+    if found:
+        yield _batch(found, shard)
+
+
+def number_lines(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+    """The same batches with lines counted from the beginning of each file instead of each shard."""
+    current, before, last = -1, 0, 0
+    for batch in batches:
+        number = batch["shard"][0].as_py()
+        if number != current:
+            follows = current >= 0 and shards[number].file == shards[current].file
+            last = last if follows else 0
+            current, before = number, last
+        line = batch["line"]
+        absolute = pc.if_else(pc.greater(line, 0), pc.add(line, before), line)
+        last = max(last, pc.max(absolute).as_py())
+        yield batch.set_column(batch.schema.get_field_index("line"), BATCH.field("line"), absolute)
+
+
+def check(pair: Pair) -> Pair | Rejected:
+    """The pair, or why it cannot be used."""
+    own, negatives = pair.passage, pair.negatives
+    texts = [("query", pair.query), ("passage", own.text), ("group_id", pair.group_id)]
+    texts += [(f"negatives[{n}]", negative.text) for n, negative in enumerate(negatives)]
+    for name, text in texts:
+        if not text.strip():
+            return _reject(pair, f"empty {name.partition('[')[0]}", name)
+        if len(text) > MAX_TEXT:
+            return _reject(pair, "over-long text", f"{name}: {len(text)} characters")
+    texts += [("passage_id", own.passage_id), ("passage_group_id", pair.passage_group_id), ("source", pair.source)]
+    texts += [
+        ("domain", pair.domain),
+        ("language", pair.language),
+        *(("passage_id of a negative", negative.passage_id) for negative in negatives),
+    ]
+    for name, text in texts:
+        if "\0" in text:
+            return _reject(pair, "NUL byte", f"{name}: {text[:80]!a}")
+        if not text.isascii() and text.encode("utf-8", "ignore").decode() != text:
+            return _reject(pair, "half a surrogate pair", f"{name}: {text[:80]!a}")
+    if pair.language not in known_languages():
+        return _reject(pair, "unknown language code", pair.language)
+    for n, negative in enumerate(negatives):
+        if negative.text == own.text or (own.passage_id and negative.passage_id == own.passage_id):
+            return _reject(pair, "positive among its own negatives", f"negatives[{n}]: {negative.text[:80]}")
+    return pair
+
+
+def hash_of(*parts: str) -> int:
+    """64 bits that name the parts; never 0."""
+    data = "\x00".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") or 1
+
+
+def _batch(records: list[Pair | Rejected], shard: int) -> pa.RecordBatch:
+    pairs = [record if isinstance(record, Pair) else _NO_PAIR for record in records]
+    faults = [record if isinstance(record, Rejected) else None for record in records]
+    negatives = [negative for pair in pairs for negative in pair.negatives]
+    owners = [pair for pair in pairs for _ in pair.negatives]
+    start = list(accumulate((len(pair.negatives) for pair in pairs), initial=0))
+
+    def per_pair(values: pa.Array) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(start, pa.int32()), values)
+
+    columns: dict[str, Any] = {
+        name: [getattr(pair, name) for pair in pairs]
+        for name in ("source", "group_id", "language", "query", "domain", "split")
+    }
+    columns |= {name: [getattr(record, name) for record in records] for name in ("file", "line")}
+    columns |= {
+        "passage": _passages([pair.passage for pair in pairs]),
+        "negatives": per_pair(_passages(negatives)),
+        "reason": [fault and fault.reason for fault in faults],
+        "value": [fault and fault.value.encode("utf-8", "backslashreplace").decode() for fault in faults],
+        "shard": [shard] * len(records),
+        "group": [hash_of(pair.source, pair.group_id) for pair in pairs],
+        "question": [hash_of(pair.query) for pair in pairs],
+        "passage_id": [_id_hash(pair, pair.passage) for pair in pairs],
+        "passage_text": [_text_hash(pair, pair.passage) for pair in pairs],
+        "passage_group": [hash_of(p.source, p.passage_group_id) if p.passage_group_id else 0 for p in pairs],
+        "content": [_content_hash(pair) for pair in pairs],
+        "negative_id": per_pair(pa.array(map(_id_hash, owners, negatives), pa.uint64())),
+        "negative_text": per_pair(pa.array(map(_text_hash, owners, negatives), pa.uint64())),
+    }
+    return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in BATCH], schema=BATCH)
+
+
+def _passages(passages: list[Passage]) -> pa.Array:
+    columns = ([passage.passage_id for passage in passages], [passage.text for passage in passages])
+    return pa.StructArray.from_arrays([pa.array(column, pa.string()) for column in columns], fields=list(_PASSAGE))
+
+
+def _content_hash(pair: Pair) -> int:
+    parts = [pair.source, pair.group_id, pair.language, pair.query, pair.passage.text]
+    parts += [negative.text for negative in pair.negatives]
+    return hash_of(*parts, "domain", pair.domain) if pair.domain else hash_of(*parts)
+
+
+def _text_hash(pair: Pair, passage: Passage) -> int:
+    return hash_of("text", pair.language, passage.text)
+
+
+def _id_hash(pair: Pair, passage: Passage) -> int:
+    return hash_of("id", pair.source, pair.language, passage.passage_id) if passage.passage_id else 0
+
+
+def _reject(pair: Pair, reason: str, value: str) -> Rejected:
+    return Rejected(file=pair.file, line=pair.line, reason=reason, value=value)
+
+
+def watch_reading(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+    """The same batches, while it shows how much of the shards was read."""
+    ends = list(accumulate((shard.size for shard in shards), initial=0))
+    return watch("read", ((b, _count_rows(b), ends[b["shard"][0].as_py()] / max(1, ends[-1])) for b in batches))
+
+
+def _count_rows(batch: pa.RecordBatch) -> int:
+    """The rows that are pairs or broken lines, no notes."""
+    return batch.num_rows - pc.sum(pc.is_in(batch["reason"], pa.array(NOTES))).as_py()

@@ -1,0 +1,76 @@
+"""Texts of a large file by their ids, without holding the texts: 24 bytes a line, and a read for every text."""
+
+import hashlib
+import shutil
+import tempfile
+from array import array
+from collections.abc import Callable
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from hybridir.data.records import Passage, Rejected
+from hybridir.data.rows import BadRow, decode
+from hybridir.data.storage import open_path, plain, read_lines
+from hybridir.runtime.secrets import without_secrets
+
+Parse = Callable[[bytes | None], Passage]
+"""A line -> its id and text; raises `BadRow`."""
+
+
+class Texts:
+    """Texts by id. `rejected` has the lines that cannot be used. A remote file is copied to this machine first."""
+
+    def __init__(self, path: str, parse: Parse) -> None:
+        self._parse, name = parse, without_secrets(plain(path))
+        self.rejected: list[Rejected] = []
+        self._file: BinaryIO
+        if "://" in path:
+            copy = tempfile.NamedTemporaryFile()  # noqa: SIM115 (open as long as this object)
+            system, inner = open_path(path)
+            with system.open_input_stream(inner) as remote:
+                shutil.copyfileobj(remote, copy, 1 << 20)
+            copy.flush()
+            self._file, path = cast(BinaryIO, copy), copy.name
+        else:
+            self._file = open(path, "rb")  # noqa: SIM115
+        keys, starts, lines = array("Q"), array("Q"), array("L")
+        for line, (start, raw) in enumerate(read_lines(path), start=1):
+            try:
+                keys.append(_key(parse(raw).passage_id))
+                starts.append(start)
+                lines.append(line)
+            except BadRow as bad:
+                self.rejected.append(Rejected(file=name, line=line, reason=bad.reason, value=bad.value))
+        key_N = np.frombuffer(keys, dtype=np.uint64)
+        order = np.argsort(key_N, kind="stable")
+        self._keys, self._starts = key_N[order], np.frombuffer(starts, dtype=np.uint64)[order]
+        for again in np.flatnonzero(self._keys[1:] == self._keys[:-1]) + 1:
+            line, text_id = lines[order[again]], self._at(int(again)).passage_id
+            self.rejected.append(Rejected(file=name, line=line, reason="duplicate", value=f"id {text_id}"))
+
+    def get(self, text_id: str) -> Passage | None:
+        """The text with this id (the first one, where there are several); None where there is none."""
+        key = np.uint64(_key(text_id))
+        for place in range(int(np.searchsorted(self._keys, key)), len(self._keys)):
+            if self._keys[place] != key:
+                return None
+            if (found := self._at(place)).passage_id == text_id:
+                return found
+        return None
+
+    def _at(self, place: int) -> Passage:
+        self._file.seek(int(self._starts[place]))
+        return self._parse(self._file.readline().removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def parse_tsv(line: bytes | None, language: str) -> Passage:
+    """A line of id, tab and text."""
+    text_id, tab, text = decode(line).partition("\t")
+    if not tab:
+        raise BadRow("broken line", f"id, tab, text: {text_id[:80]}")
+    return Passage(passage_id=text_id, language=language, text=text)
+
+
+def _key(text_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

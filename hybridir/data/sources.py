@@ -1,0 +1,106 @@
+"""From the configuration to what is read: the parts of all sources, and benchmarks; by what a corpus is known again."""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from hybridir.data import build, intake
+from hybridir.data.config import BenchmarkConfig, DataConfig, Source
+from hybridir.data.formats import BENCHMARK_READERS, PAIR_READERS, ROWS, heldout, hub
+from hybridir.data.intake import take
+from hybridir.data.records import Benchmark, Part, Shard
+from hybridir.runtime.secrets import without_secrets
+
+_READS = "hybridir.data."
+"""The modules whose code decides what a corpus holds."""
+
+
+def find_shards(data: DataConfig) -> list[Shard]:
+    """The parts of all sources of `data`, in order; nothing of them is read yet."""
+    sources: tuple[Source, ...] = data.sources or (data,)
+    found, names = [], []
+    for source in sources:
+        name = source.name or (without_secrets(source.path) or source.format if len(sources) > 1 else "")
+        names.append(name)
+        found += _of_source(replace(source, name=name), languages=data.languages)
+    if data.validation:
+        names.append(data.validation.name or "validation")
+        found += _of_source(replace(data.validation, name=names[-1]), languages=data.languages, split="validation")
+    if len(set(names)) < len(names):
+        raise ValueError(f"two sources of data are called {max(names, key=names.count)!r}: give them different names")
+    return found
+
+
+def contents_key(shards: Iterable[Shard], validation_share: float) -> str:
+    """16 hexadecimal digits that change with the contents, how they are taken and parted, and the code that reads.
+
+    That is the code of the formats that are read, not of all, and that of intake and corpus. Babel knows the language
+    codes that intake accepts.
+    """
+    digest = hashlib.sha256(f"{version('babel')} {validation_share} {code_key(intake, build)}".encode())
+    for shard in shards:
+        digest.update(shard.identity.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def code_key(*modules: ModuleType) -> str:
+    """SHA-256 of the code of modules and of all that they import, directly or not, of what reads data (`_READS`)."""
+    code: dict[str, bytes] = {}
+    waiting = [module.__name__ for module in modules]
+    while waiting:
+        name = waiting.pop()
+        if name in code or not name.startswith(_READS):
+            continue
+        code[name] = Path(str(sys.modules[name].__file__)).read_bytes()
+        waiting += _imported(code[name])
+    return hashlib.sha256(b"\0".join(code[name] for name in sorted(code))).hexdigest()
+
+
+def _imported(code: bytes) -> Iterator[str]:
+    """The modules that code imports, by their full names."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in sys.modules else str(node.module) for name in full)
+
+
+def read_benchmark(config: BenchmarkConfig) -> Benchmark:
+    """The benchmark that `config.name` names; `ValueError` where a field is set that it does not use."""
+    if config.name not in BENCHMARK_READERS:
+        raise ValueError(f"benchmark.name {config.name!r} is unknown; there are {', '.join(BENCHMARK_READERS)}")
+    is_sample, is_held_out = config.name == "sample", config.name == heldout.NAME
+    uses = {"path": not is_sample, "facts": is_sample, "language": config.name == "beir", "groups": is_held_out}
+    for field, used in uses.items():
+        value = getattr(config, field)
+        if not used and value != getattr(BenchmarkConfig(), field):
+            shown = without_secrets(str(value))
+            raise ValueError(f"benchmark.{field} is {shown!r}, which {config.name} does not use: leave it out")
+    return BENCHMARK_READERS[config.name](config)
+
+
+def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | Literal[""] = "") -> list[Shard]:
+    source = replace(source, languages=source.languages or languages)
+    if source.format not in PAIR_READERS:
+        raise ValueError(f"data.format {source.format!r} is unknown; there are {', '.join(PAIR_READERS)}")
+    reader = PAIR_READERS[source.format]
+    code = code_key(sys.modules[reader.__module__])
+    if source.path.startswith("hf://"):
+        if source.format not in ROWS:
+            raise ValueError(f"a dataset of the hub is read as {', '.join(ROWS)}, not as {source.format}")
+        found, code = hub.find_shards(source, ROWS[source.format]), code + code_key(hub)
+    else:
+        found = reader(source)
+    taken = f"{source.format} {source.name} {source.language} {source.languages} {source.max_negatives} {split}"
+    return [
+        replace(shard, read=partial(take, shard.read, source, split), identity=f"{shard.identity} {taken} {code}")
+        for shard in found
+    ]

@@ -1,0 +1,149 @@
+"""Files of a source, wherever they lie: found, named without secrets, and read by lines.
+
+A path is local, or a URI that pyarrow reads (s3://, gs://, ...), perhaps with a query. `{language}` in a path stands
+for a language code, so that parallel files or folders are one source.
+"""
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from hybridir.data.config import Source
+from hybridir.data.records import check_languages
+from hybridir.runtime.secrets import without_secrets
+
+MAX_LINE = 10_000_000
+"""Bytes of a line; longer ones are rejected."""
+PLACEHOLDER = "{language}"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a source. `path` opens it; `name` is for messages and has no secrets."""
+
+    path: str
+    language: str | None
+    size: int
+    changed: int  # ns
+
+    @property
+    def name(self) -> str:
+        return without_secrets(plain(self.path))
+
+    @property
+    def identity(self) -> str:
+        return f"{self.name} {self.size} {self.changed}"
+
+
+def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
+    """The files at `source.path`, which is one or a folder of them, language by language where it says `{language}`."""
+    if not source.path:
+        raise ValueError(f"data.path is empty: name the file or folder of the {source.format} data")
+    files = []
+    for language, path in by_language(source.path, source.languages):
+        system, inner = open_path(path)
+        info = system.get_file_info(inner)
+        if info.type == pafs.FileType.NotFound:
+            raise ValueError(
+                f"data.path {without_secrets(path)!r} does not exist: check it. Where the data has moved, name its new "
+                "place; a run that is resumed takes it, if it is the same data"
+            )
+        infos = [info]
+        if info.type == pafs.FileType.Directory:
+            infos = sorted(system.get_file_info(pafs.FileSelector(inner)), key=lambda i: i.path)
+        kept = [i for i in infos if i.is_file and i.path.endswith(suffixes) and not i.base_name.startswith(".")]
+        if not kept:
+            raise ValueError(f"{without_secrets(path)!r} has no file that ends with {', '.join(suffixes)}")
+        files += [
+            File(path.replace(inner, i.path, 1) if "://" in path else i.path, language, i.size, i.mtime_ns or 0)
+            for i in kept
+        ]
+    return files
+
+
+def by_language(path: str, languages: tuple[str, ...] | None, field: str = "data.path") -> list[tuple[str | None, str]]:
+    """(language, path) for each language that `{language}` in the path can stand for; else the path alone.
+
+    `field` of the configuration is named in errors.
+    """
+    if PLACEHOLDER not in path:
+        return [(None, path)]
+    bare = plain(path)
+    query = path[len(bare) :]
+    before, after = bare.split(PLACEHOLDER, 1)
+    folder, slash, stem = before.rpartition("/")
+    rest, slash_after, inside = after.partition("/")
+    system, inner = open_path((folder + slash or ".") + query)
+    infos = system.get_file_info(pafs.FileSelector(inner, allow_not_found=True))
+    pattern = re.compile(re.escape(stem) + r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)" + re.escape(rest))
+    found = sorted(m[1] for info in infos if (m := pattern.fullmatch(info.base_name)))
+    if not found:
+        raise ValueError(f"nothing fits {field} {without_secrets(path)!r}, {PLACEHOLDER} being a code like en")
+    chosen = check_languages(languages or found, found, without_secrets(path))
+    return [(code, f"{before}{code}{rest}{slash_after}{inside}{query}") for code in chosen]
+
+
+def open_path(path: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a path or URI, and the path in it."""
+    if "://" not in path:
+        return pafs.LocalFileSystem(), os.path.abspath(path)
+    try:
+        return pafs.FileSystem.from_uri(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{without_secrets(path)!r} cannot be opened: {without_secrets(str(error))}") from None
+
+
+def plain(path: str) -> str:
+    """A path or URI without its query."""
+    return path.partition("?")[0] if "://" in path else path
+
+
+def child(folder: str, *names: str) -> str:
+    """A path in a folder, which may be a URI with a query."""
+    bare = plain(folder)
+    return "/".join((bare.rstrip("/"), *names)) + folder[len(bare) :]
+
+
+def parent(path: str) -> str:
+    """The folder of a path, which may be a URI with a query."""
+    bare = plain(path)
+    return bare.rstrip("/").rpartition("/")[0] + path[len(bare) :]
+
+
+def read_lines(path: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, bytes | None]]:
+    """The lines that begin in the bytes `start` to `end` (-1: the last), and where; None for one that is over-long."""
+    system, inner = open_path(path)
+    try:
+        opened = system.open_input_stream(inner) if end < 0 else system.open_input_file(inner)
+        with opened, io.BufferedReader(opened, 1 << 20) as file:
+            position = start
+            if start:
+                file.seek(start - 1)
+                position += _skip_line(file) - 1
+            while end < 0 or position < end:
+                line = file.readline(MAX_LINE + 1)
+                if not line:
+                    return
+                began, position = position, position + len(line)
+                if len(line) > MAX_LINE and not line.endswith(b"\n"):
+                    position += _skip_line(file)
+                    yield began, None
+                else:
+                    yield began, line.removesuffix(b"\n").removesuffix(b"\r")
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{without_secrets(path)} cannot be read: {without_secrets(str(error))}") from None
+
+
+def _skip_line(file: io.BufferedReader) -> int:
+    """Reads to the end of the line; the number of bytes."""
+    skipped = 0
+    while piece := file.readline(1 << 20):
+        skipped += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return skipped

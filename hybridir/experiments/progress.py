@@ -1,0 +1,81 @@
+"""How far a study is, on the screen: a line for each run that ends, and now and then one about those that go on."""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybridir.experiments.one_run import ArmRun
+from hybridir.runtime.history import last_line
+from hybridir.runtime.secrets import without_secrets
+
+EVERY = 30.0
+"""Seconds between lines about runs that go on."""
+
+
+class ArmProgress:
+    """While entered, a thread looks at the histories of `runs`; `expected` is what each may take, in seconds.
+
+    `total` is their number, where not all of them are known at first: see `began`.
+    """
+
+    def __init__(self, runs: Sequence[ArmRun], expected: dict[Path, float], total: int | None = None) -> None:
+        self._going = {run.output: run for run in runs}
+        self._expected, self._total, self._ended = expected, total or len(runs), 0
+        self._screen = sys.stdout  # a run in this process has another one meanwhile
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> "ArmProgress":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def began(self, run: ArmRun) -> None:
+        """From now on this run is looked at too."""
+        self._going[run.output] = run
+
+    def ended(self, run: ArmRun, error: str, how: str = "") -> None:
+        """Says that a run has ended, and how."""
+        self._going.pop(run.output, None)
+        self._ended += 1
+        if error:
+            how = f"failed: {error.partition(chr(10))[0]} (all of it: {run.output}.log)"
+        self._say(f"{self._ended} of {self._total}  {run.label} {how or 'done'}{self._left()}")
+
+    def _left(self) -> str:
+        """The time that is left: what is expected, times how wrong that has been so far."""
+        going = list(self._going.values())
+        left = sum((1 - _at(run) / run.recipe.train.steps) * self._expected.get(run.output, 0.0) for run in going)
+        past = sum(self._expected.values()) - left
+        if not self._going or not past:
+            return ""
+        return f", about {duration(left * (time.monotonic() - self._began) / past)} left"
+
+    def _tell(self) -> None:
+        while not self._done.wait(EVERY):
+            found = [(run, line) for run in list(self._going.values()) if (line := _at(run))]
+            if told := [f"{run.label} at step {at} of {run.recipe.train.steps}" for run, at in found]:
+                self._say(f"  {', '.join(told[:8])}{', ...' if len(told) > 8 else ''}")
+
+    def _say(self, words: str) -> None:
+        print(without_secrets(words), file=self._screen, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """In words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _at(run: ArmRun) -> int:
+    """The steps that it has done."""
+    line = last_line(run.output / "history.jsonl")
+    return line["step"] + 1 if line else 0

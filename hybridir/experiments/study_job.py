@@ -1,0 +1,199 @@
+"""A study from recipe to page: train the arms that are not finished, compare them, write."""
+
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hybridir.data import sources
+from hybridir.data.corpus import Corpus
+from hybridir.experiments.one_run import ArmRun, Runner
+from hybridir.experiments.progress import ArmProgress, duration
+from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
+from hybridir.experiments.study_results import Finished, study_results
+from hybridir.reports.html import write_study
+from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.prepare import cache_folder, check_plans, copy_cards, load_data, tell_data
+from hybridir.runs.provenance import provenance
+from hybridir.runs.recipe import MAY_CHANGE, public
+from hybridir.runs.results import write_json
+from hybridir.runtime.history import read_history
+from hybridir.runtime.owner import own
+from hybridir.runtime.progress import say
+from hybridir.runtime.tables import Grid, show
+
+PROBE_STEPS = 12
+"""Of the short run that times are estimated from."""
+
+
+def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, int]:
+    """Trains what is not finished, and writes the results: the path of `report.html`, and how many runs failed."""
+    quiet_libraries()
+    output = output_folder(recipe.output, study.name)
+    kind = study_kind(study)
+    with own(output):
+        recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+        arms = chosen_arms(study, recipe)
+        runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
+        benchmark = sources.read_benchmark(recipe.benchmark)
+        open_folder(recipe, kind)
+        with TemporaryDirectory() as data_card:
+            corpus = _check(recipe, runs, Path(data_card))
+            copy_cards(Path(data_card), output)
+        begin_folder(recipe, kind)
+        with way_on_said(kind, output), runner.track(recipe.tracking, output):
+            show(_plan(recipe, arms))
+            errors = _run_all(recipe, runs, runner)
+            say("comparing the arms")
+            trained = recipe.sampling.languages or corpus.languages_of("train")
+            facts = {
+                "study": study.name,
+                "title": study.title,
+                "about": study.about,
+                "reference": study.reference,
+                **({"x_name": study.x_name} if study.x_name else {}),
+                "seeds": list(seeds(recipe)),
+                "trained_languages": [x for x in benchmark.languages if x in trained],
+                "zero_shot_languages": [x for x in benchmark.languages if x not in trained],
+                "margin": {"most": recipe.margin, "share": recipe.margin_share},
+                "notes": [*benchmark.notes, *_notes(recipe)],
+                "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
+            }
+            results = study_results([_finished(arm, runs, errors) for arm in arms], study.claims, facts)
+            write_json(results, output)
+            page = write_study(results, output)
+            show(_verdicts(results))
+    return page, len(errors)
+
+
+def study_kind(study: Study) -> Kind:
+    """What the folder of a study holds: results of another study are another kind."""
+    may_change = MAY_CHANGE | {"seeds", "arms", "margin", "margin_share"}
+    return Kind(name="study", job=f"jobs/study.py {study.name}", may_change=may_change)
+
+
+def preview_study(study: Study, recipe: StudyRecipe) -> None:
+    """Prints what the data holds, and the arms; trains nothing."""
+    quiet_libraries()
+    output = Path(recipe.output or f"outputs/{study.name}").absolute()
+    recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+    arms = chosen_arms(study, recipe)
+    runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
+    with TemporaryDirectory() as data_card:
+        _check(recipe, runs, Path(data_card))
+    show(_plan(recipe, arms))
+    say(f"{len(runs)} runs, each with a folder like {runs[0].output}")
+
+
+def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:
+    """Does what is not finished, averages after what they are made of; by folder the errors of runs that failed."""
+    errors: dict[Path, str] = {}
+
+    def written_down(run: ArmRun) -> None:
+        runner.record(run.recipe.tracking, run.output, Path(recipe.output))
+
+    done = [run for run in runs if run.finished]
+    if done:
+        say(f"{len(done)} of {len(runs)} runs are finished: they stay as they are")
+    for run in done:
+        written_down(run)
+    todo = [run for run in runs if not run.finished]
+    if not todo:
+        return errors
+    expected = _expect(recipe, todo, runner)
+    about = f": about {duration(sum(expected.values()) / runner.at_once)}" if expected else ""
+    say(f"{len(todo)} runs, {runner.at_once} at a time{about}")
+    with ArmProgress(todo, expected) as progress:
+        for averaged in (False, True):
+            wave = [run for run in todo if bool(run.average_of) == averaged]
+            for run in wave:
+                if missing := [name for name in run.average_of if not Path(name, "results.json").exists()]:
+                    errors[run.output] = f"it is made of {', '.join(missing)}, which failed"
+                    progress.ended(run, errors[run.output])
+            for run, error in runner.start([run for run in wave if run.output not in errors]):
+                if error:
+                    errors[run.output] = error
+                progress.ended(run, error)
+                written_down(run)
+    return errors
+
+
+def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict[Path, float]:
+    """By folder what each run is likely to take in seconds, from a few steps of one of them; empty where that fails."""
+    probed = next((run for run in todo if not run.average_of), None)
+    if probed is None:
+        return {}
+    train = replace(probed.recipe.train, steps=min(PROBE_STEPS, probed.recipe.train.steps))
+    folder = Path(recipe.output, "probe")
+    shutil.rmtree(folder, ignore_errors=True)
+    say(f"timing {train.steps} steps and the measuring")
+    began = time.monotonic()
+    short = replace(probed.recipe, train=train, output=str(folder / "run"))
+    ((_, error),) = runner.start([replace(probed, recipe=short)])
+    if error:
+        say(f"that failed, so there is no estimate: {error}")
+        return {}
+    steps = [line["seconds"] for line in read_history(folder / "run" / "history.jsonl")]
+    a_pair = statistics.median(steps) / train.batch_size
+    rest = time.monotonic() - began - sum(steps)
+    shutil.rmtree(folder)
+    trains = {run.output: 0 if run.average_of else run.recipe.train.steps * run.recipe.train.batch_size for run in todo}
+    return {output: rest + a_pair * pairs for output, pairs in trains.items()}
+
+
+def _notes(recipe: StudyRecipe) -> list[str]:
+    """What a reader must know of the recipe."""
+    best = (
+        "Each run ended with the weights of its best validation loss, over both kinds of batch. That favours arms that "
+        "train on both, and stops others early: validation.keep last compares them at equal steps."
+    )
+    return [best] * (recipe.validation.keep == "best")
+
+
+def _finished(arm: Arm, runs: Sequence[ArmRun], errors: dict[Path, str]) -> Finished:
+    own_runs = [run for run in runs if run.arm == arm.name]
+    return Finished(
+        name=arm.name,
+        about=arm.about,
+        x=arm.x,
+        folders={run.recipe.seed: run.output for run in own_runs if run.finished},
+        errors={run.recipe.seed: errors[run.output] for run in own_runs if run.output in errors},
+    )
+
+
+def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
+    """The corpus, read, with what is in it in the folder `keep`; `ValueError` where a batch could not be filled."""
+    data = load_data(recipe, keep)
+    tell_data(data)
+    for run in runs:
+        if not run.average_of and run.recipe.seed == recipe.seed:
+            try:
+                check_plans(run.recipe, data.corpus)
+            except ValueError as error:
+                raise ValueError(
+                    f"arm {run.arm}: {error}. Or name the arms that you want, without it (--arms)"
+                ) from None
+    return data.corpus
+
+
+def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
+    rows = []
+    for arm in arms:
+        runs = arm_runs(recipe, arm, seeds(recipe))
+        train = runs[0].recipe.train
+        size = ("", "") if arm.average_of else (str(train.steps), str(train.batch_size))
+        rows.append((arm.name, arm.about, *size, f"{sum(run.finished for run in runs)} of {len(runs)}"))
+    return Grid("the arms", ("arm", "what it does", "steps", "batch", "runs finished"), rows)
+
+
+def _verdicts(results: dict[str, Any]) -> Grid:
+    return Grid(
+        "what holds, on " + results["benchmark"],
+        ("claim", "verdict"),
+        [(claim["text"], claim["verdict"]) for claim in results["claims"]],
+    )

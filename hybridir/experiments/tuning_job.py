@@ -1,0 +1,249 @@
+"""A search from recipe to page: try the points, give the best more seeds, choose, measure the winner, write."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from hybridir.data import sources
+from hybridir.data.config import BenchmarkConfig
+from hybridir.data.corpus import Corpus
+from hybridir.data.records import Benchmark
+from hybridir.experiments.one_run import ArmRun, Runner
+from hybridir.experiments.progress import ArmProgress
+from hybridir.experiments.space import Point
+from hybridir.experiments.tuning import ERROR, Event, Trial, TuneRecipe, known_points, outcome, trial_of
+from hybridir.experiments.tuning_results import tune_results, write_trials
+from hybridir.model.encoder import resolve
+from hybridir.reports.html import write_search
+from hybridir.reports.html.tuning_page import search_table
+from hybridir.retrieval.systems import Encode
+from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.prepare import (
+    cache_folder,
+    check_held_out,
+    check_plans,
+    copy_cards,
+    held_out,
+    load_data,
+    tell_data,
+    validation_identity,
+)
+from hybridir.runs.recipe import MAY_CHANGE, public
+from hybridir.runs.results import write_json
+from hybridir.runs.training_run import measure_run
+from hybridir.runtime.durable import replace_text
+from hybridir.runtime.owner import own
+from hybridir.runtime.progress import say
+from hybridir.runtime.tables import show
+from hybridir.training.validation import cost, value_of
+
+TUNING = Kind(name="tuning", job="jobs/tune.py", may_change=MAY_CHANGE | {"seeds", "finalists", "points"})
+SHOWN = 10
+"""Points in the table on the screen."""
+
+Search = Callable[[TuneRecipe, BenchmarkConfig, list[Point]], Iterator[Event]]
+"""(recipe, what points are measured on, points tried before) -> what happens as the first run of each point is done."""
+
+
+def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode) -> tuple[Path, int]:
+    """Does what is not done yet, and writes the results: the path of `report.html`, and how many points failed."""
+    quiet_libraries()
+    output = output_folder(recipe.output, "tune")
+    with own(output):
+        recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+        test = sources.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
+        open_folder(recipe, TUNING)
+        with TemporaryDirectory() as folder:
+            corpus, measured = _load(recipe, Path(folder))
+            copy_cards(Path(folder), output)
+        begin_folder(recipe, TUNING)
+        with way_on_said(TUNING, output), runner.track(recipe.tracking, output):
+            trials = _search(recipe, measured, search, runner)
+            _more_seeds(recipe, trials, runner)
+            chosen = _winner(recipe, trials)
+            best = min(chosen.runs, key=lambda run: _cost(recipe, run))
+            identity = validation_identity(recipe, corpus)
+            _measure_winner(recipe, best, output / "best", test, encode, {"data": identity})
+            validation = sources.read_benchmark(measured)
+            results = tune_results(recipe, trials, chosen, best, validation, corpus)
+            write_trials(results, output / "trials.csv")
+            page = write_search(results, output)
+            write_json(results, output)
+            show(search_table(results["trials"][:SHOWN]))
+            say(f"the winner is {chosen.arm.name}: {output / 'best'}")
+        return page, sum(bool(trial.error) or not (trial.finished or trial.stopped) for trial in trials)
+
+
+def preview_tune(recipe: TuneRecipe) -> None:
+    """Prints what the data holds, and the points; trains nothing."""
+    quiet_libraries()
+    output = Path(recipe.output or "outputs/tune").absolute()
+    recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+    with TemporaryDirectory() as folder:
+        _, measured = _load(recipe, Path(folder))
+    benchmark = sources.read_benchmark(measured)
+    say(f"points are compared on {len(benchmark.queries)} validation questions, {len(benchmark.passages)} passages")
+    space = recipe.searched
+    if not space.is_grid:
+        say(f"{recipe.points} points, chosen by Optuna from {recipe.space}")
+        return
+    for point in space.points():
+        say(f"  {trial_of(recipe, measured, point).arm.name}")
+    say(f"{len(space.points())} points, {recipe.seeds} seeds each")
+
+
+def _load(recipe: TuneRecipe, folder: Path) -> tuple[Corpus, BenchmarkConfig]:
+    """The data, checked for what is known of the space, and what points are measured on."""
+    data = load_data(recipe, folder)
+    tell_data(data)
+    check_held_out(recipe, data.corpus, recipe.reported)
+    measured = held_out(recipe, data.corpus)
+    assert measured, "a search has questions to compare points on"
+    space = recipe.searched
+    for point in space.points() if space.is_grid else space.corners():
+        trial = trial_of(recipe, measured, point)
+        try:
+            check_plans(trial.first.recipe, data.corpus)
+        except ValueError as error:
+            raise ValueError(f"{trial.arm.name}: {error}") from None
+    return data.corpus, measured
+
+
+def _search(recipe: TuneRecipe, measured: BenchmarkConfig, search: Search, runner: Runner) -> list[Trial]:
+    """Does the first run of all points: their trials, in the order in which they began."""
+    output = Path(recipe.output)
+    before = known_points(output)
+    for trial in [trial_of(recipe, measured, point) for point in before]:
+        _tell_before(trial)
+        for run in trial.runs:
+            (run.output / ERROR).unlink(missing_ok=True)
+            if run.finished:  # and not yet written down, where the driver was killed just then
+                runner.record(recipe.tracking, run.output, output)
+    space = recipe.searched
+    total = len(space.points()) if space.is_grid else max(recipe.points, len(before))
+    chosen, stopped = (
+        " chosen by Optuna" * (not space.is_grid),
+        ", those that are worse stopped early" * recipe.stop_early,
+    )
+    say(f"{total} points{chosen}, {runner.at_once} at a time{stopped}")
+    trials: dict[str, Trial] = {}
+    with ArmProgress([], {}, total) as progress:
+        for event in search(recipe, measured, before):
+            trial = trial_of(recipe, measured, event.point)
+            trials[trial.arm.name] = trial
+            if not event.ended:
+                progress.began(trial.first)
+                continue
+            progress.ended(trial.first, event.error, _how(trial))
+            runner.record(recipe.tracking, trial.first.output, output)
+            _make_room(trial)
+    for trial in trials.values():
+        _make_room(trial)
+    return list(trials.values())
+
+
+def _make_room(trial: Trial) -> None:
+    """Removes the checkpoints of a point that was stopped early, which its process may still have been writing."""
+    if trial.stopped:
+        shutil.rmtree(trial.first.output / "checkpoints", ignore_errors=True)
+
+
+def _tell_before(trial: Trial) -> None:
+    """Says what of an earlier attempt stays, goes on and begins anew; what failed is tried again."""
+    if trial.stopped:
+        say(f"  {trial.arm.name} was stopped early: so it stays")
+        return
+    for run in trial.runs:
+        if run.finished:
+            say(f"  {run.label} is finished: it stays as it is")
+        elif run is trial.first or (run.output / "config.yaml").exists():
+            failed = "failed, and " * (run.output / ERROR).exists()
+            saved = sorted((run.output / "checkpoints").glob("step-*"))
+            say(f"  {run.label} {failed}{f'goes on from {saved[-1].name}' if saved else 'starts anew'}")
+
+
+def _how(trial: Trial) -> str:
+    """What became of a trial, in words."""
+    if stopped := trial.stopped:
+        return f"stopped early: {stopped['reason']}"
+    if not trial.finished:
+        return "not finished"
+    found = outcome(trial.first)
+    parts = [f"{name} {value:.3f}" for name, value in found["mAP"].items()]
+    return f"done: mAP {', '.join(parts)}"
+
+
+def _more_seeds(recipe: TuneRecipe, trials: Sequence[Trial], runner: Runner) -> None:
+    """The other seeds of the best points that came to their end."""
+    finished = [trial for trial in trials if trial.finished]
+    if not finished:
+        raise ValueError(
+            f"no point came to its end: see {recipe.output}/arms/*/*.log, mend it, and go on with --resume"
+        )
+    ranked = _ranked(recipe, finished, seeds=1)
+    todo = [run for trial in ranked[: recipe.finalists] for run in trial.runs[1:] if not run.finished]
+    if not todo:
+        return
+    say(f"{len(todo)} runs with further seeds, of the {len(ranked[: recipe.finalists])} best points")
+    with ArmProgress(todo, {}, len(todo)) as progress:
+        for run, error in runner.start(todo):
+            if error:
+                run.output.mkdir(parents=True, exist_ok=True)
+                replace_text(run.output / ERROR, error)
+            progress.ended(run, error)
+            runner.record(recipe.tracking, run.output, Path(recipe.output))
+
+
+def _ranked(recipe: TuneRecipe, trials: Sequence[Trial], seeds: int) -> list[Trial]:
+    """The best first, by the mean over the first seeds of the metric that decides."""
+    return sorted(trials, key=lambda trial: fmean(_cost(recipe, run) for run in trial.runs[:seeds]))
+
+
+def _cost(recipe: TuneRecipe, run: ArmRun) -> float:
+    metric = recipe.validation.metric
+    return cost(value_of(outcome(run), metric), metric)
+
+
+def _winner(recipe: TuneRecipe, trials: Sequence[Trial]) -> Trial:
+    """The best of the points that have all seeds."""
+    complete = [trial for trial in trials if all(run.finished for run in trial.runs)]
+    if not complete:
+        raise ValueError("no point has all its seeds: see the errors above, mend them, and go on with --resume")
+    return _ranked(recipe, complete, recipe.seeds)[0]
+
+
+def _measure_winner(
+    recipe: TuneRecipe, best: ArmRun, folder: Path, test: Benchmark, encode: Encode, validated: dict[str, Any]
+) -> None:
+    """Copies the best run to `best/`, and measures it on the test, unless that was done before."""
+    source = folder / "source.json"
+    if source.exists() and json.loads(source.read_text(encoding="utf-8")) == str(best.output):
+        return
+    say(f"measuring the winner on {test.name}, once")
+    shutil.rmtree(folder, ignore_errors=True)
+    own_files = shutil.ignore_patterns(
+        "results.json", "per_query.parquet", "tracking.*", "owner.json", "writer.json", "ray"
+    )
+    shutil.copytree(best.output, folder, ignore=own_files)
+    own_recipe = replace(best.recipe, benchmark=recipe.benchmark, output=str(folder))
+    text = yaml.safe_dump(public(own_recipe), sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    results = json.loads((best.output / "results.json").read_text(encoding="utf-8"))
+    built = folder / "initial"
+    initial = resolve(replace(own_recipe.encoder, name=str(built)) if built.exists() else own_recipe.encoder)
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
+    facts = {
+        "validation": results["validation"] | validated,
+        "training": {name: results["training"][name] for name in ("step", "stopped")},
+        "data": {"fingerprint": card["fingerprint"]},
+    }
+    measure_run(folder, test, initial, encode, facts)
+    source.write_text(json.dumps(str(best.output)), encoding="utf-8")

@@ -1,0 +1,206 @@
+"""From the folders of a search to its `results.json` and `trials.csv`: points, the front, and the winner's lead.
+
+Shapes: K seeds, N rows of `per_query.parquet`.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from hybridir.data.corpus import Corpus
+from hybridir.data.records import Benchmark
+from hybridir.evaluation.intervals import seed_interval
+from hybridir.evaluation.settings import SETTINGS
+from hybridir.experiments.one_run import ArmRun
+from hybridir.experiments.space import described
+from hybridir.experiments.study_results import Finished, Rows, study_results
+from hybridir.experiments.tuning import ERROR, Trial, TuneRecipe, outcome, validations
+from hybridir.runs.provenance import provenance
+from hybridir.runs.recipe import public
+from hybridir.runtime.history import read_history
+from hybridir.training.validation import LOWER_IS_BETTER, METRICS, Metric, cost, value_of
+
+LONGEST_NAME = 17
+"""Letters that a plot has room for."""
+
+
+def tune_results(
+    recipe: TuneRecipe, trials: Sequence[Trial], winner: Trial, best: ArmRun, benchmark: Benchmark, corpus: Corpus
+) -> dict[str, Any]:
+    """What `results.json` holds; points are best first, then those that did not come to their end."""
+    ranked = _ranked(recipe, trials)
+    done = [trial for trial in ranked if trial.finished]
+    shown = _short_names(ranked)
+    names = list(dict.fromkeys(name for trial in ranked for name in described(trial.point)))
+    trained = recipe.sampling.languages or corpus.languages_of("train")
+    facts = {
+        "study": "search",
+        "title": f"The search for {', '.join(names)}",
+        "metric": recipe.validation.metric,
+        "objectives": list(recipe.sought),
+        "reference": shown[winner.arm.name],
+        "seeds": list(range(recipe.seed, recipe.seed + recipe.seeds)),
+        "x_name": names[0],
+        "trained_languages": [x for x in benchmark.languages if x in trained],
+        "zero_shot_languages": [x for x in benchmark.languages if x not in trained],
+        "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
+    }
+    listed = {shown[trial.arm.name]: _listed(recipe, trial) for trial in ranked}
+    reached = {name: one["values"] for name, one in listed.items() if one["state"] == "done"}
+    front = pareto_front(reached, recipe.sought)
+    test = _test(Path(recipe.output, "best"))
+    return study_results([_finished(shown[trial.arm.name], trial) for trial in done], (), facts) | {
+        "trials": [{"point": name, **one, "front": name in front} for name, one in listed.items()],
+        "winner": {
+            "point": shown[winner.arm.name],
+            "set": described(winner.point),
+            "run": str(best.output),
+            "seed": best.recipe.seed,
+        },
+        "leads": [{"baseline": shown[name], **lead} for name, lead in _leads(recipe, winner, done)],
+        "test": test,
+        "validation": test["validation"],
+        "data": {"fingerprint": corpus.fingerprint},
+    }
+
+
+def _ranked(recipe: TuneRecipe, trials: Sequence[Trial]) -> list[Trial]:
+    """Finished points first, those with more seeds before others, the best before worse ones."""
+    metric = recipe.validation.metric
+
+    def key(trial: Trial) -> tuple[bool, int, float]:
+        one = _listed(recipe, trial)
+        reached = one["values"].get(metric)
+        return not trial.finished, -one["seeds"], np.inf if reached is None else cost(reached, metric)
+
+    return sorted(trials, key=key)
+
+
+def _short_names(ranked: Sequence[Trial]) -> dict[str, str]:
+    """What points are called on the page: as their folders, or by number where that would be long."""
+    names = [trial.arm.name for trial in ranked]
+    fits = max(map(len, names)) <= LONGEST_NAME
+    return {name: name if fits else f"#{n}" for n, name in enumerate(names, start=1)}
+
+
+def pareto_front(found: Mapping[str, Mapping[str, float]], metrics: Sequence[Metric]) -> set[str]:
+    """Those that no other one equals or beats in all metrics and beats in one."""
+    costs = {name: np.array([cost(values[metric], metric) for metric in metrics]) for name, values in found.items()}
+    return {
+        name
+        for name, own in costs.items()
+        if not any((other <= own).all() and (other < own).any() for other in costs.values())
+    }
+
+
+def write_trials(results: dict[str, Any], file: Path) -> None:
+    """A line a point: what it is, what became of it, and what it reached, as the mean over its seeds."""
+    names = list(dict.fromkeys(name for one in results["trials"] for name in one["set"]))
+    metrics = list(dict.fromkeys(name for one in results["trials"] for name in one["values"]))
+    header = ("point", *names, "state", "front", "seeds", "steps", *metrics, "why", "seconds", "folder")
+    with open(file, "w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(header)
+        for one in results["trials"]:
+            own = [one["set"].get(name, "") for name in names]
+            reached = [one["values"].get(name, "") for name in metrics]
+            rest = (one["why"], round(one["seconds"], 1), one["folder"])
+            writer.writerow(
+                [one["point"], *own, one["state"], one["front"], one["seeds"], one["steps"], *reached, *rest]
+            )
+
+
+def _finished(name: str, trial: Trial) -> Finished:
+    done = [run for run in trial.runs if run.finished]
+    return Finished(
+        name=name,
+        about="",
+        x=trial.arm.x,
+        folders={run.recipe.seed: run.output for run in done},
+        errors={run.recipe.seed: trial.error for run in trial.runs if (run.output / ERROR).exists()},
+    )
+
+
+def _listed(recipe: TuneRecipe, trial: Trial) -> dict[str, Any]:
+    """A point with what became of it."""
+    done = [run for run in trial.runs if run.finished]
+    seen = [outcome(run) for run in done] or [found for _, found in validations(trial.first)][-1:]
+    known = [metric for metric in METRICS if all(_has(found, metric) for found in seen)] if seen else []
+    lines = list(read_history(trial.first.output / "history.jsonl"))
+    stopped = trial.stopped
+    state = "done" if trial.finished else "stopped early" if stopped else "failed" if trial.error else "not finished"
+    return {
+        "set": described(trial.point),
+        "state": state,
+        "why": stopped["reason"] if stopped else trial.error,
+        "seeds": len(done),
+        "steps": lines[-1]["step"] + 1 if lines else 0,
+        "values": {metric: fmean(value_of(found, metric) for found in seen) for metric in known},
+        "curve": [(step, value_of(found, recipe.validation.metric)) for step, found in validations(trial.first)],
+        "seconds": sum(line["seconds"] for run in trial.runs for line in read_history(run.output / "history.jsonl")),
+        "folder": str(trial.first.output.parent),
+    }
+
+
+def _has(found: dict[str, Any], metric: Metric) -> bool:
+    return metric in (found if metric in LOWER_IS_BETTER else found["mAP"])
+
+
+def _leads(recipe: TuneRecipe, winner: Trial, trials: Sequence[Trial]) -> list[tuple[str, dict[str, Any]]]:
+    """By other point the winner's lead over it in the metric that decides, with an interval, least first.
+
+    Paired by question and seed, over the seeds that both have. Of the validation loss there are no questions.
+    """
+    metric = recipe.validation.metric
+    if metric == "loss":
+        return []
+    rows = Rows(winner.first.output)
+    found = []
+    for other in trials:
+        if other.arm.name == winner.arm.name:
+            continue
+        seeds = [n for n, run in enumerate(other.runs) if run.finished and winner.runs[n].finished]
+        own, others = (_weighted(rows, [one.runs[n].output for n in seeds], metric) for one in (winner, other))
+        difference_KN = own - others
+        chosen_N = np.isfinite(difference_KN).all(axis=0)
+        clusters = rows.clusters[chosen_N]
+        if len(np.unique(clusters)) < 2:
+            continue
+        strata = np.char.add(rows.setting, np.char.mod(" %d", rows.strata))[chosen_N]
+        lead = seed_interval(difference_KN[:, chosen_N], strata, clusters)
+        words: dict[str, Any] = {
+            "difference": lead.difference,
+            "interval": [lead.low, lead.high],
+            "p": lead.p,
+            "seeds": len(seeds),
+            "over": lead.over,
+        }
+        found.append((other.arm.name, words))
+    return sorted(found, key=lambda one: abs(one[1]["difference"]))
+
+
+def _weighted(rows: Rows, folders: Sequence[Path], metric: Metric) -> np.ndarray:
+    """[K, N]: values whose macro-mean over strata is the metric; not-a-number where they do not count.
+
+    The mean of three settings gives each the same weight, whatever the number of its languages or pairs.
+    """
+    settings = SETTINGS if metric == "mean" else ("multilingual",) if metric == "rank_distance" else (metric,)
+    measure = "rank_distance" if metric == "rank_distance" else "mAP"
+    arm = Finished(name="", about="", x=None, folders=dict(enumerate(folders)), errors={})
+    values_KN = arm.scores(range(len(folders)), measure)
+    n_strata = {s: len(np.unique(rows.strata[rows.setting == s])) for s in settings}
+    total = sum(n_strata.values())
+    weight = {s: total / (len(settings) * n_strata[s]) for s in settings}
+    return values_KN * np.array([weight.get(s, np.nan) for s in rows.setting])
+
+
+def _test(best: Path) -> dict[str, Any]:
+    """What the winner reached on the test: of its `results.json` what the page of a search shows."""
+    results = json.loads((best / "results.json").read_text(encoding="utf-8"))
+    names = ("benchmark", "languages", *SETTINGS, "intervals", "systems", "untrained", "validation")
+    return {name: results[name] for name in names if name in results}

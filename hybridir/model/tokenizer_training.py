@@ -1,0 +1,68 @@
+"""A tokenizer trained on a corpus, for the small encoder that is built from nothing.
+
+Byte-level BPE: it knows every script, and training it twice gives the same pieces (the Unigram and WordPiece trainers
+of the tokenizers library do not).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+
+from hybridir.data.corpus import Corpus
+
+MAX_PAIRS = 100_000
+"""Pairs that a tokenizer is trained on."""
+
+
+def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
+    """The folder of a tokenizer of up to `vocab_size` pieces trained on the corpus's queries and passages.
+
+    It lies beside the corpus and is trained once.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    name = hashlib.sha256(f"bpe {vocab_size} {corpus.fingerprint}".encode()).hexdigest()[:16]
+    folder = corpus.directory.parent / f"tokenizer-{name}"
+    with FileLock(f"{folder}.lock"):
+        if (folder / "tokenizer.json").exists():
+            return folder
+        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        # Words are split at spaces and punctuation alone: the usual regex cuts Thai and Devanagari at every mark.
+        words = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits()]
+        to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, to_bytes])
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(special.values()),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            max_token_length=24,
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(_texts(corpus), trainer)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+        )
+        work = folder.with_name(f"{folder.name}.tmp")
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(work)
+        work.rename(folder)
+    return folder
+
+
+def _texts(corpus: Corpus) -> Iterator[str]:
+    """Queries and passages that are trained on: all, or `MAX_PAIRS` evenly spaced."""
+    rows = np.sort(corpus.row_of[corpus.groups("train")], axis=None)
+    rows = rows[np.searchsorted(rows, 0) :]
+    rows = rows[:: -(-len(rows) // MAX_PAIRS)]
+    for number in range(corpus.n_chunks):
+        first, end = np.searchsorted(rows, corpus.chunk_start[number : number + 2])
+        chunk = corpus.chunk(number).take(pa.array(rows[first:end] - corpus.chunk_start[number]))
+        yield from chunk["query"].to_pylist()
+        yield from chunk["passage"].field("text").to_pylist()

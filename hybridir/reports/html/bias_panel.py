@@ -1,0 +1,238 @@
+"""The bias panel: does the language of a passage move its rank?"""
+
+from collections.abc import Sequence
+from html import escape
+from itertools import pairwise
+from math import log2
+from statistics import fmean
+from typing import Any
+
+from hybridir.evaluation.settings import SETTINGS
+from hybridir.reports.html.parts import (
+    NONE,
+    SETTING_NAMES,
+    Section,
+    Sheet,
+    Systems,
+    below,
+    coded,
+    details,
+    known,
+    number,
+    p_value,
+    table,
+    with_interval,
+)
+from hybridir.reports.html.plots import ORANGE_BLUE, ORANGE_BLUE_DARK, Cell, Scale, bars, heat_map, legend, percent
+from hybridir.runtime.tables import Grid
+
+_REACH = 2.0
+"""log2 of share over corpus share at which the colours end: a quarter, four times."""
+_OF_POOLED = {
+    "rank_distance": (
+        "Rank distance",
+        "Worst rank minus best rank of the right answers in the pool of all languages; R − 1 at best for R answers. "
+        "Blind to quality: ranking all of them equally low looks unbiased.",
+    ),
+    "rank_distance_share": (
+        "Rank distance / pool",
+        "Where it lies between the least that is possible (0) and the most (1, first and last of the pool), so that "
+        "pools of different size compare. Blind to quality, and ruled by the one answer that is farthest away.",
+    ),
+    "rank_distance_log2": (
+        "log₂ rank ratio",
+        "How often the best rank must be doubled to reach the worst. Blind to where it happens: 1 to 2 counts like "
+        "100 to 200.",
+    ),
+}
+_MEANS = {
+    "preference_rate": (
+        "Preference rate",
+        "Share of questions whose best-ranked answer is in their own language; about 1/R without preference. Blind to "
+        "how far behind the other languages are.",
+    ),
+    "rank_correlation": (
+        "Rank correlation",
+        "Do translations of a question get the same ranking? 1 is the same, 0 unrelated. Blind to whether the rankings "
+        "are any good.",
+    ),
+    "score_margin": (
+        "Score margin",
+        "Mean score of the answer in the question's language minus that of the other answers; 0 without bias. In the "
+        "units of each system's own scores, so not comparable between systems, and blind to ranks.",
+    ),
+}
+_KL = (
+    "KL of the top k",
+    "How far the languages of the top k are from those of the corpus; 0 is the same mix. Blind to right and wrong: a "
+    "language may be frequent because its passages answer better.",
+)
+_W = (
+    "Kendall's W",
+    "Do the passage languages come in the same order for every question (Friedman's test)? 0 is no common order, 1 "
+    "always the same; mean over question languages. Blind to how large the gaps are.",
+)
+_RATIO = "Lowest mAP over the highest; 1 is equal. Blind to all between the two, and to the level of both."
+WORDS = _OF_POOLED | _MEANS | {"top_k_languages": _KL, "friedman": _W, "min_max": ("Min / max", _RATIO)}
+"""What each measure is called, and what it says and is blind to; by its name in results.json."""
+_SEEDS = (
+    "Of several training seeds, the rows rank distance, rank distance / pool and log₂ rank ratio are means; all else "
+    "here is of the first seed alone."
+)
+
+
+def bias(results: dict[str, Any], systems: Systems) -> Section | None:
+    """Measures of language bias, each with what it is blind to, and two plots; nothing for a single language."""
+    if len(results.get("languages", [])) < 2:
+        return None
+    grid = _measures(systems)
+    own = results.get("bias", {})
+    plots, sheets = "", []
+    for part in (_rank_distribution(own.get("rank_distribution")), _top_k(own.get("top_k_languages"), results)):
+        if part:
+            plots += f"<figure>{part[0]}</figure>\n"
+            sheets.append(part[1])
+    by_language = _by_language(own, results.get("languages", []))
+    if not grid.rows and not plots:
+        return None
+    body = f'<div class="panels wide">{plots}</div>\n' if plots else ""
+    if grid.rows:
+        body += table(Grid(grid.title, grid.header[:-1], [row[:-1] for row in grid.rows]))
+        says = {row[-1]: row[0].partition(",")[0] for row in grid.rows}
+        terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for text, name in says.items())
+        body += f'<dl class="says">{terms}</dl>\n'
+    told = [_SEEDS] * any(one.get("seeds", 1) > 1 for one in systems.values())
+    by_answers = _by_answers(systems)
+    body += details(by_answers.title, table(by_answers)) if len(by_answers.rows) > 1 else ""
+    body += details("By language of the question", table(by_language)) if by_language.rows else ""
+    return Section(
+        "bias",
+        "Language bias",
+        f"Does {results['encoder']} prefer some languages over others, whatever the passages say? Each measure sees "
+        f"one side of it only.{''.join(f' {one}' for one in told)}",
+        body,
+        [one for one in (grid, by_language) if one.rows] + [by_answers] * (len(by_answers.rows) > 1),
+        sheets,
+        told,
+    )
+
+
+def _measures(systems: Systems) -> Grid:
+    """One row a measure, one column a system."""
+    rows: list[tuple[str, ...]] = []
+
+    def add(label: str, says: str, texts: Sequence[str]) -> None:
+        if any(text != NONE for text in texts):
+            rows.append((label, *texts, says))
+
+    for key, (label, says) in _OF_POOLED.items():
+        add(label, says, [_pooled(one, key) for one in systems.values()])
+    of = [one.get("bias", {}) for one in systems.values()]
+    add(*_W, [number(_mean_w(one)) for one in of])
+    for key, (label, says) in _MEANS.items():
+        add(label, says, [number(one.get(key, {}).get("mean")) for one in of])
+    add(*_KL, [number(one.get("top_k_languages", {}).get("kl")) for one in of])
+    for setting in SETTINGS:
+        add(f"Min / max, {SETTING_NAMES[setting].lower()}", _RATIO, [_ratio(one, setting) for one in of])
+    return Grid("Measures of language bias", ("measure", *systems, "what it says, and what it is blind to"), rows)
+
+
+def _by_answers(systems: Systems) -> Grid:
+    """Rank distance by the number of right answers: more of them lie further apart by chance alone."""
+    of = [one.get("bias", {}).get("rank_distance_by_answers", {}) for one in systems.values()]
+    rows = [
+        (n, f"{one['n']:,}", *(number(other.get(n, {}).get("rank_distance"), "rank_distance") for other in of))
+        for n, one in of[0].items()
+    ]
+    return Grid("Rank distance by number of right answers", ("right answers", "questions", *systems), rows)
+
+
+def _pooled(one: dict[str, Any], key: str) -> str:
+    ends = one.get("intervals", {}).get("multilingual", {}).get(key, {}).get("interval")
+    return with_interval(one.get("multilingual", {}).get(key), ends, key)
+
+
+def _mean_w(one: dict[str, Any]) -> float | None:
+    found = [test["w"] for test in one.get("friedman", {}).values() if known(test.get("w"))]
+    return fmean(found) if found else None
+
+
+def _ratio(one: dict[str, Any], setting: str) -> str:
+    ends = one.get("min_max", {}).get(setting)
+    if not ends:
+        return NONE
+    low, high = (f"{name} {number(value)}" for name, value in (ends["min"], ends["max"]))
+    return f"{number(ends['ratio'])} ({low}, {high})"
+
+
+def _rank_distribution(found: dict[str, Any] | None) -> tuple[str, Sheet] | None:
+    """At which ranks the answers in the question's language stand, and at which those in the others."""
+    if not found:
+        return None
+    series = {"in the question's language": found["same"], "in other languages": found["other"]}
+    title = "Pooled ranks of the right answers"
+    sheet = Sheet(
+        "rank_distribution",
+        ("rank_up_to", "same", "other"),
+        list(zip(found["upper"], found["same"], found["other"], strict=True)),
+    )
+    drawn = bars(title, _bins(found["upper"]), series)
+    swatches = legend(list(series), bars=True)
+    return f"<figcaption>{title}</figcaption>{swatches}{drawn}{below('', sheet)}", sheet
+
+
+def _bins(upper: Sequence[int | None]) -> list[str]:
+    """Names of the bins: 1, 2, 3–5, ..., > 1,000."""
+    names = []
+    for before, end in pairwise([0, *upper]):
+        first = (before or 0) + 1
+        names.append(f"> {first - 1:,}" if end is None else f"{end:,}" if end == first else f"{first:,}–{end:,}")
+    return names
+
+
+def _top_k(found: dict[str, Any] | None, results: dict[str, Any]) -> tuple[str, Sheet] | None:
+    """Shares of the passage languages among the first k, coloured by how they compare to the corpus."""
+    if not found:
+        return None
+    corpus: dict[str, float] = found["corpus"]
+    columns = [x for x in results["languages"] if x in corpus]
+
+    def cell(share: float, y: str) -> Cell:
+        ratio = log2(share / corpus[y]) if share and corpus[y] else -_REACH
+        return Cell(
+            f"{100 * share:.0f}", 0.5 + ratio / (2 * _REACH), title=f"{percent(share)}, corpus {percent(corpus[y])}"
+        )
+
+    rows = {
+        coded(x): [cell(shares.get(y, 0.0), y) for y in columns] for x, shares in found["by_query_language"].items()
+    }
+    rows["corpus"] = [Cell(f"{100 * corpus[y]:.0f}", None, title=percent(corpus[y])) for y in columns]
+    title = f"Languages among the first {found['k']} passages, in percent"
+    scale = Scale(("¼ of its share", "4 ×"), ORANGE_BLUE, ORANGE_BLUE_DARK)
+    sheet = Sheet(
+        "top_k_languages",
+        ("query_language", "passage_language", "share", "corpus_share"),
+        [(x, y, shares.get(y, 0.0), corpus[y]) for x, shares in found["by_query_language"].items() for y in columns],
+    )
+    html = heat_map(title, "question ↓ passage →", rows, columns, scale)
+    return html + below(scale.legend("share against the corpus"), sheet), sheet
+
+
+def _by_language(own: dict[str, Any], languages: Sequence[str]) -> Grid:
+    rows = []
+    for x in languages:
+        test = own.get("friedman", {}).get(x, {})
+        margin, rate = (own.get(key, {}).get("per_language", {}).get(x) for key in ("score_margin", "preference_rate"))
+        order = sorted(test.get("mean_rank", {}).items(), key=lambda item: item[1])
+        if test or margin is not None or rate is not None:
+            ends = f"{order[0][0]} {order[0][1]:.2f}, {order[-1][0]} {order[-1][1]:.2f}" if order else NONE
+            texts = (
+                number(rate),
+                number(margin),
+                number(test.get("w")),
+                number(test.get("chi2")),
+                p_value(test.get("p")),
+            )
+            rows.append((coded(x), *texts, f"{test['n']:,}" if "n" in test else NONE, ends))
+    header = ("language", "preference rate", "score margin", "Kendall's W", "Friedman χ²", "p", "questions")
+    return Grid("Bias by language of the question", (*header, "mean rank: first and last language"), rows)

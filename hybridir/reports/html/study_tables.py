@@ -1,0 +1,278 @@
+"""A study in tables: its arms, their results, by language, and their language bias. Each function is alone, `None`
+without numbers."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from hybridir.reports.html.bias_panel import WORDS
+from hybridir.reports.html.charts import axis, slopes
+from hybridir.reports.html.parts import (
+    LOWER_IS_BETTER,
+    MEASURE_NAMES,
+    NONE,
+    SETTING_NAMES,
+    Mark,
+    Point,
+    Section,
+    Sheet,
+    below,
+    coded,
+    details,
+    known,
+    language_name,
+    number,
+    point,
+    point_text,
+    table,
+)
+from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.tables import Grid
+
+_COLUMNS = (
+    *((setting, measure) for setting in SETTING_NAMES for measure in ("mAP", "R@1", "R@10")),
+    ("multilingual", "rank_distance"),
+)
+_BY_LANGUAGE = (*((setting, "mAP") for setting in SETTING_NAMES), ("multilingual", "rank_distance"))
+_FEW = 6
+"""Arms among which slopes are drawn."""
+_BETTER = {
+    "preference_rate": "best near 1 / answers",
+    "rank_correlation": "higher is better",
+    "score_margin": "best at 0",
+    "min_max": "higher is better",
+}
+"""Of measures of bias; all others are better where they are lower."""
+Column = tuple[str, Sequence[Point | None]]
+"""Its measure, and its values."""
+Marks = dict[tuple[int, int], Mark]
+
+
+def plan(results: dict[str, Any]) -> Section | None:
+    """The arms: what each is, and what became of it."""
+    if not results["arms"]:
+        return None
+    planned = len(results["seeds"])
+    rows: list[tuple[str, ...]] = []
+    told: list[str] = []
+    marks: Marks = {}
+    for name, arm in results["arms"].items():
+        errors = arm.get("errors", {})
+        state = "✓ done" if len(arm["seeds"]) >= planned else f"✗ {len(errors)} failed" if errors else "not finished"
+        if errors:
+            marks[len(rows), 1] = "verdict fails", "see the errors below"
+        cost = ((arm.get("steps"), 0), (arm.get("tokens"), 0), (arm.get("seconds"), 1))
+        texts = (f"{value:,.{digits}f}" if known(value) else NONE for value, digits in cost)
+        rows.append((name, state, f"{len(arm['seeds'])} of {planned}", *texts, arm.get("about", "")))
+        told += [f"✗ {name}, seed {seed}: {without_secrets(text)}" for seed, text in errors.items()]
+    header = ("arm", "state", "seeds", "steps", "tokens", "seconds", "what it is")
+    grid = Grid("Arms, with the steps, tokens and seconds of a seed's training", header, rows)
+    failed = "".join(f'<li class="error">{escape(one)}</li>' for one in told)
+    body = table(grid, marks=marks) + f'<ul class="notes">{failed}</ul>\n' * bool(told)
+    lead = (
+        f"What is compared; steps, tokens and seconds are means over seeds. The study is about {results['reference']}."
+    )
+    return Section(
+        "arms",
+        "The arms",
+        lead,
+        f'<div class="wrapped">{body}</div>',
+        [grid],
+        notes=[one.replace("\n", "\n  ") for one in told],
+    )
+
+
+def tables(results: dict[str, Any]) -> Section | None:
+    """All arms in all settings, and on the languages that were trained on against those that were not."""
+    arms = _finished(results)
+    if not arms:
+        return None
+    headers = {_named(*what): what for what in _COLUMNS}
+    columns = {
+        header: (what[1], [point(arm, arm.get("intervals", {}), *what) for arm in arms.values()])
+        for header, what in headers.items()
+    }
+    names = [_label(name, arm, results) for name, arm in arms.items()]
+    first, marks = _by_arm("Retrieval quality, with 95\u00a0% intervals", names, columns)
+    published = [
+        (
+            f"published: {one['encoder']}, {one['method']}",
+            *(_published(one, *headers[name]) for name in first.header[1:]),
+        )
+        for one in results.get("published", [])
+    ]
+    places = [(n, c) for n, row in enumerate(published, len(names)) for c in range(1, len(row))]
+    marks |= dict.fromkeys(places, ("published", "published, not measured here"))
+    grids = [(Grid(first.title, first.header, [*first.rows, *published]), marks)]
+    groups = {
+        f"{_named(setting, measure)}, {group}": (
+            measure,
+            [point(*_of(arm, group, "groups", "group_intervals"), setting, measure) for arm in arms.values()],
+        )
+        for setting, measure in _BY_LANGUAGE
+        for group in ("trained", "zero-shot")
+    }
+    if any(any(column) for name, (_, column) in groups.items() if name.endswith("zero-shot")):
+        title = "Languages that were trained on against languages never seen in training (zero-shot)"
+        grids.append(_by_arm(title, names, groups))
+    told = [
+        "Higher is better, but for rank distance. The best value of a column is bold; it need not differ from the next "
+        "by more than chance."
+    ]
+    if published:
+        told.append(f"Rows marked as published were not measured here: {results.get('published_note', '')}")
+    body = "".join(table(grid, marks=marks) for grid, marks in grids)
+    body += f'<p class="note">{escape(" ".join(told))}</p>\n'
+    return Section(
+        "tables",
+        "Results of all arms",
+        "Question and passage in one language (monolingual), never in one (cross-lingual), and the passages of all "
+        "languages searched at once (multilingual); means over seeds.",
+        f'<div class="wrapped dense">{body}</div>',
+        [grid for grid, _ in grids],
+        notes=told,
+    )
+
+
+def languages(results: dict[str, Any]) -> Section | None:
+    """Slopes across a few arms, and a table a setting for all."""
+    arms = _finished(results)
+    zero_shot = results.get("zero_shot_languages", [])
+    found = {
+        (setting, measure, x, name): at
+        for setting, measure in _BY_LANGUAGE
+        for x in results["languages"]
+        for name, arm in arms.items()
+        if (at := point(*_of(arm, x, "per_language", "language_intervals"), setting, measure))
+    }
+    if not found:
+        return None
+
+    few = [name for name in _compared(results) if name in arms] if len(arms) > _FEW else list(arms)
+    figures, folded, grids = "", "", []
+    for what in dict.fromkeys(key[:2] for key in found):
+        own = [x for x in results["languages"] if any((*what, x, name) in found for name in arms)]
+        columns = {name: (what[1], [found.get((*what, x, name)) for x in own]) for name in arms}
+        names = [f"{coded(x)}, zero-shot" if x in zero_shot else coded(x) for x in own]
+        grids.append(_by_arm(f"{_named(*what)} by language of the question", names, columns, "language")[0])
+        folded += details(_named(*what), table(grids[-1]))
+        if len(few) > 1:
+            rows = {
+                language_name(x): [at[0] if (at := columns[name][1][n]) else None for name in few]
+                for n, x in enumerate(own)
+            }
+            figures += f"<figure>{_slopes(what, few, rows, zero_shot)}</figure>\n"
+    sheet = Sheet(
+        "languages",
+        ("setting", "measure", "language", "zero_shot", "arm", "value", "low", "high"),
+        [
+            (setting, measure, x, int(x in zero_shot), name, value, *(ends or (None, None)))
+            for (setting, measure, x, name), (value, ends) in found.items()
+        ],
+    )
+    apart = "; dashed and hollow: zero-shot, never seen in training" if zero_shot else ""
+    apart += f"; across {len(few)} of the arms, those that the claims name first" if len(few) < len(arms) else ""
+    drawings = f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}' if figures else below("", sheet)
+    return Section(
+        "languages",
+        "By language of the question",
+        f"One line a language{apart}. Tables with all arms and 95\u00a0% intervals are folded below.",
+        f'{drawings}<div class="wrapped">{folded}</div>',
+        grids,
+        [sheet],
+    )
+
+
+def bias(results: dict[str, Any]) -> Section | None:
+    """Measures of language bias, an arm a row."""
+    if len(results["languages"]) < 2:
+        return None
+    arms = _finished(results)
+    columns = {
+        f"{label} ({_BETTER.get(key, 'lower is better')})": (key, [_bias(arm, key) for arm in arms.values()])
+        for key, (label, _) in WORDS.items()
+    }
+    names = [_label(name, arm, results) for name, arm in arms.items()]
+    grid, _ = _by_arm("Measures of language bias", names, columns)
+    if len(grid.header) == 1:
+        return None
+    says = "".join(
+        f"<dt>{escape(WORDS[key][0])}</dt><dd>{escape(WORDS[key][1])}</dd>"
+        for key, column in columns.values()
+        if any(column)
+    )
+    told = [
+        "In brackets: of what is of the pool's ranks, 95\u00a0% intervals; of all else, the least and greatest seed."
+    ]
+    body = f'<div class="wrapped">{table(grid)}</div><p class="note">{escape(" ".join(told))}</p>\n'
+    return Section(
+        "bias",
+        "Language bias",
+        "Do the arms prefer some languages, whatever the passages say? Each measure sees one side of it only.",
+        f'{body}<dl class="says">{says}</dl>\n',
+        [grid],
+        notes=told,
+    )
+
+
+def _named(setting: str, measure: str) -> str:
+    return f"{SETTING_NAMES[setting]} {MEASURE_NAMES.get(measure, measure)}"
+
+
+def _slopes(
+    what: tuple[str, str], arms: Sequence[str], rows: Mapping[str, Sequence[float | None]], zero_shot: Sequence[str]
+) -> str:
+    name = f"{_named(*what)} (lower is better)" if what[1] in LOWER_IS_BETTER else _named(*what)
+    values = [value for row in rows.values() for value in row if value is not None]
+    y = axis(name, values or [0.0], what[1])
+    return slopes(f"{name} by language", arms, rows, [language_name(x) for x in zero_shot], y)
+
+
+def _finished(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arms that have numbers."""
+    return {name: arm for name, arm in results["arms"].items() if any(setting in arm for setting in SETTING_NAMES)}
+
+
+def _of(arm: dict[str, Any], name: str, values: str, intervals: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values and intervals of a language, or of a group of them."""
+    return arm.get(values, {}).get(name, {}), arm.get(intervals, {}).get(name, {})
+
+
+def _label(name: str, arm: dict[str, Any], results: dict[str, Any]) -> str:
+    done, planned = len(arm["seeds"]), len(results["seeds"])
+    return name if done >= planned else f"{name} ({done} of {planned} seeds)"
+
+
+def _by_arm(title: str, names: Sequence[str], columns: Mapping[str, Column], corner: str = "arm") -> tuple[Grid, Marks]:
+    """The columns that have values, and marks for the best of each."""
+    shown = {header: column for header, column in columns.items() if any(column[1])}
+    marks: Marks = {}
+    for place, (header, (measure, column)) in enumerate(shown.items(), 1):
+        values = {n: at[0] for n, at in enumerate(column) if at}
+        best = (min if measure in LOWER_IS_BETTER else max)(values.values())
+        marks |= {(n, place): ("best", f"best: {header}") for n, v in values.items() if v == best and len(values) > 1}
+    rows = [
+        (name, *(point_text(column[n], measure) for measure, column in shown.values())) for n, name in enumerate(names)
+    ]
+    return Grid(title, (corner, *shown), rows), marks
+
+
+def _published(one: dict[str, Any], setting: str, measure: str) -> str:
+    return number(one.get({"mAP": setting, "rank_distance": measure}.get(measure, "")), measure)
+
+
+def _compared(results: dict[str, Any]) -> list[str]:
+    """The arms that the claims name first, the reference among them, in the order of the plan."""
+    named = (part[key] for claim in results.get("claims", []) for part in claim["parts"] for key in ("arm", "baseline"))
+    first = list(dict.fromkeys([results["reference"], *named, *results["arms"]]))[:_FEW]
+    return [name for name in results["arms"] if name in first]
+
+
+def _bias(arm: dict[str, Any], key: str) -> Point | None:
+    """Of the pooled ranks with an interval; of all else with the least and the greatest seed, where they differ."""
+    of = arm.get("bias", {}).get(key, {})
+    if at := point(arm, arm.get("intervals", {}), "multilingual", key):
+        return at
+    if not known(of.get("mean")):
+        return None
+    return of["mean"], [of["least"], of["greatest"]] if of["least"] < of["greatest"] else None

@@ -1,0 +1,247 @@
+"""A search on a page: its winner, what its points trade, and what became of each. `None` without numbers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+from itertools import combinations
+from typing import Any
+
+from hybridir.reports.html.charts import Series, Spot, axis, lines, scatter
+from hybridir.reports.html.parts import (
+    LOWER_IS_BETTER,
+    NONE,
+    SETTING_NAMES,
+    Mark,
+    Point,
+    Section,
+    Sheet,
+    below,
+    details,
+    known,
+    number,
+    p_value,
+    point,
+    table,
+    with_interval,
+)
+from hybridir.reports.html.sections import headline
+from hybridir.reports.tables import bases
+from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.tables import Grid
+
+METRICS = {
+    **{setting: f"{name} mAP" for setting, name in SETTING_NAMES.items()},
+    "mean": "mean mAP of the three settings",
+    "rank_distance": "rank distance (lower is better)",
+    "loss": "validation loss (lower is better)",
+}
+_SHORT = {
+    "monolingual": "mono",
+    "crosslingual": "cross",
+    "multilingual": "multi",
+    "mean": "mean",
+    "rank_distance": "distance",
+    "loss": "loss",
+}
+_STATES = {"done": "✓ done", "stopped early": "– stopped early", "failed": "✗ failed", "not finished": "not finished"}
+_FEW = 6
+"""Points of each kind whose curves are drawn, and leads that are shown at once."""
+
+
+def winner(results: dict[str, Any]) -> Section:
+    """Who won, and by how much."""
+    of, metric = results["winner"], results["metric"]
+    best = next(one for one in results["trials"] if one["point"] == of["point"])
+    named = f" ({_listed(of['set'])})" if of["point"].startswith("#") else ""
+    sentence = (
+        f"{of['point']}{named} has the best {METRICS[metric]} in validation, "
+        f"{_number(best['values'][metric], metric)} as the mean of {best['seeds']} seeds, among "
+        f"{sum(one['seeds'] == best['seeds'] for one in results['trials'])} points with as many. "
+        f"The model of seed {of['seed']} is in best/model."
+    )
+    leads = results["leads"]
+    told = _about_leads(leads)
+    body, grids = "", []
+    if leads:
+        lead = [with_interval(one["difference"], one["interval"], metric, sign=True) for one in leads]
+        grid = Grid(
+            f"The winner's lead in {METRICS[metric]}, with 95\u00a0% intervals",
+            ("point", "the winner's lead", "p", "seeds"),
+            [
+                (one["baseline"], text, p_value(one["p"]), str(one["seeds"]))
+                for one, text in zip(leads, lead, strict=True)
+            ],
+        )
+        body = table(replace(grid, rows=grid.rows[:_FEW]))
+        if len(leads) > _FEW:
+            body += details(f"all {len(leads)} points", table(grid))
+        grids = [grid]
+    body += "".join(f'<p class="note">{escape(one)}</p>\n' for one in told)
+    return Section("winner", "The winner", sentence, body, grids, notes=[sentence, *told])
+
+
+def on_test(results: dict[str, Any]) -> Section | None:
+    """What the winner reached on the test, which nothing before has looked at."""
+    test = results["test"]
+    found = headline(test, {"trained": test, **test.get("systems", {})})
+    sentence = (
+        f"Its model on {test['benchmark']}, which no choice before has looked at, beside the encoder it began with and "
+        "BM25. The page in best/report.html has all of it."
+    )
+    return replace(found, id="test", title="The winner on the test", sentence=sentence) if found else None
+
+
+def front(results: dict[str, Any]) -> Section | None:
+    """The objectives against each other, two by two: points that nothing beats in all of them stand out."""
+    done = [one for one in results["trials"] if one["state"] == "done"]
+    on_it = [one["point"] for one in done if one["front"]]
+    figures, shown = "", results["objectives"]
+    for y, x in combinations(shown, 2):
+        spots = [
+            Spot(name=one["point"], n=0 if one["front"] else 1, x=x_at, y=y_at)
+            for one in done
+            if (x_at := _at(results, one, x)) and (y_at := _at(results, one, y))
+        ]
+        if len(spots) > 1:
+            axes = [
+                axis(METRICS[name], [v for spot in spots for v in _ends(spot, name == y)], _measure(name))
+                for name in (x, y)
+            ]
+            figures += f"<figure>{scatter(f'{METRICS[y]} against {METRICS[x]}', spots, *axes)}</figure>\n"
+    if not figures:
+        return None
+    sheet = Sheet(
+        "front",
+        ("point", "on the front", *shown),
+        [(one["point"], one["front"], *(one["values"].get(name) for name in shown)) for one in done],
+    )
+    sentence = (
+        f"Round and blue: the Pareto front, {'; '.join(on_it)}. No other point is at least as good in "
+        f"{', '.join(shown)} and better in one."
+    )
+    body = f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}'
+    return Section("front", "The Pareto front", sentence, body, sheets=[sheet], notes=[sentence])
+
+
+def trials(results: dict[str, Any]) -> Section:
+    """Every point: what it reached, what was stopped early, what failed, and why."""
+    listed = results["trials"]
+    grid = search_table(listed)
+    state = grid.header.index("state")
+    marks: dict[tuple[int, int], Mark] = {
+        (n, state): ("verdict fails", "see below") for n, one in enumerate(listed) if one["state"] == "failed"
+    }
+    told = [f"{one['point']}: {without_secrets(one['why'])}" for one in listed if one["why"]]
+    items = "".join(f"<li>{escape(one)}</li>" for one in told)
+    chart, sheets = _curves(results)
+    sentence = (
+        "mAP in the three settings and its mean, rank distance and loss: means over the seeds that each point has, in "
+        "validation, best first. Seconds are those of all its steps."
+    )
+    return Section(
+        "trials",
+        "The points",
+        sentence,
+        table(grid, marks=marks) + f'<ul class="notes">{items}</ul>\n' * bool(told) + chart,
+        [grid],
+        sheets,
+        told,
+    )
+
+
+def search_table(listed: Sequence[dict[str, Any]]) -> Grid:
+    """Points with what became of them."""
+    names = [name for name in METRICS if any(name in one["values"] for one in listed)]
+    fields = list(listed[0]["set"]) if listed[0]["point"].startswith("#") else []  # a name tells them, a number not
+    rows = [
+        (
+            one["point"],
+            *(_text(one["set"][name]) for name in fields),
+            _STATES[one["state"]],
+            *(_number(one["values"].get(name), name) for name in names),
+            str(one["seeds"]),
+            str(one["steps"]),
+            f"{one['seconds']:,.0f}",
+        )
+        for one in listed
+    ]
+    return Grid(
+        "Points, by validation",
+        ("point", *fields, "state", *(_SHORT[name] for name in names), "seeds", "steps", "seconds"),
+        rows,
+    )
+
+
+def _curves(results: dict[str, Any]) -> tuple[str, list[Sheet]]:
+    """The metric that decides by step, of the best points and of some that were stopped."""
+    states = ("done", "stopped early")
+    kinds = [[one for one in results["trials"] if one["state"] == state and one["curve"]] for state in states]
+    chosen = [one for kind in kinds for one in kind[:_FEW]]
+    if not any(len(one["curve"]) > 1 for one in chosen):
+        return "", []
+    series = [
+        Series(
+            name=one["point"],
+            n=n,
+            points=[(float(step), value) for step, value in one["curve"]],
+            dash="4 3" * (one["state"] == "stopped early"),
+            hollow=one["state"] == "stopped early",
+        )
+        for n, one in enumerate(chosen)
+    ]
+    title = METRICS[results["metric"]]
+    x = axis("steps", [0, *(step for one in series for step, _ in one.points)])
+    y = axis(title, [value for one in series for _, value in one.points], _measure(results["metric"]))
+    rows = [(one["point"], one["state"], *at) for kind in kinds for one in kind for at in one["curve"]]
+    sheet = Sheet("search_curves", ("point", "state", "step", results["metric"]), rows)
+    words = "By step, the first seed of the best points; dashed and hollow: points that were stopped early."
+    figure = f'<figure class="charts">{lines(f"{title} by step", series, x, y)}</figure>'
+    return f'<p class="note">{words}</p>\n{figure}{below("", sheet)}', [sheet]
+
+
+def _about_leads(leads: Sequence[dict[str, Any]]) -> list[str]:
+    """What intervals of a winner mean."""
+    if not leads:
+        return []
+    unclear = [one["baseline"] for one in leads if one["interval"][0] <= 0 <= one["interval"][1]]
+    said = [
+        "Not told apart from the winner: " + ", ".join(unclear) + "."
+        if unclear
+        else "The winner is told apart from all other points that came to their end."
+    ]
+    said += bases(leads)
+    said.append(
+        "The winner was chosen as the best of many on these very questions, so its lead is rather too large; the test "
+        "below is not touched by that."
+    )
+    return said
+
+
+def _at(results: dict[str, Any], trial: dict[str, Any], metric: str) -> Point | None:
+    """A point's place on an axis, with its interval where there is one."""
+    arm = results["arms"].get(trial["point"], {})
+    setting = "multilingual" if metric == "rank_distance" else metric
+    found = point(arm, arm.get("intervals", {}), setting, _measure(metric)) if setting in SETTING_NAMES else None
+    value = trial["values"].get(metric)
+    return found or ((value, None) if value is not None and known(value) else None)
+
+
+def _ends(spot: Spot, upright: bool) -> Sequence[float]:
+    value, ends = spot.y if upright else spot.x
+    return [value, *(ends or ())]
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_text(value)}" for name, value in values.items())
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _measure(metric: str) -> str:
+    return metric if metric in LOWER_IS_BETTER else "mAP"
+
+
+def _number(value: float | None, metric: str) -> str:
+    return NONE if value is None else number(value, _measure(metric))

@@ -1,0 +1,245 @@
+"""The model card: `README.md` beside the weights, with metadata for the Hugging Face hub.
+
+All of it comes from the files of a finished run. The hub's metadata: https://huggingface.co/docs/hub/model-cards.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from hybridir.batches.sampling import KINDS
+from hybridir.data.formats import LICENSES
+from hybridir.evaluation.settings import SETTINGS
+from hybridir.model.folder import read_layout
+from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.tables import Grid
+
+_SHOWN = ("mAP", "nDCG@10", "R@10", "success@1")
+_COUNTS = ("n_queries", "excluded", "n_clusters")
+_ON_THE_HUB = {"xquad-r": "google-research-datasets/xquad_r", "miracl": "miracl/miracl"}
+"""Ids of benchmarks that are datasets there."""
+_OF_ONE_PLACE = ("tracking", "output", "cache", "resume", "dry_run")
+"""Sections of a config that decide no number, and that a page for others should not carry."""
+_BIAS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("rank distance of parallel answers", ("multilingual", "rank_distance"), ".0f"),
+    ("  as a share of what is possible", ("multilingual", "rank_distance_share"), ".3f"),
+    ("  in doublings of the reading depth", ("multilingual", "rank_distance_log2"), ".2f"),
+    ("queries whose first answer is in their language", ("bias", "preference_rate", "mean"), ".3f"),
+    ("score of that answer above the others", ("bias", "score_margin", "mean"), ".3f"),
+    ("agreement of results for translations (RBO)", ("bias", "rank_correlation", "mean"), ".3f"),
+    ("languages of the top k against the corpus (KL, bits)", ("bias", "top_k_languages", "kl"), ".3f"),
+    *((f"least / most mAP, {setting}", ("bias", "min_max", setting, "ratio"), ".3f") for setting in SETTINGS),
+)
+
+
+def write_model_card(output: Path) -> None:
+    """Writes `model/README.md` in the output folder of a finished run.
+
+    It is made from `config.yaml`, `results.json` and `data_card.json` there, and from the prompts and lengths of the
+    model. Measures that `results.json` lacks are left out.
+    """
+    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    results = json.loads((output / "results.json").read_text(encoding="utf-8"))
+    data = json.loads((output / "data_card.json").read_text(encoding="utf-8"))
+    trained = list(config["sampling"]["languages"] or data["languages"])
+    metadata = _metadata(output.name, config, results, trained)
+    sections = {
+        output.name: _about(config, results, trained),
+        "Use": _use(output),
+        "Data": _data(config, data),
+        "Results": _results(results, trained),
+        "Language bias": _bias(results),
+        "How it was made": _making(config, results),
+    }
+    page = "\n".join(f"{'##' if n else '#'} {title}\n\n{text}" for n, (title, text) in enumerate(sections.items()))
+    card = f"---\n{metadata.to_yaml()}\n---\n\n{without_secrets(page)}"
+    (output / "model" / "README.md").write_text(card, encoding="utf-8")
+
+
+def method_name(sampling: dict[str, Any]) -> str:
+    """The method of arXiv 2408.10536 or LAReQA (2004.05484) that has these weights; empty where none has."""
+    mono, mixed, cross, both = (sampling[kind] for kind in KINDS)
+    if both or sampling["mono_first"]:
+        return ""
+    if mixed:
+        return "" if mono or cross else "X-X"
+    if not mono:
+        return "X-Y"
+    if cross:
+        return f"hybrid, alpha = {mono:g}"
+    return "En-En" if sampling["languages"] == ["en"] else "X-X-mono"
+
+
+def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], trained: list[str]) -> ModelCardData:
+    """What the hub reads. It knows no language subtags; its `license` is for whoever publishes the model to choose."""
+    base = config["encoder"]["name"]
+    paths = [source["path"] for source in _sources(config)]
+    hub = "hf://datasets/"
+    ids = [path.removeprefix(hub) for path in paths if path.startswith(hub)]
+    benchmark = results["benchmark"]
+    return ModelCardData(
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=["sentence-transformers", "feature-extraction", "dense-retrieval", "multilingual", "hybridir"],
+        language=list(dict.fromkeys(code.replace("_", "-").partition("-")[0] for code in trained)),
+        base_model=base if _is_hub_id(base) else None,
+        datasets=list(filter(_is_hub_id, ids)) or None,
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type="information-retrieval",
+                task_name=f"{setting} retrieval",
+                dataset_type=_ON_THE_HUB.get(benchmark, benchmark),
+                dataset_name=benchmark,
+                dataset_config=setting,
+                metric_type=measure,
+                metric_value=value,
+            )
+            for setting in SETTINGS
+            for measure, value in results[setting].items()
+            if measure not in _COUNTS
+        ],
+    )
+
+
+def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) -> str:
+    encoder, sampling = config["encoder"], config["sampling"]
+    base = f"`{encoder['name']}`"
+    if not encoder["name"]:
+        base = f"none, from random weights (layers: {encoder['layers']}, width: {encoder['hidden_size']})"
+    elif _is_hub_id(encoder["name"]):
+        base = f"[{encoder['name']}](https://huggingface.co/{encoder['name']})"
+    kinds = ", ".join(f"{kind} {sampling[kind]:g}" for kind in (*KINDS, "mono_first") if sampling[kind])
+    tested = [code for code in results["languages"] if code not in trained]
+    lines = [
+        "A dual encoder for retrieval within a language, across languages and from a pool of languages, trained by",
+        "hybridir on batches as in [arXiv 2408.10536](https://arxiv.org/abs/2408.10536).",
+        "",
+        f"- Base model: {base}",
+        f"- Mix: {method_name(sampling) or 'without a name'} (batches: {kinds})",
+        f"- Languages trained on: {', '.join(trained)}",
+        f"- Languages only tested: {', '.join(tested) or 'none'}",
+    ]
+    if best := results.get("validation"):
+        lines.append(f"- Weights: of step {best['step']}, with {best['metric']} {best['value']:.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def _use(output: Path) -> str:
+    layout = read_layout(str(output / "model"), None)
+    prompts = " and ".join(f"`{side}` ({layout.prompts[side]!r})" for side in layout.lengths)
+    return f"""```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{output.name}/model")  # this folder
+queries = model.encode(["Which currency does Spain use?"], prompt_name="query")
+passages = model.encode(["El euro es la moneda de España."], prompt_name="passage")
+print(model.similarity(queries, passages))
+```
+
+Prompts: {prompts}. Trained on queries of up to {layout.lengths["query"]} tokens and passages of up to
+{layout.lengths["passage"]}.
+"""
+
+
+def _data(config: dict[str, Any], data: dict[str, Any]) -> str:
+    rows = [
+        (
+            source["name"] or source["path"] or source["format"],
+            source["format"],
+            source["license"] or LICENSES.get(source["format"], "not stated"),
+        )
+        for source in _sources(config)
+    ]
+    parts = ", ".join(f"{n['pairs']} pairs in {n['groups']} groups ({part})" for part, n in data["parts"].items())
+    return f"""{Grid("sources", ("source", "format", "licence"), rows).to_markdown()}
+In {", ".join(data["languages"])} these hold {parts}; batches take the languages trained on.
+Fingerprint: `{data["fingerprint"]}`
+
+The licence of the model is for its publisher to state, in keeping with those of the data and the base model.
+"""
+
+
+def _results(results: dict[str, Any], trained: list[str]) -> str:
+    systems = _systems(results)
+    rows = [
+        (setting, measure, *(_cell(one, (setting, measure), ".3f") for one in systems.values()))
+        for setting in SETTINGS
+        for measure in _SHOWN
+        if measure in results[setting]
+    ]
+    table = Grid(f"{results['benchmark']}, mean over languages", ("setting", "measure", *systems), rows).to_markdown()
+    languages = []
+    for code, one in results["per_language"].items():
+        cells = [
+            _number(_find(one, (s, "mAP")), ".3f", _find(results, ("language_intervals", code, s, "mAP")))
+            for s in SETTINGS
+        ]
+        languages.append((code if code in trained else f"{code} (only tested)", *cells))
+    by_language = Grid("mAP by language of the query", ("language", *SETTINGS), languages).to_markdown()
+    note = "In brackets: 95 % intervals over clusters of questions, for this one training run.\n"
+    return f"{table}\n{by_language}\n{note}"
+
+
+def _bias(results: dict[str, Any]) -> str:
+    systems = _systems(results)
+    rows = []
+    for label, path, digits in _BIAS:
+        if _find(results, path) is not None:
+            rows.append((label, *(_cell(one, path, digits) for one in systems.values())))
+    return Grid(results["benchmark"], ("measure", *systems), rows).to_markdown()
+
+
+def _making(config: dict[str, Any], results: dict[str, Any]) -> str:
+    shown = {name: section for name, section in config.items() if name not in _OF_ONE_PLACE}
+    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    return f"""`python jobs/train.py --config config.yaml --output FOLDER`, with this `config.yaml`:
+
+```yaml
+{text}```
+
+Versions: {versions}
+"""
+
+
+def _sources(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was trained and validated on, as `hybridir.data.config.Source` has it."""
+    data = config["data"]
+    return [*(data["sources"] or [data]), *filter(None, [data["validation"]])]
+
+
+def _systems(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"this model": results} | results["systems"]
+
+
+def _cell(results: dict[str, Any], path: tuple[str, ...], digits: str) -> str:
+    return _number(_find(results, path), digits, _find(results, ("intervals", *path, "interval")))
+
+
+def _number(value: float | None, digits: str, interval: list[float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:{digits}}" + (f" [{interval[0]:{digits}}, {interval[1]:{digits}}]" if interval else "")
+
+
+def _find(tree: Any, path: tuple[str, ...]) -> Any:
+    """What stands at a path of keys, None where there is nothing."""
+    for key in path:
+        tree = tree.get(key) if tree else None
+    return tree
+
+
+def _is_hub_id(name: str) -> bool:
+    """As opposed to a folder, or to no name."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not os.path.isdir(name)

@@ -1,0 +1,50 @@
+"""Tables, for the screen and for Markdown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from hybridir.evaluation.settings import SETTINGS
+
+COLUMNS = ("mAP", "R@1", "R@10", "success@1")
+
+
+def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
+    """Settings by measure for each system (name -> results), with the rank distance of the pooled setting."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("setting")
+    for name in (*COLUMNS, "rank distance"):
+        table.add_column(name, justify="right")
+    for system, results in systems.items():
+        for setting in SETTINGS:
+            if "mAP" not in (values := results[setting]):
+                continue
+            cells = [f"{values[name]:.3f}" for name in COLUMNS]
+            distance = f"{values['rank_distance']:.0f}" if "rank_distance" in values else ""
+            table.add_row(system if setting == SETTINGS[0] else "", setting, *cells, distance)
+        table.add_section()
+    return table
+
+
+def bases(compared: Sequence[dict[str, Any]]) -> list[str]:
+    """What intervals and p of differences rest on, and for which models they hold: a sentence for each kind."""
+    kinds: dict[tuple[str, int], list[str]] = {}
+    for row in compared:
+        names = kinds.setdefault((row["over"], row["seeds"]), [])
+        if row["baseline"] not in names:
+            names.append(row["baseline"])
+    return [f"Against {', '.join(names)}: {_basis(*kind)}." for kind, names in kinds.items()]
+
+
+def _basis(over: str, seeds: int) -> str:
+    if over == "clusters":
+        of = f"the mean of these {seeds} training seeds" if seeds > 1 else "these models as they are"
+        return f"intervals resample clusters of questions, p is of a paired randomisation test over them, for {of}"
+    found = f"intervals and p are of a t test over clusters of questions and {seeds} training seeds"
+    if over == "clusters and seeds":
+        return f"{found}, and hold for other seeds too"
+    return (
+        f"{found} of one system; they hold for its other seeds too, and for this one model of the system with one seed"
+    )

@@ -1,0 +1,82 @@
+"""BM25 as a baseline, by the library bm25s, with a tokenisation that needs no dictionary in any language.
+
+Words are runs of letters, marks and digits in lower case (with the dotless i of Turkish and Azerbaijani), without the
+vowel marks and the lengthening stroke of Arabic script and without invisible format characters; scripts written without
+spaces (Thai, Chinese, Japanese, Lao, Khmer, Burmese) are cut into overlapping pairs of characters.
+
+There is no stemming, no splitting of compounds, no list of stop words and no dictionary, so a word is found in its own
+form alone: languages with many forms (Finnish, Turkish, Arabic) are at a disadvantage, and so is Greek in capitals,
+which drops accents. Variants of a letter or of a script (Arabic alef with and without hamza, simplified and traditional
+Chinese) are different letters.
+"""
+
+import unicodedata
+from functools import lru_cache
+
+import bm25s
+import numpy as np
+
+from hybridir.data.records import Benchmark
+from hybridir.retrieval.search import Scorer
+
+_UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+"""How the names of their characters begin; IDEOGRAPHIC are 々, 〆 and 〇."""
+_DROPPED = dict.fromkeys([*range(0x064B, 0x0653), 0x0670, 0x0640])
+"""Arabic vowel marks and the lengthening stroke (tatweel)."""
+
+
+def bm25_scorer(benchmark: Benchmark) -> Scorer:
+    """Scores of BM25 (Lucene's variant, k1 = 1.5, b = 0.75); each language is an index of its own.
+
+    Document frequencies are those of the passage's language, so that a pool of languages is what one engine with an
+    index a language would give.
+    """
+    query_words = [tokens(query.text, query.language) for query in benchmark.queries]
+    words_of: dict[str, list[list[str]]] = {language: [] for language in benchmark.languages}
+    place_P = []  # of each passage among those of its language
+    for passage in benchmark.passages:
+        place_P.append(len(words_of[passage.language]))
+        words_of[passage.language].append(tokens(passage.text, passage.language))
+    indices = {}
+    for language, words in words_of.items():
+        if any(words):  # the library cannot index nothing
+            indices[language] = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+            indices[language].index(words, show_progress=False)
+
+    @lru_cache(maxsize=1)  # shards of one language are asked for one after the other
+    def of_language(language: str, first: int, end: int) -> np.ndarray:
+        size = len(words_of[language])
+        return np.stack([_scores(indices.get(language), words, size) for words in query_words[first:end]])
+
+    def score(rows: slice, passages: slice) -> np.ndarray:
+        scores = of_language(benchmark.passages[passages.start].language, rows.start, rows.stop)
+        first = place_P[passages.start]
+        return scores[:, first : first + passages.stop - passages.start]
+
+    return score
+
+
+def _scores(index: bm25s.BM25 | None, words: list[str], size: int) -> np.ndarray:
+    known = [word for word in words if index and word in index.vocab_dict]
+    return index.get_scores(known) if index and known else np.zeros(size, dtype=np.float32)
+
+
+def tokens(text: str, language: str = "") -> list[str]:
+    """The words of a text in a language; without one, `I` is the capital of `i`."""
+    text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    text = unicodedata.normalize("NFKC", text).translate(_DROPPED).replace("İ", "i")
+    if language.partition("_")[0] in ("tr", "az"):
+        text = text.replace("I", "ı")
+    words: list[str] = []
+    word = ""
+    unspaced = False
+    for character in text.lower() + " ":
+        is_word = unicodedata.category(character)[0] in "LMN"
+        without_spaces = is_word and unicodedata.name(character, "").startswith(_UNSPACED)
+        if word and (not is_word or without_spaces != unspaced):
+            words += [word[i : i + 2] for i in range(max(1, len(word) - 1))] if unspaced else [word]
+            word = ""
+        if is_word:
+            word += character
+            unspaced = without_spaces
+    return words

@@ -1,0 +1,46 @@
+"""Embeddings of many queries and passages, block by block, with progress on the screen.
+
+Blocks are those of `Encoder.encode`, so that any number of processes gives the same embeddings.
+
+Shapes: Q queries, P passages, D dimension.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from hybridir.model.config import EncoderConfig
+from hybridir.model.distributed import pick_device
+from hybridir.model.encoder import BLOCK, Encoder
+from hybridir.model.folder import Side
+from hybridir.runtime.progress import watch_encoding
+
+
+def encode_here(
+    config: EncoderConfig, queries: Sequence[str], passages: Sequence[str], use_gpu: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings by the encoder that `config` names, float32 [Q, D] and [P, D], in this process.
+
+    `ValueError` where there is no such encoder, or an embedding is not finite.
+    """
+    encoder = Encoder.load(config).to(pick_device(use_gpu))
+    return collect((encoder.encode(texts, side) for side, texts in cut(queries, passages)), len(queries), len(passages))
+
+
+def cut(queries: Sequence[str], passages: Sequence[str]) -> list[tuple[Side, Sequence[str]]]:
+    """The blocks of all texts, in order, with the side that each is on."""
+    sides: dict[Side, Sequence[str]] = {"query": queries, "passage": passages}
+    return [(side, texts[i : i + BLOCK]) for side, texts in sides.items() for i in range(0, len(texts), BLOCK)]
+
+
+def collect(blocks: Iterable[np.ndarray], n_queries: int, n_passages: int) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings of the blocks that `cut` gives, one after the other: of queries and of passages."""
+    total, done = n_queries + n_passages, 0
+    embeddings = np.empty((0, 0), dtype=np.float32)
+    for block in watch_encoding(blocks, total):
+        if not done:
+            embeddings = np.empty((total, block.shape[1]), dtype=np.float32)
+        embeddings[done : done + len(block)] = block
+        done += len(block)
+    assert done == total, "every text has its embedding"
+    return embeddings[:n_queries], embeddings[n_queries:]

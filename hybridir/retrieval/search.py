@@ -1,0 +1,183 @@
+"""Exact search: the top k, and the exact rank of every relevant passage, over shards of passages.
+
+One rule for ties everywhere: higher score first, then the passage that stands first.
+
+Shapes: Q queries, P passages, D dimension, R (query, relevant passage) combinations, L languages.
+"""
+
+import importlib.util
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hybridir.data.records import Benchmark
+
+DEPTH = 100
+"""Passages of each language that are kept of a ranking."""
+
+Scorer = Callable[[slice, slice], np.ndarray]
+"""(queries, passages) -> scores [queries, passages]. Passages come as `passage_shards` cuts them."""
+
+PASSAGE_SHARD = 65536
+_BLOCK_SCORES = 2**24
+"""Scores that are held at a time: 64 MiB."""
+
+
+def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
+    """Dot products; cosines for normalised embeddings."""
+
+    def score(queries: slice, passages: slice) -> np.ndarray:
+        return query_QD[queries] @ passage_PD[passages].T
+
+    return score
+
+
+def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best passages of each query: scores float32 [Q, k] in descending order and positions int64 [Q, k].
+
+    By faiss where it is installed, with this project's rule for ties; else by torch.
+    """
+    k = min(k, len(passage_PD))
+    if k == 0 or importlib.util.find_spec("faiss") is None:
+        return _top_k_torch(query_QD, passage_PD, k)
+    import faiss
+
+    more = min(k + 1, len(passage_PD))  # one more shows whether the last place is tied
+    scores, places = faiss.knn(query_QD, passage_PD, more, metric=faiss.METRIC_INNER_PRODUCT)
+    order = np.lexsort((places, -scores))
+    scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+    tied = np.flatnonzero(scores[:, k - 1] == scores[:, -1]) if more > k else np.empty(0, dtype=np.int64)
+    scores, places = scores[:, :k].copy(), places[:, :k].copy()
+    if len(tied):
+        scores[tied], places[tied] = _top_k_torch(query_QD[tied], passage_PD, k)
+    return scores, places
+
+
+def _top_k_torch(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    queries = torch.from_numpy(query_QD)
+    best_score = np.empty((len(query_QD), 0), dtype=np.float32)
+    best_place = np.empty((len(query_QD), 0), dtype=np.int64)
+    for start in range(0, len(passage_PD), PASSAGE_SHARD):
+        scores = queries @ torch.from_numpy(passage_PD[start : start + PASSAGE_SHARD]).T
+        best_score, best_place = _merge(best_score, best_place, scores.numpy(), start, k)
+    return best_score, best_place
+
+
+def _keep(score: np.ndarray, place: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each row of float32 scores and their places, by the rule for ties.
+
+    Each score is packed with its place into one integer. No two are equal, so that only the best need be sorted.
+    """
+    rising = _flip((score + 0.0).view(np.int32))  # + 0.0: -0.0 equals 0.0
+    packed = place.astype(np.uint32) - (rising.astype(np.int64) << 32)
+    k = min(k, packed.shape[1])
+    packed = np.partition(packed, k - 1, axis=1)[:, :k]
+    packed.sort(axis=1)
+    best = _flip((-(packed >> 32)).astype(np.int32)).view(np.float32)
+    return best, packed.astype(np.uint32).view(np.int32).astype(np.int64)
+
+
+def _flip(bits: np.ndarray) -> np.ndarray:
+    """From the bits of floats to integers in the same order, and back."""
+    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What is kept of a search over all passages.
+
+    Attributes:
+        above: int64 [R, L], how many passages of each language stand before a relevant one. R runs over the queries,
+            and for each over `relevant` in its order; from these counts follow the exact ranks in every setting.
+        relevant_score: float32 [R], the score of the relevant passage.
+        top_score: float32 [Q, L, depth], the best scores in each language, descending; -inf where there are no more.
+        top_place: int64 [Q, L, depth], their positions among the passages; -1 where there are no more.
+    """
+
+    above: np.ndarray
+    relevant_score: np.ndarray
+    top_score: np.ndarray
+    top_place: np.ndarray
+
+    def pooled_top(self) -> tuple[np.ndarray, np.ndarray]:
+        """The best passages of all languages: scores float32 [Q, depth] and positions int64 [Q, depth]."""
+        n_queries, n_languages, depth = self.top_score.shape
+        shape = (n_queries, n_languages * depth)
+        return _keep(self.top_score.reshape(shape), self.top_place.reshape(shape), depth)
+
+
+def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
+    """Scores all queries against all passages, in blocks; keeps exact ranks, and the best `depth` in each language.
+
+    `ValueError` where a score is not finite.
+    """
+    shards = passage_shards(benchmark)
+    n_queries, n_languages = len(benchmark.queries), len(benchmark.languages)
+    above = [np.zeros((len(found), n_languages), dtype=np.int64) for found in benchmark.relevant]
+    relevant_score = [np.zeros(len(found), dtype=np.float32) for found in benchmark.relevant]
+    top_score = np.full((n_queries, n_languages, depth), -np.inf, dtype=np.float32)
+    top_place = np.full((n_queries, n_languages, depth), -1, dtype=np.int64)
+    block_size = max(16, _BLOCK_SCORES // max(1, len(benchmark.passages)))
+    for start in range(0, n_queries, block_size):
+        block = slice(start, min(start + block_size, n_queries))
+        relevant = [np.array(found, dtype=np.int64) for found in benchmark.relevant[block]]
+        width = max(len(found) for found in relevant)
+        place_QR = np.full((len(relevant), width), -1, dtype=np.int64)
+        score_QR = np.zeros((len(relevant), width), dtype=np.float32)
+        for row, found in enumerate(relevant):
+            place_QR[row, : len(found)] = found
+        scored = [(language, shard, score(block, shard)) for language, shard in shards]
+        if not all(np.isfinite(scores).all() for _, _, scores in scored):  # nothing stands before NaN
+            raise ValueError("some scores are not finite: the encoder is broken, or overflows in this precision")
+        for _, shard, scores in scored:
+            inside = (place_QR >= shard.start) & (place_QR < shard.stop)
+            score_QR[inside] = scores[np.nonzero(inside)[0], place_QR[inside] - shard.start]
+        for language, shard, scores in scored:
+            above_QR = _count(scores, shard.start, score_QR, place_QR)
+            for row, found in enumerate(relevant):
+                above[start + row][:, language] += above_QR[row, : len(found)]
+            if depth:
+                best = (top_score[block, language], top_place[block, language])
+                top_score[block, language], top_place[block, language] = _merge(*best, scores, shard.start, depth)
+        for row, found in enumerate(relevant):
+            relevant_score[start + row][:] = score_QR[row, : len(found)]
+    return Ranking(
+        np.concatenate(above) if above else np.zeros((0, n_languages), dtype=np.int64),
+        np.concatenate(relevant_score) if above else np.zeros(0, dtype=np.float32),
+        top_score,
+        top_place,
+    )
+
+
+def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
+    """(index of the language, slice of passages) for runs of passages of one language, of limited size."""
+    numbers = {language: n for n, language in enumerate(benchmark.languages)}
+    language_P = np.array([numbers[passage.language] for passage in benchmark.passages])
+    cuts = [0, *(np.flatnonzero(np.diff(language_P)) + 1).tolist(), len(language_P)]
+    return [
+        (int(language_P[first]), slice(first, min(first + PASSAGE_SHARD, end)))
+        for begin, end in itertools.pairwise(cuts)
+        for first in range(begin, end, PASSAGE_SHARD)
+    ]
+
+
+def _merge(
+    best_score: np.ndarray, best_place: np.ndarray, scores_QP: np.ndarray, first: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best so far, and a shard whose first place is `first`, made into the k best of both."""
+    places = np.broadcast_to(np.arange(first, first + scores_QP.shape[1]), scores_QP.shape)
+    score = np.concatenate([best_score, scores_QP], axis=1, dtype=np.float32)
+    return _keep(score, np.concatenate([best_place, places], axis=1), k)
+
+
+def _count(scores_QP: np.ndarray, first: int, score_QR: np.ndarray, place_QR: np.ndarray) -> np.ndarray:
+    """How many columns stand before each relevant passage: a higher score, or an equal one and a lower place."""
+    columns = np.arange(first, first + scores_QP.shape[1])
+    above = np.empty(score_QR.shape, dtype=np.int64)
+    for r in range(score_QR.shape[1]):
+        own, place = score_QR[:, r, None], place_QR[:, r, None]
+        above[:, r] = ((scores_QP > own) | ((scores_QP == own) & (columns < place))).sum(axis=1)
+    return above

@@ -1,0 +1,181 @@
+"""What can be measured: encoders, embeddings made elsewhere, and BM25."""
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from hybridir.data.records import Benchmark, benchmark_fingerprint
+from hybridir.model.check import check_encoder
+from hybridir.model.config import EncoderConfig
+from hybridir.model.encoder import as_published
+from hybridir.retrieval.bm25 import bm25_scorer
+from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings
+from hybridir.retrieval.search import DEPTH, Ranking, dot_scorer, rank_all
+from hybridir.runtime.progress import say
+
+BM25 = "bm25"
+"""The name that stands for it, in capitals too."""
+
+Encode = Callable[[EncoderConfig, Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
+"""(encoder, queries, passages) -> embeddings float32 [Q, D] and [P, D]."""
+
+
+@dataclass(frozen=True)
+class System:
+    """What is measured under one name: a model, or several that differ in their training seed alone.
+
+    Attributes:
+        label: short, unlike that of any other system.
+        members: the models, one for each seed.
+        seeds: what tells the members apart, as it stands in their names; "" for a single model.
+    """
+
+    label: str
+    members: tuple[EncoderConfig, ...]
+    seeds: tuple[str, ...]
+
+
+def find_systems(wanted: Sequence[EncoderConfig | str]) -> list[System]:
+    """The systems of a configuration, with short labels that differ.
+
+    A name is a folder (a model, a run, embeddings), a hub id, `bm25`, or a pattern with `*` for folders that are the
+    training seeds of one system. Seeds of two systems are paired by the text that `*` stands for.
+
+    Raises:
+        ValueError: a name is empty, a pattern finds nothing, two systems are the same or cannot be paired.
+    """
+    configs = [EncoderConfig(name=one) if isinstance(one, str) else one for one in wanted]
+    configs = [replace(config, name=BM25) if config.name.lower() == BM25 else config for config in configs]
+    for config in configs:
+        if not config.name:
+            raise ValueError("encoder.name is empty: name a model folder, a hub id, a folder of embeddings, or bm25")
+    labels = [_label(config.name) for config in configs]
+    for longer in (lambda config: config.name, _described):
+        labels = [label if labels.count(label) == 1 else longer(c) for label, c in zip(labels, configs, strict=True)]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"{max(labels, key=labels.count)} is to be measured twice: name it once")
+    systems = [System(label, *_members(config)) for label, config in zip(labels, configs, strict=True)]
+    first = systems[0]
+    for other in systems[1:]:
+        if len(first.seeds) > 1 < len(other.seeds) and first.seeds != other.seeds:
+            raise ValueError(
+                f"{first.label} has the seeds {', '.join(first.seeds)}, {other.label} has {', '.join(other.seeds)}: "
+                "compare the same ones"
+            )
+    return systems
+
+
+def rank_system(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> tuple[Ranking, list[str]]:
+    """The ranking of one member of a system, and notes on what was left out.
+
+    Embeddings that are made here are written to the folder `keep`, and taken from there if they are there already, of
+    the same model and texts.
+    """
+    try:
+        if config.name == BM25:
+            return rank_all(bm25_scorer(benchmark), benchmark, DEPTH), []
+        ready = config.name if holds_embeddings(config.name) else _embeddings(config, benchmark, encode, keep)
+        found = read_embeddings(ready, benchmark)
+        return rank_all(dot_scorer(found.query_QD, found.passage_PD), benchmark, DEPTH), list(found.notes)
+    except ValueError as error:
+        raise ValueError(f"{config.name}: {error}") from error
+
+
+def _embeddings(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> str:
+    """The folder of the embeddings by an encoder, made unless they are there."""
+    config = as_published(config)
+    made_of = {"encoder": asdict(config), "weights": fingerprint(config), "benchmark": benchmark_fingerprint(benchmark)}
+    record = keep / "made_of.json"
+    if record.exists() and json.loads(record.read_text(encoding="utf-8")) == made_of:
+        say(f"embeddings of {config.name} are taken from {keep}")
+        return str(keep)
+    shutil.rmtree(keep, ignore_errors=True)
+    write_embeddings(str(keep), benchmark, *embed(config, benchmark, encode))
+    record.write_text(json.dumps(made_of, indent=1), encoding="utf-8")
+    return str(keep)
+
+
+def embed(config: EncoderConfig, benchmark: Benchmark, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of all queries and passages, float32 [Q, D] and [P, D]."""
+    queries, passages = ([one.text for one in texts] for texts in (benchmark.queries, benchmark.passages))
+    return encode(config, queries, passages)
+
+
+def check_member(config: EncoderConfig) -> None:
+    """`ValueError` where what is to be measured is no encoder; nothing large is read."""
+    if config.name != BM25 and not holds_embeddings(config.name):
+        check_encoder(config)
+
+
+def file_name(name: str) -> str:
+    """A file name that no other name gives."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def fingerprint(config: EncoderConfig) -> str:
+    """What decides the scores: 16 digits of the SHA-256 of a folder's files, a commit of the hub, or a version."""
+    if config.name == BM25:
+        return f"bm25s {version('bm25s')}"
+    if not os.path.isdir(config.name):
+        return _commit(config)
+    digest = hashlib.sha256()
+    for file in sorted(Path(config.name).rglob("*")):
+        if file.is_file() and file.suffix != ".md":
+            digest.update(str(file.relative_to(config.name)).encode())
+            with open(file, "rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _commit(config: EncoderConfig) -> str:
+    from transformers.utils import cached_file
+    from transformers.utils.hub import extract_commit_hash
+
+    file = cached_file(
+        config.name, "config.json", revision=config.revision, _raise_exceptions_for_missing_entries=False
+    )
+    return extract_commit_hash(file, None) or "unknown"
+
+
+def _members(config: EncoderConfig) -> tuple[tuple[EncoderConfig, ...], tuple[str, ...]]:
+    """The models that a name stands for, and the seeds that tell them apart, in order of these."""
+    if os.path.isdir(config.name) or "*" not in config.name:
+        return (replace(config, name=_model_of(config.name)),), ("",)
+    pattern = re.compile("(.*)".join(map(re.escape, config.name.split("*"))))
+    names = [name for name in glob.glob(config.name) if os.path.isdir(name)]
+    if not names:
+        raise ValueError(f"no folder is called {config.name}: check the pattern")
+    found = [(" ".join(match.groups()), name) for name in names if (match := pattern.fullmatch(name))]
+    found.sort(key=lambda one: (len(one[0]), one[0]))  # seed 10 behind seed 9
+    return tuple(replace(config, name=_model_of(name)) for _, name in found), tuple(seed for seed, _ in found)
+
+
+def _model_of(name: str) -> str:
+    """A run's folder stands for its model."""
+    inner = os.path.join(name, "model")
+    return inner if os.path.isdir(inner) and os.path.exists(os.path.join(name, "config.yaml")) else name
+
+
+def _described(config: EncoderConfig) -> str:
+    """The name with the fields that are set beside it."""
+    plain = asdict(EncoderConfig())
+    return ", ".join([config.name, *(f"{k}={v}" for k, v in asdict(config).items() if k != "name" and v != plain[k])])
+
+
+def _label(name: str) -> str:
+    if name == BM25:
+        return BM25.upper()
+    if not os.path.isdir(name) and "*" not in name:
+        return name
+    parts = Path(os.path.abspath(name)).parts
+    return parts[-2] if parts[-1] == "model" else parts[-1]

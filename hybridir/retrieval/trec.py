@@ -1,0 +1,124 @@
+"""Runs and judgements as TREC files, for trec_eval, ir-measures and the like.
+
+A run has six columns (query, Q0, passage, rank from 1, score, system), a `.qrels` file four (query, 0, passage, 1).
+Tools sort by score and break ties each in its own way. So the score here falls by 1 from rank to rank: every tool then
+keeps this project's order. A query without a relevant passage in a setting is in neither of its files, as it is left
+out of the measures; a setting without any query has no files.
+
+Shapes: Q queries, J judgements, P passages.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from hybridir.data.records import Benchmark
+from hybridir.retrieval.search import Ranking
+
+_UNSAFE = re.compile(r'[\s%"\x00-\x1f\x7f\ud800-\udfff]')
+_FORMAT = pa.csv.WriteOptions(include_header=False, delimiter=" ", quoting_style="none")
+_BLOCK = 2**20
+"""Lines that are made at a time."""
+
+
+def passage_names(benchmark: Benchmark) -> list[str]:
+    """The passages as the files name them: `LANGUAGE:ID`, unique, percent-encoded where a character would break it."""
+    names = [encode(passage.full_id) for passage in benchmark.passages]
+    assert len(set(names)) == len(names), "passage ids are unique within their language"
+    return names
+
+
+def encode(text: str) -> str:
+    """A text without white space, quotes and control characters; `urllib.parse.unquote` gives it back."""
+    return _UNSAFE.sub(lambda found: quote(found[0], safe="", errors="surrogatepass"), text)
+
+
+def write_runs(ranking: Ranking, benchmark: Benchmark, folder: Path, system: str, depth: int = 100) -> None:
+    """Writes `SYSTEM.SETTING.trec` for each setting: `monolingual`, `multilingual`, and `crosslingual-LANGUAGE` with
+    the queries of all other languages against the passages of LANGUAGE.
+
+    `ranking` must have been kept to at least `depth`.
+    """
+    assert ranking.top_place.shape[2] >= depth, "rank_all was asked for fewer passages than are to be written"
+    tag = encode(system)
+    name_Q, name_P = pa.array(_query_names(benchmark)), pa.array(passage_names(benchmark))
+    pooled = ranking.pooled_top()[1]
+    for setting, (query_J, _, target_Q) in _settings(benchmark).items():
+        queries = np.unique(query_J)
+        place = pooled[queries] if target_Q is None else ranking.top_place[queries, target_Q[queries]]
+        lines = _run_lines(name_Q.take(queries), name_P, place[:, :depth], tag)
+        _write(folder / f"{tag.replace('/', '%2F')}.{setting}.trec", lines)
+
+
+def write_qrels(benchmark: Benchmark, folder: Path) -> None:
+    """Writes `SETTING.qrels` for the settings of `write_runs`."""
+    name_Q, name_P = pa.array(_query_names(benchmark)), pa.array(passage_names(benchmark))
+    for setting, (query_J, place_J, _) in _settings(benchmark).items():
+        _write(folder / f"{setting}.qrels", [_table(name_Q.take(query_J), "0", name_P.take(place_J), "1")])
+
+
+def _run_lines(query: pa.Array, name_P: pa.Array, place: np.ndarray, tag: str) -> Iterator[pa.Table]:
+    """The lines of the best passages [queries, depth] of each query; -1 is none."""
+    depth = place.shape[1]
+    size = max(1, _BLOCK // depth)
+    for start in range(0, len(place), size):
+        row, rank = np.nonzero(place[start : start + size] >= 0)
+        row += start
+        yield _table(query.take(row), "Q0", name_P.take(place[row, rank]), rank + 1, depth - rank, tag)
+
+
+def _query_names(benchmark: Benchmark) -> list[str]:
+    names = [encode(query.query_id) for query in benchmark.queries]
+    assert len(set(names)) == len(names), "query ids are unique"
+    return names
+
+
+def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """By setting: the queries and the places of its judgements [J], and the language searched for each query [Q].
+
+    Languages are positions in `benchmark.languages`; None where all are one pool.
+    """
+    number = {language: n for n, language in enumerate(benchmark.languages)}
+    language_Q = np.array([number[query.language] for query in benchmark.queries], dtype=np.int64)
+    language_P = np.array([number[passage.language] for passage in benchmark.passages], dtype=np.int64)
+    query_J = np.repeat(np.arange(len(language_Q)), [len(found) for found in benchmark.relevant])
+    place_J = np.array(list(itertools.chain.from_iterable(benchmark.relevant)), dtype=np.int64)
+    own_J, target_J = language_Q[query_J], language_P[place_J]
+    settings: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
+        "monolingual": (own_J == target_J, language_Q),
+        "multilingual": (np.ones(len(query_J), dtype=bool), None),
+        **{
+            f"crosslingual-{language}": ((own_J != n) & (target_J == n), np.full(len(language_Q), n))
+            for language, n in number.items()
+        },
+    }
+    return {
+        setting: (query_J[counts], place_J[counts], target_Q)
+        for setting, (counts, target_Q) in settings.items()
+        if counts.any()
+    }
+
+
+def _table(*columns: pa.Array | np.ndarray | str) -> pa.Table:
+    """A line a row; a text stands in every row."""
+    rows = len(columns[0])
+    arrays = [pa.repeat(column, rows) if isinstance(column, str) else pa.array(column) for column in columns]
+    return pa.table(arrays, names=[str(n) for n in range(len(arrays))])
+
+
+def _write(path: Path, tables: Iterable[pa.Table]) -> None:
+    """The tables one after another, into a file that is either whole or not there."""
+    work = path.with_name(f".{path.name}.tmp")
+    tables = iter(tables)
+    first = next(tables)
+    with pa.csv.CSVWriter(work, first.schema, write_options=_FORMAT) as writer:
+        for table in itertools.chain([first], tables):
+            writer.write(table)
+    os.replace(work, path)

@@ -1,0 +1,74 @@
+"""What computes a run: this process, or workers elsewhere; and what tracks it."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from hybridir.batches.token_cache import ChunkRunner, tokenize_here
+from hybridir.data.intake import read_here
+from hybridir.model.distributed import pick_device
+from hybridir.model.encoder import Encoder
+from hybridir.retrieval.encode import encode_here
+from hybridir.retrieval.systems import Encode
+from hybridir.runs.prepare import Prepared, ShardReader
+from hybridir.runs.recipe import Recipe, TrackingConfig
+from hybridir.runtime.owner import writing
+from hybridir.training.loop import train
+
+
+class Track(Protocol):
+    """While entered, what happens in a folder is tracked; of a run that has `ended` before, what is not there yet."""
+
+    def __call__(self, config: TrackingConfig, output: Path, ended: bool = False) -> AbstractContextManager[None]: ...
+
+
+def track_nothing(config: TrackingConfig, output: Path, ended: bool = False) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What computes a run: this process (`here`), or workers elsewhere.
+
+    Attributes:
+        train: trains to the end, writes the best encoder to `job.output / "model"`, returns the last state.
+        read: reads shards of data.
+        tokenize: see `build_cache`.
+        encode: gives the embeddings of texts.
+    """
+
+    train: Callable[[Prepared, Recipe], dict[str, Any]]
+    read: ShardReader
+    tokenize: ChunkRunner
+    encode: Encode
+
+
+def quiet_libraries() -> None:
+    """Turns off the progress bars and reports of transformers; errors still show."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
+    """Trains in this process."""
+    scaling = recipe.scaling
+    torch.set_num_threads(scaling.cpus_per_worker if scaling.num_workers else len(os.sched_getaffinity(0)))
+    with writing(prepared.job.output):
+        encoder = Encoder.load(prepared.initial)
+        state = train(prepared.job, encoder, pick_device(recipe.scaling.use_gpu))
+        if state["stopped"] != "signal":
+            encoder.save(prepared.job.output / "model")
+    return state
+
+
+def here(use_gpu: bool = False) -> Backend:
+    """This process, without Ray."""
+    return Backend(train_here, read_here, tokenize_here, partial(encode_here, use_gpu=use_gpu))

@@ -1,0 +1,55 @@
+"""What would end a run hours later, looked at before it starts: the model's folder, the storage and its free space."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from hybridir.model.config import EncoderConfig
+from hybridir.model.encoder import resolve
+from hybridir.model.folder import read_layout
+from hybridir.runs.recipe import Recipe
+
+
+def check_writable(folder: Path, field: str) -> None:
+    """Makes `folder`, which `field` of the configuration names; `ValueError` where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to ({error}): name another folder by {field}") from None
+
+
+def check_space(recipe: Recipe, output: Path, cache: Path, corpus: int = 0) -> None:
+    """`ValueError` where the storage has no room for the checkpoints and models of a run, and for its tokens.
+
+    A checkpoint holds the weights and two moments of each; there are the last ones, the best and one that is written.
+    Tokens take about as much as the `corpus` (bytes; 0 where they are there).
+    """
+    weights = _count_weights(recipe.encoder) * 4
+    checkpoints = recipe.train.keep_last + 2
+    there = sum(f.stat().st_size for f in output.glob("checkpoints/*/*") if f.is_file())
+    needed = {output: max(0, (3 * checkpoints + 2) * weights - there), cache: corpus}
+    devices = {folder: os.stat(folder).st_dev for folder in needed}
+    for folder, device in devices.items():
+        free, wanted = shutil.disk_usage(folder).free, sum(needed[f] for f in needed if devices[f] == device)
+        if free < wanted:
+            raise ValueError(
+                f"{folder} has {free / 1e9:.1f} GB free, and the run needs about {wanted / 1e9:.1f} GB: {checkpoints} "
+                f"checkpoints of {3 * weights / 1e9:.1f} GB, two models, and {corpus / 1e9:.1f} GB of tokens. Free "
+                "some, lower train.keep_last, or name other storage by --output and --cache"
+            )
+
+
+def _count_weights(config: EncoderConfig) -> int:
+    """Parameters of the encoder, about; nothing of them is read."""
+    if not config.name:
+        longest = resolve(config).max_length("passage")
+        return (config.vocab_size + longest) * config.hidden_size + 12 * config.layers * config.hidden_size**2
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        return AutoModel.from_config(read_layout(config.name, config.revision).config).num_parameters()

@@ -1,0 +1,144 @@
+"""An evaluation from recipe to report: read the benchmark, encode, rank, compare, write."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hybridir.data import sources
+from hybridir.data.config import BenchmarkConfig
+from hybridir.data.records import Benchmark
+from hybridir.model.config import EncoderConfig
+from hybridir.retrieval.search import DEPTH, Ranking
+from hybridir.retrieval.systems import Encode, System, check_member, file_name, find_systems, fingerprint, rank_system
+from hybridir.retrieval.trec import write_qrels, write_runs
+from hybridir.runs.backend import Track, quiet_libraries
+from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.provenance import provenance
+from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig, TrackingConfig, public
+from hybridir.runs.results import write_results
+from hybridir.runtime.owner import own
+from hybridir.runtime.progress import say
+from hybridir.runtime.tables import Grid, show
+
+EVALUATION = Kind(name="evaluation", job="jobs/evaluate.py", may_change=MAY_CHANGE | {"run_depth", "keep_embeddings"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is measured, and on what.
+
+    Args:
+        encoder: what is measured. Its name is a model folder, a run's folder, a hub id, a folder of embeddings, or
+            `bm25`; a pattern with `*` names several folders, the training seeds of one system. Of the other fields
+            only `revision`, `pooling`, prefixes and lengths play a part.
+        compare_to: what it is compared to: names, or encoders with the same fields.
+        benchmark: what they are measured on.
+        run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no runs.
+        keep_embeddings: whether `embeddings/` stays: Parquet with the id, language, text and embedding of all texts.
+        scaling: workers that encode; 0 is this process without Ray.
+        tracking: MLflow.
+        output: folder of the results. Omitted: outputs/evaluate-DATE-TIME.
+        resume: go on with the evaluation in `output`: what was encoded is not encoded again.
+        dry_run: show what the benchmark holds, measure nothing.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    compare_to: tuple[EncoderConfig | str, ...] = ()
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    run_depth: int = DEPTH
+    keep_embeddings: bool = False
+    scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
+    tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="evaluate"))
+    output: str = ""
+    resume: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.run_depth <= DEPTH:
+            raise ValueError(f"run_depth is {self.run_depth}: it must be between 0 and {DEPTH}")
+
+
+def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
+    """The whole evaluation; returns the path of `report.html`. One that is finished is left as it is."""
+    quiet_libraries()
+    systems = find_systems([recipe.encoder, *recipe.compare_to])
+    benchmark = sources.read_benchmark(recipe.benchmark)
+    output = output_folder(recipe.output, "evaluate")
+    for member in (member for system in systems for member in system.members):
+        check_member(member)
+    with own(output):
+        recipe = replace(recipe, output=str(output))
+        open_folder(recipe, EVALUATION)
+        begin_folder(recipe, EVALUATION)
+        if (output / "results.json").exists():
+            say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
+            return output / "report.html"
+        with way_on_said(EVALUATION, output), track(recipe.tracking, output):
+            _tell(benchmark)
+            rankings, notes = _rank(systems, benchmark, encode, output / "embeddings")
+            if recipe.run_depth:
+                _write_runs(systems, rankings, benchmark, output / "runs", recipe.run_depth)
+            prints = {
+                name: fingerprint(member)
+                for system in systems
+                for name, member in zip(_names(system), system.members, strict=True)
+            }
+            facts = {
+                "notes": [*benchmark.notes, *notes],
+                "provenance": provenance(benchmark, public(recipe), prints),
+            }
+            write_results(benchmark, rankings, output, facts)
+            if not recipe.keep_embeddings:
+                shutil.rmtree(output / "embeddings", ignore_errors=True)
+    return output / "report.html"
+
+
+def _rank(
+    systems: Sequence[System], benchmark: Benchmark, encode: Encode, folder: Path
+) -> tuple[dict[str, list[Ranking]], list[str]]:
+    """The rankings of each system by seed, and notes on what was left out."""
+    rankings: dict[str, list[Ranking]] = {system.label: [] for system in systems}
+    notes: list[str] = []
+    for system in systems:
+        for member, name in zip(system.members, _names(system), strict=True):
+            say(f"ranking with {member.name}")
+            ranking, more = rank_system(member, benchmark, encode, folder / file_name(name))
+            rankings[system.label].append(ranking)
+            notes += [f"{name}: {note}" for note in more]
+    return rankings, notes
+
+
+def _write_runs(
+    systems: Sequence[System], rankings: dict[str, list[Ranking]], benchmark: Benchmark, folder: Path, depth: int
+) -> None:
+    say(f"writing the first {depth} passages of each query to {folder}")
+    folder.mkdir(exist_ok=True)
+    write_qrels(benchmark, folder)
+    for system in systems:
+        for ranking, name in zip(rankings[system.label], _names(system), strict=True):
+            write_runs(ranking, benchmark, folder, file_name(name), depth)
+
+
+def preview_evaluation(recipe: Evaluation) -> None:
+    """Prints what the benchmark holds and what would be measured."""
+    systems = find_systems([recipe.encoder, *recipe.compare_to])
+    benchmark = sources.read_benchmark(recipe.benchmark)
+    _tell(benchmark)
+    texts = [(query.language, "query") for query in benchmark.queries]
+    texts += [(passage.language, "passage") for passage in benchmark.passages]
+    rows = [(x, *(f"{texts.count((x, side)):,}" for side in ("query", "passage"))) for x in benchmark.languages]
+    show(Grid(benchmark.name, ("language", "queries", "passages"), rows))
+    for system in systems:
+        say(f"would measure {system.label}: {', '.join(member.name for member in system.members)}")
+
+
+def _tell(benchmark: Benchmark) -> None:
+    say(f"{benchmark.name}: {len(benchmark.queries):,} queries, {len(benchmark.passages):,} passages")
+    for note in benchmark.notes:
+        say(note)
+
+
+def _names(system: System) -> list[str]:
+    """The members of a system by name."""
+    return [f"{system.label} seed {seed}" if len(system.seeds) > 1 else system.label for seed in system.seeds]

@@ -1,0 +1,285 @@
+"""From a recipe to what training needs: the corpus read and checked, its tokens, the data card, plans that hold.
+
+Corpora, tokenizers and tokens lie in the cache, which runs share: what was read before is not read again.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock
+
+from hybridir.batches.plan import Plan
+from hybridir.batches.sampling import Sampling
+from hybridir.batches.stream import BatchSource
+from hybridir.batches.token_cache import ChunkRunner, TokenJob, build_cache, tokenize_here
+from hybridir.data import sources
+from hybridir.data.build import build_corpus, describe_rejected
+from hybridir.data.config import BenchmarkConfig, DataConfig
+from hybridir.data.corpus import Corpus
+from hybridir.data.formats import heldout
+from hybridir.data.intake import number_lines, read_here, watch_reading
+from hybridir.data.records import Shard
+from hybridir.evaluation.settings import answer_languages
+from hybridir.model.check import check_encoder
+from hybridir.model.config import EncoderConfig
+from hybridir.model.encoder import build_small_encoder, resolve
+from hybridir.model.tokenizer import load_tokenizer, tokenizer_fingerprint
+from hybridir.model.tokenizer_training import train_tokenizer
+from hybridir.reports.data_card import data_card, intake_table, to_markdown
+from hybridir.runs.checks import check_space, check_writable
+from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, fixed_part, public
+from hybridir.runtime.durable import replace_text
+from hybridir.runtime.progress import say, watch_chunks
+from hybridir.runtime.tables import show
+from hybridir.training.loop import Job
+from hybridir.training.validation import Metric
+
+VALIDATION_SEED = 20240816
+"""Of the validation plan: the same for every run, whatever its own seed."""
+
+ShardReader = Callable[[Sequence[Shard]], Iterable[pa.RecordBatch]]
+"""Reads shards in order, as `hybridir.data.intake.read_here` does."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run works on, before anything is tokenised.
+
+    Attributes:
+        corpus: open.
+        initial: the encoder to start from.
+        tokens: how its texts are tokenised.
+        card: what it holds.
+    """
+
+    corpus: Corpus
+    initial: EncoderConfig
+    tokens: TokenJob
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs, on disk. `initial` is the encoder to start from; `corpus` is open."""
+
+    job: Job
+    initial: EncoderConfig
+    corpus: Corpus
+
+
+def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Data:
+    """Reads and checks the data, makes the first encoder and the data card.
+
+    Writes `rejected.jsonl`, `data_card.json` and `data_card.md` to `output`, and `initial` if an encoder is built.
+    """
+    cache = cache_folder(recipe, output)
+    check_writable(output, "--output")
+    check_encoder(recipe.encoder)
+    check_space(recipe, output, cache)
+    corpus = read_corpus(recipe.data, cache, read)
+    shutil.copyfile(corpus.directory / "rejected.jsonl", output / "rejected.jsonl")
+    check_rejected(corpus, recipe.data.max_rejected)
+    initial = _initial_encoder(recipe, corpus, output)
+    tokens = TokenJob(
+        corpus=str(corpus.directory),
+        tokenizer=initial.name,
+        revision=initial.revision,
+        query_prefix=initial.query_prefix or "",
+        passage_prefix=initial.passage_prefix or "",
+        max_query_length=initial.max_length("query"),
+        max_passage_length=initial.max_length("passage"),
+    )
+    card = _cached_card(corpus, tokens)
+    (output / "data_card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    (output / "data_card.md").write_text(to_markdown(card), encoding="utf-8")
+    return Data(corpus, initial, tokens, card)
+
+
+def _cached_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
+    """The data card, taken from the cache where it was made before by the same code."""
+    code = hashlib.sha256(Path(data_card.__code__.co_filename).read_bytes()).hexdigest()[:8]
+    file = corpus.directory.parent / f"{corpus.directory.name}-card-{tokens.fingerprint()}-{code}.json"
+    if not file.exists():
+        replace_text(file, json.dumps(data_card(corpus, tokens), ensure_ascii=False))
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def prepare(
+    recipe: Recipe, output: Path, read: ShardReader = read_here, tokenize: ChunkRunner = tokenize_here
+) -> Prepared:
+    """Loads the data (see `load_data`), says what is in it, checks that every batch can be filled, and tokenises it."""
+    data = load_data(recipe, output, read)
+    tell_data(data)
+    check_plans(recipe, data.corpus)
+    check_held_out(recipe, data.corpus, [recipe.validation.metric])
+
+    def make_tokens(job: TokenJob, n_chunks: int) -> Iterable[pa.RecordBatch]:
+        size = sum(file.stat().st_size for file in data.corpus.directory.iterdir())
+        check_space(recipe, output, data.corpus.directory.parent, size)
+        return watch_chunks("tokenised", tokenize(job, n_chunks), n_chunks)
+
+    tokens = build_cache(data.tokens, make_tokens)
+    source = BatchSource(
+        corpus=str(data.corpus.directory),
+        tokens=str(tokens),
+        sampling=recipe.sampling,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+    )
+    validation = {
+        kind: replace(
+            source,
+            sampling=sampling,
+            batch_size=recipe.validation.batch_size,
+            seed=VALIDATION_SEED,
+            part="validation",
+        )
+        for kind, sampling in _validation_kinds(recipe, data.corpus).items()
+    }
+    tokenizer = tokenizer_fingerprint(load_tokenizer(data.initial.name, data.initial.revision))
+    job = Job(
+        output=output,
+        seed=recipe.seed,
+        train=recipe.train,
+        loss=recipe.loss,
+        validation=recipe.validation,
+        source=source,
+        validation_sources=validation,
+        held_out=held_out(recipe, data.corpus),
+        identity=fixed_part(public(recipe), TRAINING_MAY_CHANGE)
+        | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer},
+    )
+    return Prepared(job, data.initial, data.corpus)
+
+
+def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) -> Corpus:
+    """The corpus of `data`, read unless the cache has it; says how much was read and what was not accepted."""
+    shards, share = sources.find_shards(data), 0.0 if data.validation else data.validation_share
+    directory = cache / f"corpus-{sources.contents_key(shards, share)}"
+    with FileLock(f"{directory}.lock"):
+        if directory.exists():
+            say(f"the data was read before: {directory}")
+        else:
+            for stale in cache.glob(f"{directory.name}-*.tmp"):  # of a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+            build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
+    corpus = Corpus.open(directory)
+    if missing := sorted(set(data.languages or ()) - set(corpus.languages)):
+        raise ValueError(
+            f"data.languages asks for {', '.join(missing)}, and the data has pairs in {', '.join(corpus.languages)}: "
+            "leave them out, or check the codes in the data"
+        )
+    return corpus
+
+
+def copy_cards(folder: Path, output: Path) -> None:
+    """Copies the data card and the rejected rows, as `load_data` writes them, from `folder` to `output`."""
+    for file in ("data_card.json", "data_card.md", "rejected.jsonl"):
+        shutil.copy(folder / file, output)
+
+
+def tell_data(data: Data) -> None:
+    """Says what was read, what was not, and what looks wrong."""
+    card = data.card
+    for part, size in card["parts"].items():
+        languages = ", ".join(data.corpus.languages_of(part))
+        say(f"{part}: {size['pairs']} pairs, {size['groups']} groups, languages {languages}")
+    rejected = sum(card["rejected"].values())
+    say(f"rows: {card['read']} read = {card['accepted']} accepted + {rejected} rejected")
+    if rejected:
+        show(intake_table(card))
+    for warning in card["warnings"]:
+        say(f"  note: {warning}")
+
+
+def check_rejected(corpus: Corpus, max_rejected: float) -> None:
+    """`ValueError` with the first rows of each reason, where too many were rejected."""
+    rejected = sum(corpus.rejected.values())
+    if rejected <= max_rejected * corpus.n_read:
+        return
+    raise ValueError(
+        f"{rejected} of {corpus.n_read} rows ({rejected / corpus.n_read:.1%}) are rejected, and data.max_rejected is "
+        f"{max_rejected:.1%}:{describe_rejected(corpus.rejected, corpus.first_rejected)}\n"
+        f"all of them: {corpus.directory / 'rejected.jsonl'}\n"
+        "Mend the data, or raise data.max_rejected to train on the rest"
+    )
+
+
+def held_out(recipe: Recipe, corpus: Corpus) -> BenchmarkConfig | None:
+    """The questions that retrieval is validated on; None where there are none."""
+    if not recipe.validation.retrieval:
+        return None
+    return BenchmarkConfig(
+        name=heldout.NAME,
+        path=str(corpus.directory),
+        languages=recipe.validation.languages,
+        groups=recipe.validation.retrieval,
+    )
+
+
+def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[Metric]) -> None:
+    """`ValueError` where the validation pairs do not have what the metrics measure."""
+    if not (config := held_out(recipe, corpus)):
+        return
+    benchmark = sources.read_benchmark(config)
+    parallel = any(len(languages) > 1 for languages in answer_languages(benchmark))
+    across = [metric for metric in metrics if metric in ("crosslingual", "mean", "rank_distance")]
+    if not benchmark.queries or (across and not parallel):
+        raise ValueError(
+            f"{' and '.join(across or metrics)} cannot be validated: the {len(benchmark.queries)} validation questions "
+            f"in {', '.join(benchmark.languages)} have no answers in several languages: take monolingual, or give "
+            "parallel pairs (data.validation)"
+        )
+
+
+def validation_identity(recipe: Recipe, corpus: Corpus) -> str:
+    """SHA-256 of all that the validated metric depends on besides the encoder."""
+    leave_out = {"every", "patience", "metric"} | ({"retrieval"} if recipe.validation.metric == "loss" else set())
+    config = {k: v for k, v in asdict(recipe.validation).items() if k not in leave_out}
+    parts = [corpus.part_fingerprints["validation"], json.dumps(config, sort_keys=True), str(VALIDATION_SEED)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def cache_folder(recipe: Recipe, output: Path) -> Path:
+    """The folder for corpora and tokens: `--cache`, or `cache` beside the output."""
+    cache = Path(recipe.cache or output.parent / "cache").absolute()
+    check_writable(cache, "--cache")
+    return cache
+
+
+def _validation_kinds(recipe: Recipe, corpus: Corpus) -> dict[str, Sampling]:
+    """Half the validation batches are monolingual, half cross-lingual; all monolingual where nothing is parallel."""
+    languages = recipe.validation.languages
+    kinds = {"mono": Sampling(mono=1, cross=0, languages=languages)}
+    columns = [n for n, code in enumerate(corpus.languages) if code in (languages or corpus.languages)]
+    if ((corpus.row_of[corpus.groups("validation")][:, columns] >= 0).sum(axis=1) > 1).any():
+        kinds["cross"] = Sampling(mono=0, cross=1, languages=languages)
+    return kinds
+
+
+def check_plans(recipe: Recipe, corpus: Corpus) -> Plan:
+    """The plan of training; `ValueError` where a batch of training or validation could not be filled."""
+    plan = Plan(corpus, recipe.sampling, recipe.train.batch_size, recipe.seed)
+    for kind, sampling in _validation_kinds(recipe, corpus).items():
+        try:
+            Plan(corpus, sampling, recipe.validation.batch_size, VALIDATION_SEED, "validation")
+        except ValueError as error:
+            message = str(error).replace("train.", "validation.").replace("sampling.", "validation.")
+            raise ValueError(f"validation, {kind}: {message}") from error
+    return plan
+
+
+def _initial_encoder(recipe: Recipe, corpus: Corpus, output: Path) -> EncoderConfig:
+    """The encoder named in the recipe, or a small new one, saved to `initial`."""
+    if recipe.encoder.name:
+        return resolve(recipe.encoder)
+    say("training a tokenizer on the corpus")
+    tokenizer = load_tokenizer(str(train_tokenizer(corpus, recipe.encoder.vocab_size)))
+    build_small_encoder(recipe.encoder, tokenizer, recipe.seed).save(output / "initial")
+    return resolve(replace(recipe.encoder, name=str(output / "initial")))

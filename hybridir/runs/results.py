@@ -1,0 +1,124 @@
+"""From rankings to `results.json`, `report.html` and the table on the screen: for runs and evaluations alike."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridir.data.records import Benchmark
+from hybridir.evaluation.bias_summary import bias_results
+from hybridir.evaluation.comparisons import comparisons, intervals, language_intervals
+from hybridir.evaluation.scores import write_per_query
+from hybridir.evaluation.settings import SETTINGS, PerQuery, mean_over_seeds, measure, summarise
+from hybridir.reports.html import write_report
+from hybridir.reports.tables import bases, results_table
+from hybridir.retrieval.search import Ranking
+from hybridir.runtime.durable import replace_text
+from hybridir.runtime.progress import say
+from hybridir.runtime.tables import show
+from hybridir.runtime.versions import versions
+
+EXAMPLES, EXAMPLE_DEPTH = 6, 10
+"""Queries that the report shows, and how many passages of each."""
+
+Rankings = Mapping[str, Sequence[Ranking]]
+"""By system, the one that it is all about first; of each a ranking for every training seed, mostly one."""
+
+
+def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts: dict[str, Any]) -> None:
+    """Writes `results.json`, `report.html` (with `table.md` and `plots/`) and `per_query.parquet`; shows the table.
+
+    `facts` are put into the first two: `provenance`, and what else there is; `encoder` there replaces the label of the
+    first system in `results.json`.
+    """
+    scores = {name: [measure(ranking, benchmark) for ranking in seeds] for name, seeds in rankings.items()}
+    means = {name: mean_over_seeds(seeds) for name, seeds in scores.items()}
+    systems = {name: _system(rankings[name], scores[name], means[name], benchmark) for name in rankings}
+    first, *others = systems
+    compared = [row for other in others for row in comparisons((first, other), scores[first], scores[other], benchmark)]
+    results = systems[first] | {
+        "encoder": first,
+        "systems": {name: systems[name] for name in others},
+        "comparisons": compared,
+        "examples": examples(rankings[first][0], means[first], benchmark),
+        "notes": list(benchmark.notes),
+        "versions": versions(),
+        **facts,
+    }
+    if "untrained" in systems:
+        results["untrained"] = {setting: systems["untrained"][setting] for setting in SETTINGS}
+    write_report(results | {"encoder": first}, output)
+    write_per_query(scores, benchmark, output / "per_query.parquet")
+    write_json(results, output)
+    _show(benchmark, systems, compared)
+
+
+def write_json(results: dict[str, Any], output: Path) -> None:
+    """Writes `results.json` in one go; it is written last, as it says that all is done."""
+    replace_text(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def examples(ranking: Ranking, scores: Sequence[PerQuery], benchmark: Benchmark) -> list[dict[str, Any]]:
+    """A few queries in different languages, from badly to well answered ones, with what was ranked first for them."""
+    pooled = sorted((one for one in scores if one.setting == "multilingual"), key=lambda one: one.values["mAP"])
+    asked = list(dict.fromkeys(benchmark.queries[one.query].language for one in pooled))
+    chosen: list[int] = []
+    for n in range(EXAMPLES):
+        language = asked[n * len(asked) // EXAMPLES] if len(asked) > EXAMPLES else asked[n % len(asked)]
+        ordered = [one.query for one in pooled if benchmark.queries[one.query].language == language]
+        chosen.append(ordered[int((n + 0.5) / EXAMPLES * len(ordered))])
+    top_score, top_place = ranking.pooled_top()
+    starts = np.cumsum([0, *map(len, benchmark.relevant)])
+    found = []
+    for q in dict.fromkeys(chosen):
+        query, relevant = benchmark.queries[q], benchmark.relevant[q]
+        ranks = 1 + ranking.above[starts[q] : starts[q + 1]].sum(axis=1)
+        answers = [(benchmark.passages[place], rank) for place, rank in zip(relevant, ranks.tolist(), strict=True)]
+        hits = [
+            (benchmark.passages[place], float(score), place in relevant)
+            for score, place in zip(top_score[q, :EXAMPLE_DEPTH], top_place[q, :EXAMPLE_DEPTH].tolist(), strict=True)
+            if place >= 0
+        ]
+        found.append(
+            {
+                "query_id": query.query_id,
+                "language": query.language,
+                "text": query.text,
+                "cluster": query.cluster,
+                "answers": [{"language": one.language, "rank": rank, "text": one.text} for one, rank in answers],
+                "retrieved": [
+                    {"rank": rank, "language": one.language, "text": one.text, "score": score, "relevant": right}
+                    for rank, (one, score, right) in enumerate(hits, start=1)
+                ],
+            }
+        )
+    return found
+
+
+def _system(
+    rankings: Sequence[Ranking], scores: Sequence[Sequence[PerQuery]], mean: Sequence[PerQuery], benchmark: Benchmark
+) -> dict[str, Any]:
+    summary = summarise(mean, benchmark)
+    return summary | {
+        "seeds": len(rankings),
+        "intervals": intervals(scores, benchmark),
+        "language_intervals": language_intervals(scores, benchmark),
+        "bias": bias_results(rankings[0], benchmark, summarise(scores[0], benchmark)),  # of several seeds the first
+    }
+
+
+def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], compared: Sequence[dict[str, Any]]) -> None:
+    sizes = f"{len(benchmark.queries)} queries, {len(benchmark.passages)} passages"
+    show(results_table(f"{benchmark.name}: {sizes}", systems))
+    shown = [row for row in compared if (row["measure"], row["language"]) == ("mAP", "")]
+    for row in shown:
+        low, high = row["interval"]
+        names = f"{row['system']} - {row['baseline']}"
+        say(f"{row['setting']} mAP, {names}: {row['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]")
+    for sentence in bases(shown):
+        say(f"({sentence.removesuffix('.')})")
+    if len(benchmark.languages) > 1:
+        answers = max(len(relevant) for relevant in benchmark.relevant)
+        say(f"(R@1 of a query with {answers} right answers is at most {1 / answers:.3f}: each of them counts)")

@@ -1,0 +1,191 @@
+"""A training run from recipe to results: prepare the data, train (by whatever computes), evaluate, write.
+
+Everything a run writes lies under `--output`.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from hybridir.batches.census import show_plan
+from hybridir.data import sources
+from hybridir.data.records import Benchmark
+from hybridir.model.check import check_encoder
+from hybridir.model.config import EncoderConfig
+from hybridir.reports.data_card import card_tables
+from hybridir.reports.model_card import write_model_card
+from hybridir.retrieval.bm25 import bm25_scorer
+from hybridir.retrieval.search import DEPTH, dot_scorer, rank_all
+from hybridir.retrieval.systems import Encode, embed, fingerprint
+from hybridir.runs.backend import Backend, Track, quiet_libraries, track_nothing
+from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.prepare import (
+    Prepared,
+    cache_folder,
+    check_plans,
+    load_data,
+    prepare,
+    tell_data,
+    validation_identity,
+)
+from hybridir.runs.provenance import provenance
+from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, public
+from hybridir.runs.results import write_results
+from hybridir.runtime.durable import replace_text
+from hybridir.runtime.history import last_attempt
+from hybridir.runtime.owner import own, writing
+from hybridir.runtime.progress import Follow, say
+from hybridir.runtime.signals import INTERRUPTED, saving
+from hybridir.runtime.tables import show
+from hybridir.training import checkpoint
+from hybridir.training.loop import STOP, check_steps
+from hybridir.training.validation import full_name
+
+TRAINING = Kind(name="training run", job="jobs/train.py", may_change=TRAINING_MAY_CHANGE)
+
+
+def run_training(recipe: Recipe, compute: AbstractContextManager[Backend], track: Track = track_nothing) -> Path:
+    """The whole run; returns the path of `report.html`. A run that is finished is left as it is.
+
+    `compute`, which may have to wait for nodes, is entered only for a run that has an encoder to start from.
+    """
+    quiet_libraries()
+    recipe = replace(recipe, output=str(output_folder(recipe.output, "train")))
+    with own(Path(recipe.output)):
+        open_folder(recipe, TRAINING, begun=False)  # before anything is computed; its fields are compared later
+        if page := _finished(recipe):
+            with track(recipe.tracking, page.parent, ended=True):
+                return page
+        check_encoder(recipe.encoder)
+        with compute as backend:
+            return _run_training(recipe, backend, track)
+
+
+def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
+    before = Path(recipe.output, "config.yaml") if recipe.resume else None
+    old = before.read_text(encoding="utf-8") if before and before.exists() else ""
+    output = open_output(recipe)
+    with way_on_said(TRAINING, output), track(recipe.tracking, output), _config_kept(output, old):
+        benchmark = sources.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
+        for note in benchmark.notes:
+            say(note)
+        prepared, state = train_model(recipe, backend, output)
+        say(f"evaluating on {benchmark.name}")
+        facts = {
+            "validation": validated(recipe, state) | {"data": validation_identity(recipe, prepared.corpus)},
+            "data": {"fingerprint": prepared.corpus.fingerprint},
+            "training": {"step": state["step"], "stopped": state["stopped"]},
+        }
+        return measure_run(output, benchmark, prepared.initial, backend.encode, facts)
+
+
+def measure_run(
+    output: Path, benchmark: Benchmark, initial: EncoderConfig, encode: Encode, facts: dict[str, Any]
+) -> Path:
+    """Measures the model of a run beside the encoder that it began with and BM25; the path of `report.html`.
+
+    `facts` go into `results.json`: of `data` the fingerprint has to be there.
+    """
+    best = replace(initial, name=str(output / "model"), revision=None, pooling=None)
+    encoders = {"trained": best, "untrained": initial}
+    scorers = {name: dot_scorer(*embed(one, benchmark, encode)) for name, one in encoders.items()}
+    scorers["BM25"] = bm25_scorer(benchmark)
+    rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
+    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best)}
+    facts |= {"encoder": str(output / "model"), "provenance": provenance(benchmark, config, made_of)}
+    write_results(benchmark, rankings, output, facts)
+    write_model_card(output)
+    return output / "report.html"
+
+
+def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepared, dict[str, Any]]:
+    """Prepares the data and trains: what was prepared, and the last state; the best encoder is in `output / "model"`.
+
+    Ends the process with `INTERRUPTED`, saved, where it is asked to by a signal.
+    """
+    prepared = prepare(recipe, output, backend.read, backend.tokenize)
+    with (
+        Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every),
+        saving(output / STOP) as asked,
+    ):
+        state = backend.train(prepared, recipe)
+    if state["stopped"] == "signal" or asked.is_set():
+        say(f"stopped and saved at step {state['step']}")
+        raise SystemExit(INTERRUPTED)
+    found = validated(recipe, state)
+    say(f"{found['metric']} {found['value']:.4f} at step {found['step']} ({_why(state)})")
+    return prepared, state
+
+
+def validated(recipe: Recipe, state: dict[str, Any]) -> dict[str, Any]:
+    """By what the weights were kept that a run ended with: `metric`, `value` and `step`."""
+    metric = full_name(recipe.validation.metric)
+    return {"metric": metric, "value": state["best_value"], "step": state["best_step"]}
+
+
+def preview(recipe: Recipe, backend: Backend) -> None:
+    """Prints what the data holds and what the plan draws; trains nothing and keeps no output."""
+    quiet_libraries()
+    recipe = replace(recipe, cache=str(cache_folder(recipe, Path(recipe.output or "outputs/dry-run").absolute())))
+    with TemporaryDirectory() as output:
+        data = load_data(recipe, Path(output), backend.read)
+    tell_data(data)
+    for table in card_tables(data.card):
+        show(table)
+    show_plan(check_plans(recipe, data.corpus), recipe.train.steps)
+
+
+def open_output(recipe: Recipe) -> Path:
+    """The output folder, made, with the resolved `config.yaml`; `ValueError` where the run cannot begin or go on."""
+    output = output_folder(recipe.output, "train")
+    recipe = replace(recipe, output=str(output))
+    newest = None
+    if recipe.resume and output.exists():
+        with writing(output):  # a worker of a killed driver would move them meanwhile
+            newest = checkpoint.newest_whole(output / "checkpoints", say)
+    open_folder(recipe, TRAINING, begun=newest is not None)
+    if newest:
+        check_steps(checkpoint.read_state(newest), recipe.train.steps)
+        say(f"resuming from {newest}")
+    (output / STOP).unlink(missing_ok=True)  # of the attempt before; one that comes from now on counts
+    begin_folder(replace(recipe, cache=str(cache_folder(recipe, output))), TRAINING)
+    return output
+
+
+def _finished(recipe: Recipe) -> Path | None:
+    """The page of the run to resume, said, where it has done all its steps and was measured on this benchmark."""
+    output = Path(recipe.output)
+    if not (recipe.resume and (output / "results.json").exists() and (output / "config.yaml").exists()):
+        return None
+    trained = json.loads((output / "results.json").read_text(encoding="utf-8")).get("training", {})
+    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
+    if not ended or yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"])) != config["benchmark"]:
+        return None
+    more = "" if trained["stopped"] == "patience" else ". More train.steps go on with it"
+    say(f"the run in {output} is finished ({trained['step']} steps): nothing is changed{more}")
+    return output / "report.html"
+
+
+@contextmanager
+def _config_kept(output: Path, old: str) -> Iterator[None]:
+    """Gives the run its `old` config.yaml back, if there is one, when the attempt fails before it trains."""
+    attempts = last_attempt(output / "history.jsonl")
+    try:
+        yield
+    except BaseException:
+        if old and last_attempt(output / "history.jsonl") <= attempts:
+            replace_text(output / "config.yaml", old)
+        raise
+
+
+def _why(state: dict[str, Any]) -> str:
+    reasons = {"end": "all steps done", "patience": "no improvement since"}
+    return reasons[state["stopped"]]

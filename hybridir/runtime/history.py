@@ -1,0 +1,108 @@
+"""`history.jsonl`: one line a step, the one record that progress, tracking and reports are made from."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hybridir.runtime.durable import replace_text, storage_explained, sync
+
+EVENTS = "events.jsonl"
+"""What happened to a run besides its steps: damaged checkpoints, lost workers."""
+
+
+class History:
+    """Appends lines; on resume, lines of steps that will be done again move to `history.discarded.jsonl`.
+
+    `OSError` with a remedy where they cannot be written.
+    """
+
+    def __init__(self, directory: Path, start_step: int) -> None:
+        self.path = directory / "history.jsonl"
+        lines = list(read_history(self.path))
+        redone = [line for line in lines if line["step"] >= start_step]
+        kept = [line for line in lines if line["step"] < start_step]
+        self.attempt = 1 + max((line["attempt"] for line in lines), default=0)
+        if missing := set(range(start_step)) - {line["step"] for line in kept}:
+            note(directory, f"{self.path} lacks {len(missing)} of the {start_step} steps before the checkpoint")
+        with storage_explained(self.path):
+            if redone:
+                with open(directory / "history.discarded.jsonl", "a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(line) + "\n" for line in redone)
+                sync(directory / "history.discarded.jsonl")
+            if self.path.exists():
+                replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+            sync(directory)
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Writes a line and hands it to the operating system."""
+        with storage_explained(self.path):
+            self._file.write(json.dumps(line | {"attempt": self.attempt}) + "\n")
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Returns when all lines are on the disk."""
+        with storage_explained(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def note(directory: Path, text: str) -> None:
+    """Writes down what happened to the run in `directory`; whoever follows it shows it on the screen."""
+    with open(directory / EVENTS, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
+
+
+def last_attempt(path: Path) -> int:
+    """The number of the last attempt that wrote to a history; 0 without one."""
+    return max((line["attempt"] for line in read_history(path)), default=0)
+
+
+def last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a history, read from its end; None without one."""
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        return next(_whole(reversed(file.readlines())), None)
+
+
+def read_history(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a history; those that a crash cut off or broke are left out, and a resume says which steps lack."""
+    if path.exists():
+        with open(path, "rb") as file:
+            yield from _whole(file)
+
+
+def _whole(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(ValueError):  # a crash of the machine can leave zeros
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+class Tail:
+    """Follows a history while it is written; one that was cut back by a resume is read from its start again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file, self._offset = path, -1, 0
+
+    def read(self, at_most: int = 1 << 20) -> list[dict[str, Any]]:
+        """The whole lines since the last call, about `at_most` bytes of them; empty when there are no more."""
+        if not self._path.exists():
+            return []
+        with open(self._path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._file or status.st_size < self._offset:
+                self._file, self._offset = status.st_ino, 0
+            file.seek(self._offset)
+            text = file.read(at_most)
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return list(_whole(whole.splitlines(keepends=True)))

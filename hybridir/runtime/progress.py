@@ -1,0 +1,124 @@
+"""Progress on the screen: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from numpy import ndarray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hybridir.runtime.history import EVENTS, Tail, read_history
+from hybridir.runtime.secrets import without_secrets
+
+SECONDS = 10
+"""Between lines about data."""
+_T = TypeVar("_T")
+
+
+class Follow:
+    """While entered, a thread shows new lines of `history` and events: the same for one process and for many.
+
+    Where there is no bar, it shows a line every `every` steps.
+    """
+
+    def __init__(self, history: Path, steps: int, every: int) -> None:
+        self._tail, self._steps, self._every = Tail(history), steps, every
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._events = Tail(history.with_name(EVENTS))
+        while self._events.read():
+            pass  # of attempts before
+        self._seen = max(((line["attempt"], line["step"]) for line in read_history(history)), default=(0, -1))
+
+    def __enter__(self) -> "Follow":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, TimeRemainingColumn(), disable=not sys.stdout.isatty()) as progress:
+            task = progress.add_task("", total=self._steps, completed=self._seen[1] + 1)
+            first: dict[str, Any] | None = None
+            done = False
+            while not done:
+                done = self._done.wait(0.5)
+                for event in self._events.read():
+                    (print if progress.disable else progress.console.print)(without_secrets(event["text"]))
+                for line in chain.from_iterable(iter(self._tail.read, [])):
+                    if (line["attempt"], line["step"]) <= self._seen:
+                        continue
+                    self._seen = (line["attempt"], line["step"])
+                    first = first or line
+                    progress.update(task, completed=line["step"] + 1, description=describe(line))
+                    speed = (line["time"] - first["time"]) / max(1, line["step"] - first["step"])
+                    shown = (line["step"] + 1) % self._every == 0 or line["step"] + 1 == self._steps
+                    if progress.disable and (shown or "validation" in line):
+                        left = speed * (self._steps - line["step"] - 1)
+                        print(f"step {line['step'] + 1}/{self._steps}  {describe(line)}  {left:.0f} s left", flush=True)
+                    elif "validation" in line:
+                        progress.console.print(f"step {line['step'] + 1}  {describe(line)}")
+
+
+def describe(line: dict[str, Any]) -> str:
+    """A line of the history in words."""
+    text = (
+        f"loss {line['loss']:.4f}  {line['kind']:5}  lr {line['lr']:.1e}  {line['pairs_per_s']:.0f} pairs/s  "
+        f"waiting for data {line['data_wait']:.0%}"
+    )
+    if not (found := line.get("validation")):
+        return text
+    mean_ap = "".join(f"  {setting} mAP {value:.3f}" for setting, value in found.get("mAP", {}).items())
+    return f"{text}  validation loss {found['loss']:.4f}{mean_ap}"
+
+
+def watch_chunks(done: str, chunks: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:
+    """The same chunks, while it shows how many of `total` are there."""
+    return watch(done, ((chunk, chunk.num_rows, n / total) for n, chunk in enumerate(chunks)))
+
+
+def watch_encoding(blocks: Iterable[ndarray], total: int) -> Iterator[ndarray]:
+    """The same embeddings, while it shows how many of `total` texts are there; nothing where they are there soon."""
+
+    def counted() -> Iterator[tuple[ndarray, int, float]]:
+        done = 0
+        for block in blocks:
+            done += len(block)
+            yield block, len(block), done / total
+
+    return watch("encoded", counted(), "texts", least=SECONDS)
+
+
+def watch(done: str, batches: Iterable[tuple[_T, int, float]], unit: str = "rows", least: float = 0) -> Iterator[_T]:
+    """Shows progress over (batch, its rows, the share of the whole that is done).
+
+    The last line is left out where all took less than `least` seconds.
+    """
+    began = shown = time.monotonic()
+    rows = 0
+    columns = (TextColumn(done), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as progress:
+        task = progress.add_task("", total=1.0)
+        for batch, size, share in batches:
+            rows += size
+            progress.update(task, completed=share, description=f"{rows:,} {unit}")
+            if progress.disable and time.monotonic() - shown > SECONDS:
+                shown = time.monotonic()
+                say(f"{done} {rows:,} {unit} ({share:.0%}), {rows / (shown - began):,.0f} {unit}/s")
+            yield batch
+    seconds = time.monotonic() - began
+    if seconds >= least:
+        say(f"{done} {rows:,} {unit} in {seconds:.0f} s ({rows / max(seconds, 1e-9):,.0f} {unit}/s)")
+
+
+def say(message: str) -> None:
+    """Prints a line at once, without secrets."""
+    print(without_secrets(message), flush=True)

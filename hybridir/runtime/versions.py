@@ -1,0 +1,15 @@
+"""Versions of the libraries that results depend on."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what decides the numbers."""
+    found = {"python": sys.version.split()[0]}
+    for package in ("hybridir", "torch", "transformers", "numpy", "ray", "bm25s"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

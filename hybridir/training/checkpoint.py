@@ -1,0 +1,151 @@
+"""Checkpoints: weights, optimiser and position in one folder that is either whole or not there.
+
+A checkpoint is written beside its place, every file synced, its manifest (sizes and SHA-256) last, and then renamed. A
+folder whose files do not match its manifest is passed over, and said.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hybridir.runtime.durable import storage_explained, sync
+
+MANIFEST = "manifest.json"
+_FOLDERS = "step-????????"  # and no copy that someone made beside them
+_WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def folder(root: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps lies."""
+    return root / f"step-{step:08d}"
+
+
+def save_checkpoint(
+    root: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> Path:
+    """Writes `root/step-STEP`: the position after `step` steps. `state` is plain JSON.
+
+    `OSError` with a remedy where that fails; the checkpoints before it stay as they are.
+    """
+    final = folder(root, step)
+    work = root / f".{final.name}.tmp"
+    try:
+        with storage_explained(final):
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, work / _WEIGHTS)
+            save_file(_flatten(model, optimizer), work / _OPTIMIZER)
+            (work / _STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
+            names = (_WEIGHTS, _OPTIMIZER, _STATE)
+            manifest = {name: {"size": (work / name).stat().st_size, "sha256": _sha256(work / name)} for name in names}
+            for name in names:
+                sync(work / name)
+            (work / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            sync(work / MANIFEST)
+            sync(work)
+            shutil.rmtree(final, ignore_errors=True)  # there only if damaged: the run went on from before it
+            os.rename(work, final)
+            sync(root)
+    except OSError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return final
+
+
+def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
+    """The latest checkpoint whose files match its manifest, None where there is no checkpoint.
+
+    `say` hears of every damaged one. `ValueError` where all are damaged: a run never starts from zero silently.
+    `OSError` where the storage does not let them be read.
+    """
+    found = sorted(root.glob(_FOLDERS), reverse=True)
+    for checkpoint in found:
+        if not (damage := find_damage(checkpoint)):
+            return checkpoint
+        say(f"checkpoint {checkpoint} is damaged ({damage}); trying the one before it")
+    if found:
+        raise ValueError(f"every checkpoint in {root} is damaged. Move the folder away to start from the beginning")
+    return None
+
+
+def find_damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, empty where nothing is; `OSError` where that cannot be seen."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        for name in (_WEIGHTS, _OPTIMIZER, _STATE):
+            size = (checkpoint / name).stat().st_size
+            if size != manifest[name]["size"]:
+                return f"{name} has {size} bytes instead of {manifest[name]['size']}"
+            if _sha256(checkpoint / name) != manifest[name]["sha256"]:
+                return f"{name} does not match its SHA-256"
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):  # storage that can be mended
+            raise OSError(error.errno, f"{checkpoint} cannot be read: {error}. Mend that, and go on") from error
+        return f"{type(error).__name__}: {error}"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The state that was saved, with `step`."""
+    return json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Puts the saved weights into `model`."""
+    model.load_state_dict(load_file(checkpoint / _WEIGHTS))
+
+
+def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Puts the saved moments into `optimizer`, whose parameters are those of `model`."""
+    saved = load_file(checkpoint / _OPTIMIZER)
+    for name, parameter in model.named_parameters():
+        fields = {k.removeprefix(f"{name}|"): v for k, v in saved.items() if k.startswith(f"{name}|")}
+        optimizer.state[parameter] = {
+            k: v.clone() if k == "step" else v.to(parameter.device, parameter.dtype, copy=True)  # lets go of the file
+            for k, v in fields.items()
+        }
+
+
+def prune(root: Path, step: int, keep_last: int, best_step: int | None, say: Callable[[str], None] = print) -> None:
+    """Removes all but the last `keep_last` checkpoints up to `step` and that of `best_step`.
+
+    Those after `step` go too, as the run went on from before them because they are damaged. `say` hears of each that
+    cannot be removed: a run does not end for that.
+    """
+    found = sorted(root.glob(_FOLDERS))
+    kept = [checkpoint for checkpoint in found if checkpoint <= folder(root, step)][-keep_last:]
+    if best_step is not None:
+        kept.append(folder(root, best_step))
+    for other in found:
+        if other not in kept:
+            try:
+                shutil.rmtree(other)
+            except OSError as error:
+                say(f"a checkpoint that is not needed any more could not be removed: {error}")
+
+
+def remove_half_written(root: Path) -> None:
+    """Removes what a kill left; while there is such a folder, a checkpoint counts as being written (see `signals`)."""
+    for work in root.glob(".step-*.tmp"):
+        shutil.rmtree(work)
+
+
+def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = ((name, optimizer.state.get(parameter, {})) for name, parameter in model.named_parameters())
+    return {f"{name}|{k}": v.contiguous().cpu() for name, state in states for k, v in state.items()}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,122 @@
+"""The validation pairs of a corpus as a benchmark, and retrieval on it while a run goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import corpus_of, read_lines, small_recipe, train_here
+
+from hybridir.data.config import BenchmarkConfig
+from hybridir.data.records import Pair, Passage
+from hybridir.data.sources import read_benchmark
+from hybridir.evaluation.settings import SETTINGS, evaluate_encoder, summarise
+from hybridir.runs.prepare import Prepared, check_held_out, held_out
+from hybridir.training.validation import METRICS, Metric, ValidationConfig, value_of
+
+VALIDATED = {"every": 4, "batches": 2, "batch_size": 4, "retrieval": 500}
+
+
+def pair(group: str, language: str, passage: str, together: str = "") -> Pair:
+    return Pair(
+        group_id=group,
+        language=language,
+        query=f"{group} in {language}?",
+        passage=Passage(passage_id="", language=language, text=passage),
+        passage_group_id=together,
+        split="train" if group == "t" else "validation",
+    )
+
+
+def test_questions_passages_and_answers(tmp_path: Path) -> None:
+    """Questions share a passage or a passage group; training pairs are not among them."""
+    records = [
+        *(pair("t", language, f"trained {language}") for language in ("de", "en")),
+        *(pair("a", language, f"one {language}") for language in ("de", "en", "es")),
+        pair("b", "de", "one de"),
+        pair("c", "en", "two en", "x"),
+        pair("d", "en", "three en", "x"),
+    ]
+    corpus = corpus_of(records, tmp_path)
+    benchmark = read_benchmark(BenchmarkConfig(name="validation", path=str(corpus.directory)))
+    assert benchmark.languages == ("de", "en", "es")
+    answers = {
+        query.query_id: {benchmark.passages[place].text for place in relevant}
+        for query, relevant in zip(benchmark.queries, benchmark.relevant, strict=True)
+    }
+    one = {"one de", "one en", "one es"}
+    two = {"two en", "three en"}
+    assert answers == {"de:a": one, "en:a": one, "es:a": one, "de:b": one, "en:c": two, "en:d": two}
+    assert len(benchmark.passages) == 5
+    clusters = {query.query_id: query.cluster for query in benchmark.queries}
+    assert clusters["de:a"] == clusters["de:b"] != clusters["en:c"] == clusters["en:d"]
+    some = read_benchmark(BenchmarkConfig(name="validation", path=str(corpus.directory), languages=("en",), groups=2))
+    assert {query.language for query in some.queries} == {"en"}
+    assert len(some.queries) == 2
+    assert {query.query_id for query in some.queries} < set(answers)
+
+
+def test_retrieval_is_validated_while_a_run_goes_on(
+    make_run: Callable[..., Prepared], tmp_path: Path, float64: Path
+) -> None:
+    """The last validation is what the model that is left gives on the same questions."""
+    validated = VALIDATED | {"metric": "mean", "keep": "last"}
+    run = make_run(tmp_path / "run", validation=validated, encoder={"name": str(float64)})
+    state, encoder = train_here(run)
+    found = [line["validation"] for line in read_lines(tmp_path / "run" / "history.jsonl") if "validation" in line]
+    assert len(found) == 2
+    assert run.job.held_out
+    benchmark = read_benchmark(run.job.held_out)
+    summary = summarise(evaluate_encoder(encoder, benchmark), benchmark)
+    for setting in SETTINGS:
+        assert found[-1]["mAP"][setting] == pytest.approx(summary[setting]["mAP"], abs=1e-9)
+    assert found[-1]["rank_distance"] == pytest.approx(summary["multilingual"]["rank_distance"])
+    assert found[-1]["mAP"]["mean"] == pytest.approx(np.mean([summary[s]["mAP"] for s in SETTINGS]))
+    assert state["best_value"] == found[-1]["mAP"]["mean"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_best_is_kept_by_the_metric_that_is_named(
+    metric: Metric, make_run: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", validation=VALIDATED | {"every": 1, "metric": metric})
+    state, _ = train_here(run)
+    lines = read_lines(tmp_path / "run" / "history.jsonl")
+    values = [value_of(line["validation"], metric) for line in lines]
+    best = min(values) if metric in ("loss", "rank_distance") else max(values)
+    assert (state["best_value"], state["best_step"]) == (best, values.index(best) + 1)
+
+
+def test_a_metric_without_questions_is_refused() -> None:
+    with pytest.raises(ValueError, match="say how many groups of"):
+        ValidationConfig(metric="mean")
+
+
+def test_a_metric_that_the_pairs_cannot_give_is_refused(tmp_path: Path) -> None:
+    records = [pair(name, language, f"{name} {language}") for name, language in (("a", "de"), ("b", "en"), ("t", "de"))]
+    corpus = corpus_of(records, tmp_path)
+    wanted: dict[str, Any] = VALIDATED | {"metric": "crosslingual"}
+    with pytest.raises(ValueError, match="no answers in several languages: take monolingual"):
+        check_held_out(small_recipe(tmp_path / "run", tmp_path, validation=wanted), corpus, ["crosslingual"])
+    fine = small_recipe(tmp_path / "run", tmp_path, validation=VALIDATED | {"metric": "monolingual"})
+    check_held_out(fine, corpus, ["monolingual"])
+    assert held_out(fine, corpus)
+
+
+def test_two_ranks_find_what_one_finds(
+    make_run: Callable[..., Prepared], on_ranks: Callable[..., None], tmp_path: Path, float64: Path
+) -> None:
+    sections = {"validation": VALIDATED, "encoder": {"name": str(float64)}}
+    run = make_run(tmp_path / "run", **sections)
+    on_ranks(2, _train_on_a_rank, run)
+    found = [line["validation"] for line in read_lines(tmp_path / "run" / "history.jsonl") if "validation" in line]
+    alone = make_run(tmp_path / "alone", **sections)
+    train_here(alone)
+    expected = [line["validation"] for line in read_lines(tmp_path / "alone" / "history.jsonl") if "validation" in line]
+    for one, other in zip(found, expected, strict=True):
+        assert one["mAP"] == pytest.approx(other["mAP"], abs=1e-6)
+
+
+def _train_on_a_rank(run: Prepared) -> None:
+    train_here(run)

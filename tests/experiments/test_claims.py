@@ -1,0 +1,50 @@
+"""What intervals say of claims."""
+
+import pytest
+
+from hybridir.evaluation.intervals import SeedInterval
+from hybridir.experiments.claims import Part, judge, verdict
+
+
+def found(low: float, high: float) -> SeedInterval:
+    return SeedInterval((low + high) / 2, low, high, 0.5, 0.1, "clusters")
+
+
+@pytest.mark.parametrize(
+    ("relation", "low", "high", "expected"),
+    [
+        ("better", 0.001, 0.2, "holds"),
+        ("better", 0.001, 0.002, "holds"),
+        ("better", -0.001, 0.2, "undecided"),
+        ("better", -0.001, 0.009, "undecided"),
+        ("better", -0.2, -0.1, "does not hold"),
+        ("not worse", -0.009, 0.2, "holds"),
+        ("not worse", -0.009, -0.001, "holds"),
+        ("not worse", -0.011, 0.2, "undecided"),
+        ("not worse", -0.2, -0.011, "does not hold"),
+        ("equal", -0.009, 0.009, "holds"),
+        ("equal", -0.009, 0.011, "undecided"),
+        ("equal", 0.002, 0.02, "undecided"),
+        ("equal", 0.011, 0.02, "does not hold"),
+        ("equal", -0.02, -0.011, "does not hold"),
+    ],
+)
+def test_verdict_of_a_difference(relation, low, high, expected):
+    part = Part(arm="a", baseline="b", setting="monolingual", relation=relation)
+    assert judge(part, found(low, high), 0.01) == expected
+    ranks = Part(arm="a", baseline="b", setting="multilingual", relation=relation, measure="rank_distance")
+    assert judge(ranks, found(-1000 * high, -1000 * low), 10) == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "undecided"], "undecided"),
+        (["undecided", "does not hold", "holds"], "does not hold"),
+        (["does not hold", "not tested"], "not tested"),
+        ([], "not tested"),
+    ],
+)
+def test_a_claim_is_as_its_weakest_part(parts, expected):
+    assert verdict(parts) == expected

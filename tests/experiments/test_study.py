@@ -1,0 +1,338 @@
+"""A study with a tiny encoder: arms, averages, failures, resume, what its results say, on Ray and in MLflow."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from helpers import ROOT, small_recipe
+
+from hybridir.data.config import BenchmarkConfig
+from hybridir.evaluation.intervals import seed_interval
+from hybridir.experiments.claims import Claim, Part
+from hybridir.experiments.one_run import ArmRun, arms_here, average_models
+from hybridir.experiments.studies import STUDIES
+from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms
+from hybridir.experiments.study_job import Runner, run_study
+from hybridir.model.config import EncoderConfig
+from hybridir.model.encoder import Encoder
+from hybridir.runs.backend import here, track_nothing
+from hybridir.runs.recipe import ScalingConfig, TrackingConfig
+from hybridir.runtime.history import read_history
+from hybridir.tracking.follow import follow
+from hybridir.tracking.nested import record
+
+LANGUAGES = ("de", "en", "es")
+
+
+def arms(recipe: StudyRecipe) -> list[Arm]:
+    return [
+        Arm(name="mono", about="one language", changes={"sampling": {"mono": 1.0, "cross": 0.0}}),
+        Arm(name="cross", about="two languages", changes={"sampling": {"mono": 0.0, "cross": 1.0}}),
+        Arm(name="mean", about="of both", average_of=("mono", "cross")),
+    ]
+
+
+def study_of(*more: Arm) -> Study:
+    parts = (Part(arm="cross", baseline="mono", setting="crosslingual", relation="better"),)
+    claims = (
+        Claim(id="one", text="Cross is better.", source="paper", parts=parts),
+        Claim(id="two", text="Missing.", source="sceptic", parts=(replace(parts[0], baseline="gone"),)),
+        Claim(
+            id="three",
+            text="Cross is less biased in languages that it was not trained on.",
+            source="sceptic",
+            parts=(replace(parts[0], setting="multilingual", measure="rank_distance", languages="zero-shot"),),
+        ),
+    )
+    return Study(
+        name="small",
+        title="A small study",
+        about="",
+        reference="cross",
+        arms=lambda r: [*arms(r), *more],
+        claims=claims,
+    )
+
+
+BROKEN = Arm(name="broken", about="diverges", changes={"train": {"lr": 1e30}})
+
+
+def recipe_of(output: Path, cache: Path, **fields: Any) -> StudyRecipe:
+    plain = vars(small_recipe(output, cache, sampling={"languages": ("de", "en")}))
+    ours = {"benchmark": BenchmarkConfig(facts=80, languages=LANGUAGES), "tracking": TrackingConfig(enabled=False)}
+    return StudyRecipe(**plain | ours | {"seeds": 2} | fields)
+
+
+def record_nothing(config: TrackingConfig, output: Path, study: Path) -> None:
+    pass
+
+
+def in_process(start: Any = None) -> Runner:
+    return Runner(start or arms_here(here()), 1, track_nothing, record_nothing)
+
+
+def results_of(output: Path) -> dict[str, Any]:
+    return json.loads((output / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three arms with two seeds, and one that fails."""
+    output = tmp_path_factory.mktemp("study") / "out"
+    page, failed = run_study(study_of(BROKEN), recipe_of(output, cache), in_process())
+    assert (page, failed) == (output / "report.html", 2)
+    return output
+
+
+def test_arms_and_claims(finished: Path) -> None:
+    results = results_of(finished)
+    assert list(results["arms"]) == ["mono", "cross", "mean", "broken"]
+    assert results["trained_languages"] == ["de", "en"]
+    assert results["zero_shot_languages"] == ["es"]
+    assert [claim["verdict"] for claim in results["claims"]][1] == "not tested"
+    for name in ("mono", "cross", "mean"):
+        arm = results["arms"][name]
+        assert (arm["seeds"], arm["errors"]) == ([0, 1], {})
+        runs = [results_of(finished / "arms" / name / f"seed-{seed}") for seed in (0, 1)]
+        assert arm["multilingual"]["mAP"] == pytest.approx(np.mean([run["multilingual"]["mAP"] for run in runs]))
+        assert arm["per_language"]["es"]["crosslingual"]["mAP"] == pytest.approx(
+            np.mean([run["per_language"]["es"]["crosslingual"]["mAP"] for run in runs])
+        )
+        low, high = arm["intervals"]["monolingual"]["mAP"]
+        assert low < arm["monolingual"]["mAP"] < high
+    mono, cross, mean = (results["arms"][name] for name in ("mono", "cross", "mean"))
+    assert mono["steps"] == 8
+    assert mono["curve"]["steps"] == [4, 8]
+    assert mean["tokens"] == mono["tokens"] + cross["tokens"]
+    assert "FloatingPointError" in results["arms"]["broken"]["errors"]["0"]
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "FloatingPointError" in page
+    assert (finished / "table.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("claim", "setting", "measure", "languages"),
+    [(0, "crosslingual", "mAP", LANGUAGES), (2, "multilingual", "rank_distance", ("es",))],
+)
+def test_a_claim_rests_on_the_differences_of_all_queries(
+    finished: Path, claim: int, setting: str, measure: str, languages: tuple[str, ...]
+) -> None:
+    """Recomputed from `per_query.parquet` alone."""
+    values, baseline, about = [], [], None
+    for seed in (0, 1):
+        tables = [
+            pyarrow.parquet.read_table(finished / "arms" / arm / f"seed-{seed}" / "per_query.parquet").to_pylist()
+            for arm in ("cross", "mono")
+        ]
+        pairs = zip(*tables, strict=True)
+        rows = [pair for pair in pairs if pair[0]["setting"] == setting and pair[0]["query_language"] in languages]
+        values.append([a[measure] - b[measure] for a, b in rows])
+        baseline += [b[measure] for _, b in rows]
+        about = [a for a, _ in rows]
+    assert about
+    strata = [f"{row['query_language']}-{row['passage_language']}" for row in about]
+    expected = seed_interval(np.array(values), strata, [row["cluster"] for row in about])
+    part = results_of(finished)["claims"][claim]["parts"][0]
+    assert part["difference"] == pytest.approx(expected.difference, rel=1e-9)
+    assert part["interval"] == pytest.approx([expected.low, expected.high], rel=1e-9)
+    assert (part["seeds"], part["over"]) == (2, "clusters")
+    if measure == "rank_distance":  # one language: the macro-mean is the mean
+        assert part["baseline_value"] == pytest.approx(np.mean(baseline))
+        assert part["margin"] == pytest.approx(0.05 * np.mean(baseline))
+    else:
+        assert part["margin"] == pytest.approx(min(0.01, 0.05 * part["baseline_value"]))
+
+
+def test_the_mean_of_weights(finished: Path, tmp_path: Path) -> None:
+    folders = [finished / "arms" / arm / "seed-1" / "model" for arm in ("mono", "cross", "mean")]
+    mono, cross, mean = (Encoder.load(EncoderConfig(name=str(folder))).state_dict() for folder in folders)
+    for name, value in mean.items():
+        assert np.allclose(value, (mono[name] + cross[name]) / 2, atol=1e-7), name
+    average_models(folders[:1] * 2, tmp_path / "same")
+    same = Encoder.load(EncoderConfig(name=str(tmp_path / "same"))).state_dict()
+    assert all((same[name] == value).all() for name, value in mono.items())
+
+
+def test_arms_share_the_seeds(finished: Path) -> None:
+    """The same first weights for the same seed, others for another; checkpoints are gone."""
+
+    def weights(arm: str, seed: int) -> bytes:
+        return (finished / "arms" / arm / f"seed-{seed}" / "initial" / "model.safetensors").read_bytes()
+
+    assert weights("mono", 0) == weights("cross", 0) != weights("mono", 1)
+    assert not list(finished.glob("arms/*/*/checkpoints"))
+
+
+def test_a_study_goes_on_where_it_was_stopped(finished: Path, cache: Path, tmp_path: Path) -> None:
+    """Stopped after three runs and started again: the same tables, no run done twice, what failed is tried again."""
+    started: list[Path] = []
+
+    def stops(runs: Sequence[ArmRun]) -> Iterator[tuple[ArmRun, str]]:
+        for run, error in arms_here(here())(runs):
+            if len(started) == 4:  # a short run for the estimate, and three
+                raise KeyboardInterrupt
+            started.append(run.output)
+            yield run, error
+
+    output = tmp_path / "out"
+    recipe = recipe_of(output, cache)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study_of(), recipe, in_process(stops))
+    done = sorted(output.glob("arms/*/*/results.json"))
+    before = {path: path.stat().st_mtime_ns for path in done}
+    assert len(done) >= 3
+    assert run_study(study_of(), replace(recipe, resume=True), in_process())[1] == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+    for history in output.glob("arms/*/*/history.jsonl"):
+        assert [line["step"] for line in read_history(history)] == list(range(8))
+        assert {line["attempt"] for line in read_history(history)} == {1}
+    assert tables(output) == {name: text for name, text in tables(finished).items() if name != "broken"}
+    with pytest.raises(ValueError, match="holds results already"):
+        run_study(study_of(), recipe, in_process())
+    changed = replace(recipe, resume=True, train=replace(recipe.train, lr=1.0))
+    with pytest.raises(ValueError, match="was begun with train"):
+        run_study(study_of(), changed, in_process())
+
+
+def tables(output: Path) -> dict[str, Any]:
+    """What a study found, but for times."""
+    arms = results_of(output)["arms"]
+    return {name: {k: v for k, v in arm.items() if k != "seconds"} for name, arm in arms.items()}
+
+
+def test_more_seeds_go_beside_those_that_are_there(finished: Path, cache: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    copy(finished, output)
+    recipe = recipe_of(output, cache, seeds=3, arms=("mono",), resume=True)
+    assert run_study(study_of(BROKEN), recipe, in_process())[1] == 0
+    assert results_of(output)["arms"]["mono"]["seeds"] == [0, 1, 2]
+
+
+def test_a_study_that_cannot_start_says_why(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="small has no arm other; there are mono, cross, mean"):
+        run_study(study_of(), recipe_of(tmp_path / "a", cache, arms=("other",)), in_process())
+    small = recipe_of(tmp_path / "b", cache)
+    too_large = replace(small, train=replace(small.train, batch_size=500))
+    with pytest.raises(ValueError, match="arm mono: a mono batch needs 500 groups"):
+        run_study(study_of(), too_large, in_process())
+    with pytest.raises(ValueError, match="no run has finished: see what went wrong above"):
+        run_study(study_of(BROKEN), recipe_of(tmp_path / "c", cache, arms=("broken",)), in_process())
+    with pytest.raises(ValueError, match="seeds is 0"):
+        recipe_of(tmp_path, cache, seeds=0)
+
+
+def test_the_job(cache: Path, tmp_path: Path) -> None:
+    """Killed inside its only run, and started again as it says itself."""
+    output = tmp_path / "with a space"
+    small = ["--encoder.hidden_size", "32", "--encoder.layers", "1", "--encoder.vocab_size", "400"]
+    small += ["--data.facts", "80", "--benchmark.facts", "80", "--train.batch_size", "8"]
+    small += ["--validation.batch_size", "4", "--train.steps", "60", "--train.checkpoint_every", "5"]
+    alone = ["--scaling.num_workers", "0", "--tracking.enabled", "false", "--cache", str(cache)]
+    asked = [*small, *alone, "--seeds", "1", "--arms", "[hybrid]"]
+    command = [sys.executable, str(ROOT / "jobs" / "study.py"), "sampling"]
+    with subprocess.Popen([*command, *asked, "--output", str(output)], stdout=subprocess.DEVNULL) as process:
+        history = output / "arms" / "hybrid" / "seed-0" / "history.jsonl"
+        until = time.monotonic() + 300
+        while sum(1 for _ in read_history(history)) < 8:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.kill()
+    resume = [*command, "--config", str(output / "config.yaml"), "--resume"]
+    done = subprocess.run(resume, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(output / "report.html")
+    assert [line["step"] for line in read_history(history)] == list(range(60))
+    assert {line["attempt"] for line in read_history(history)} == {1, 2}
+    told = subprocess.run([*command[:2], "--help"], capture_output=True, text=True, check=True)
+    assert "sampling" in told.stdout
+    assert "alpha" in told.stdout
+
+
+def test_a_run_that_fails_again_does_not_keep_the_page_away(finished: Path, cache: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    copy(finished, output)
+    assert run_study(study_of(BROKEN), recipe_of(output, cache, resume=True), in_process()) == (
+        output / "report.html",
+        2,
+    )
+    assert tables(output) == tables(finished)
+
+
+def copy(study: Path, output: Path) -> None:
+    """A finished study as if it had been made in another folder."""
+    shutil.copytree(study, output)
+    for file in output.rglob("config.yaml"):
+        file.write_text(file.read_text(encoding="utf-8").replace(str(study), str(output)), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_claims_are_about_arms_that_there_are(name: str, cache: Path, tmp_path: Path) -> None:
+    """All arms of each study go with an ordinary recipe, and average what is trained."""
+    recipe = recipe_of(tmp_path / "out", cache)
+    found = {arm.name: arm for arm in chosen_arms(STUDIES[name], recipe)}
+    assert STUDIES[name].reference in found
+    for part in (part for claim in STUDIES[name].claims for part in claim.parts):
+        assert {part.arm, part.baseline} <= set(found)
+    for arm in found.values():
+        assert len(arm_runs(recipe, arm, range(2))) == 2
+        assert all(not found[member].average_of for member in arm.average_of)
+
+
+def test_arms_of_a_rival_bring_what_they_are_made_of(cache: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path / "out", cache, arms=("average", "hybrid"))
+    assert [arm.name for arm in chosen_arms(STUDIES["sampling"], recipe)] == ["X-X-mono", "X-Y", "hybrid", "average"]
+
+
+def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> None:
+    tracking = TrackingConfig(experiment="study", system_metrics_every=0)
+    recipe = recipe_of(tmp_path / "out", cache, tracking=tracking, seeds=1, arms=("mono", "mean"))
+    run_study(study_of(), recipe, Runner(arms_here(here()), 1, follow, record))
+    again = replace(recipe, resume=True)
+    run_study(study_of(), again, Runner(arms_here(here()), 1, follow, record))
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        runs = dict(database.execute("select name, run_uuid from runs where status = 'FINISHED'").fetchall())
+        assert set(runs) == {"out", "mono seed-0", "cross seed-0", "mean seed-0"}
+        parents = database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'").fetchall()
+        assert dict(parents) == {run: runs["out"] for name, run in runs.items() if name != "out"}
+        points = "select count(*), count(distinct step) from metrics where key = 'loss' and run_uuid = ?"
+        assert database.execute(points, (runs["mono seed-0"],)).fetchone() == (8, 8)
+        assert database.execute("select count(*) from registered_models").fetchone() == (0,)
+        value = "select value from metrics where key = 'result.mean.monolingual.mAP' and run_uuid = ?"
+        shown = results_of(tmp_path / "out")["arms"]["mean"]["monolingual"]["mAP"]
+        assert database.execute(value, (runs["out"],)).fetchone()[0] == pytest.approx(shown)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_arms_on_ray(workers: int, cache: Path, tmp_path: Path, float64: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side on a cluster of two CPUs: what one process gives, and one run that fails.
+
+    Slow: starts of Ray. In short: the points of a search on Ray, in test_tune.
+    """
+    from hybridir.on_ray.many import ray_arms
+
+    fields: dict[str, Any] = {"encoder": EncoderConfig(name=str(float64)), "seeds": 1}
+    run_study(study_of(), recipe_of(tmp_path / "here", cache, arms=("mono", "cross"), **fields), in_process())
+    scaling = ScalingConfig(num_workers=workers)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # so many CPUs, however many there are
+    with ray_arms(scaling) as arms:
+        assert arms.at_once == 2 // workers
+        recipe = recipe_of(tmp_path / "out", cache, scaling=scaling, arms=("mono", "cross", "broken"), **fields)
+        assert run_study(study_of(BROKEN), recipe, in_process(arms.start))[1] == 1
+    ours, expected = tables(tmp_path / "out"), tables(tmp_path / "here")
+    assert "FloatingPointError" in ours["broken"]["errors"]["0"]
+    for name in ("mono", "cross"):
+        for setting, measures in ours[name]["per_seed"]["0"].items():
+            assert measures["mAP"] == pytest.approx(expected[name]["per_seed"]["0"][setting]["mAP"], abs=1e-6)

@@ -1,0 +1,364 @@
+"""Ray: batches through Ray Data, workers under Ray Train. The job starts a cluster; the other tests share one."""
+
+import contextlib
+import dataclasses
+import errno
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from helpers import job, read_lines, steady
+
+from hybridir.batches.sampling import Sampling
+from hybridir.batches.stream import BatchSource, local_stream
+from hybridir.data import rows
+from hybridir.data.config import BenchmarkConfig, DataConfig
+from hybridir.model.config import EncoderConfig
+from hybridir.on_ray.cluster import cluster, find_room
+from hybridir.on_ray.train import train_on_ray
+from hybridir.retrieval.encode import encode_here
+from hybridir.runs.backend import train_here
+from hybridir.runs.prepare import Prepared, prepare, read_corpus
+from hybridir.runs.recipe import Recipe, ScalingConfig, TrackingConfig, public
+from hybridir.runs.training_run import open_output
+from hybridir.runtime.history import last_line
+from hybridir.runtime.signals import saving
+from hybridir.training.loop import STOP, TrainConfig
+from hybridir.training.validation import ValidationConfig
+
+STEPS = 50
+
+
+def recipe(output: Path, workers: int, timeout: int = 300, **train: Any) -> Recipe:
+    languages = ("de", "en", "ru")
+    return Recipe(
+        data=DataConfig(facts=300, languages=languages),
+        encoder=EncoderConfig(name=str(output.parent / "encoder"), dropout=0.0),
+        sampling=Sampling(mono=0.4, mixed=0.2, cross=0.4),
+        train=TrainConfig(**{"steps": STEPS, "batch_size": 16, "warmup_steps": 5, "schedule": "constant"} | train),
+        validation=ValidationConfig(every=25, batches=4, batch_size=8),
+        benchmark=BenchmarkConfig(facts=100, languages=languages),
+        scaling=ScalingConfig(num_workers=workers, timeout=timeout),
+        tracking=TrackingConfig(enabled=False),
+        cache=str(output.parent / "cache"),
+        output=str(output),
+    )
+
+
+def run(output: Path, workers: int, resume: bool = False, **train: Any) -> list[dict[str, Any]]:
+    """Trains and returns the history."""
+    wanted = dataclasses.replace(recipe(output, workers, **train), resume=resume)
+    prepared = prepare(wanted, open_output(wanted))
+    (train_on_ray if workers else train_here)(prepared, wanted)
+    return read_lines(output / "history.jsonl")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, float64: Path) -> Path:
+    """It holds the encoder that all runs begin with."""
+    folder = tmp_path_factory.mktemp("ray")
+    shutil.copytree(float64, folder / "encoder")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> Path:
+    """The job as a user runs it, with a cluster of its own and a cache of its own."""
+    wanted = dataclasses.replace(recipe(folder / "two", 2), cache=str(folder / "its-cache"))
+    (folder / "two.yaml").write_text(yaml.safe_dump(public(wanted)))
+    done = job("--config", folder / "two.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == str(Path(wanted.output) / "report.html")
+    return Path(wanted.output)
+
+
+@pytest.fixture(scope="module")
+def two_workers(two: Path) -> list[dict[str, Any]]:
+    return read_lines(two / "history.jsonl")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_cluster(two: Path) -> Iterator[None]:
+    """Of four CPUs, however many there are."""
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "sched_getaffinity", lambda _: {0})
+            stack.enter_context(cluster(4))
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_process(folder: Path) -> list[dict[str, Any]]:
+    return run(folder / "none", 0)
+
+
+def assert_alike(ours: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    assert [line["step"] for line in ours] == list(range(STEPS))
+    assert [line["example_ids_sha256"] for line in ours] == [line["example_ids_sha256"] for line in wanted]
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in wanted], rel=1e-9)
+
+
+def test_two_workers_train_as_one_process(two_workers: list[dict[str, Any]], one_process: list[dict[str, Any]]) -> None:
+    assert [line["world_size"] for line in two_workers] == [2] * STEPS
+    assert_alike(two_workers, one_process)
+    assert {line["kind"] for line in one_process} == {"mono", "mixed", "cross"}
+    assert one_process[-1]["loss"] < one_process[0]["loss"]
+
+
+@pytest.mark.slow
+def test_one_worker_and_four_train_as_one_process(folder: Path, one_process: list[dict[str, Any]]) -> None:
+    """Slow: two starts of Ray Train. In short: two workers, above, and one, two and four ranks in test_train."""
+    for workers in (1, 4):
+        assert_alike(run(folder / str(workers), workers), one_process)
+
+
+@pytest.mark.slow
+def test_four_workers_then_two_then_four_see_the_same_batches(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    """Slow: three starts of Ray Train. In short: two ranks, one and two again in test_train."""
+    run(folder / "elastic", 4, steps=18, checkpoint_every=6)
+    run(folder / "elastic", 2, resume=True, steps=36, checkpoint_every=6)
+    lines = run(folder / "elastic", 4, resume=True, checkpoint_every=6)
+    assert [line["world_size"] for line in lines] == [4] * 18 + [2] * 18 + [4] * 14
+    assert [line["example_ids_sha256"] for line in lines] == [line["example_ids_sha256"] for line in two_workers]
+    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in two_workers], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("workers", "least", "batch_size", "started"), [(4, None, 16, 4), (8, 2, 16, 4), (9, 1, 9, 3), (6, 3, 12, 4)]
+)
+def test_as_many_workers_as_there_is_room_for(
+    workers: int, least: int | None, batch_size: int, started: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert find_room(ScalingConfig(num_workers=workers, min_workers=least), batch_size) == started
+    said = capsys.readouterr().out
+    assert said == (
+        "" if started == workers else f"the cluster has room for 4 of {workers} workers: going on with {started}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        (
+            {"num_workers": 8},
+            "1 nodes with room for 4 workers of 1 CPU each, and the run needs 8: it has no autoscaler",
+        ),
+        ({"num_workers": 8, "min_workers": 5}, "and the run needs 8: "),
+        ({"num_workers": 2, "cpus_per_worker": 3}, "room for 1 workers of 3 CPUs each, .* or scaling.cpus_per_worker"),
+        ({"num_workers": 2, "use_gpu": True}, "room for 0 workers of 1 CPU and 1 GPU each, and the run needs 2"),
+    ],
+)
+def test_more_workers_than_there_can_be_are_refused(scaling: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_room(ScalingConfig(**scaling), 16)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_run_is_raised_once_as_it_is(folder: Path) -> None:
+    """Slow: a start of Ray Train. In short: what driver and controller make of such errors, in test_restarts."""
+    with pytest.raises(FloatingPointError, match="no update was made"):
+        run(folder / "infinite", 2, lr=1e30, clip_norm=0.0, warmup_steps=0)
+    assert {line["attempt"] for line in read_lines(folder / "infinite" / "history.jsonl")} == {1}
+
+
+def act_at(output: Path, *acts: tuple[int, Callable[[], object]]) -> threading.Thread:
+    """A thread that does each thing once the history has so many lines."""
+
+    def follow() -> None:
+        for count, act in acts:
+            while not (line := last_line(output / "history.jsonl")) or line["step"] + 1 < count:
+                time.sleep(0.01)
+            act()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    return thread
+
+
+def workers() -> list[psutil.Process]:
+    """The training workers of this process's cluster, the oldest first."""
+    return named("RayTrainWorker")
+
+
+def named(title: str) -> list[psutil.Process]:
+    """The processes of this process's cluster with that in their title, the oldest first."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if title in " ".join(process.cmdline()):
+                found.append(process)
+    return sorted(found, key=lambda process: process.create_time())
+
+
+@pytest.mark.slow
+def test_interrupted_twice_is_the_undisturbed_run(folder: Path, two: Path, two_workers: list[dict[str, Any]]) -> None:
+    """A worker is killed and replaced, then the driver is asked to stop and resumed: nothing is lost.
+
+    Slow: three starts of Ray Train. In short: a node is lost in test_nodes, a driver asked to stop in test_signals.
+    """
+    output = folder / "interrupted"
+    act_at(output, (12, lambda: workers()[0].kill()), (25, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with saving(output / STOP) as asked:
+        stopped = run(output, 2, checkpoint_every=10)
+    assert asked.is_set()
+    assert 25 <= len(stopped) < STEPS
+    assert (output / "checkpoints" / f"step-{len(stopped):08d}").exists()
+    (output / STOP).unlink()
+    ended = run(output, 2, resume=True, checkpoint_every=10)
+    assert steady(ended) == steady(two_workers)
+    kept, last = [line["attempt"] for line in ended], len(stopped)
+    assert kept == [1] * 10 + [2] * (last - 10) + [3] * (STEPS - last)
+    weights = [path / "checkpoints" / f"step-{STEPS:08d}" / "model.safetensors" for path in (output, two)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    [event] = (output / "events.jsonl").read_text().splitlines()
+    assert re.search(r"rank [01] was lost after step 1\d, and is replaced", event)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    """Slow: two starts of Ray Train, and the wait for an answer. In short: a node is lost, in test_nodes."""
+    output = folder / "hangs"
+    act_at(output, (12, lambda: workers()[-1].suspend()))
+    ended = run(output, 2, checkpoint_every=10, timeout=20)
+    assert steady(ended) == steady(two_workers)
+    assert [line["attempt"] for line in ended] == [1] * 10 + [2] * (STEPS - 10)
+    [event] = (output / "events.jsonl").read_text().splitlines()
+    assert re.search(r"rank [01] gave no answer for 20 s after step 1\d, and is replaced", event)
+    assert not workers(), "the one that hung was ended"
+
+
+@pytest.fixture(scope="module")
+def prepared(folder: Path) -> Prepared:
+    wanted = recipe(folder / "streams", 2)
+    return prepare(wanted, open_output(wanted))
+
+
+def test_tokens_by_ray_data_are_the_same(two: Path, prepared: Prepared) -> None:
+    ours = Path(prepared.job.source.tokens)
+    theirs = two.parent / "its-cache" / ours.relative_to(prepared.corpus.directory.parent)
+    for file in sorted(ours.iterdir()):
+        assert (theirs / file.name).read_bytes() == file.read_bytes()
+
+
+def test_shards_by_ray_data_are_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many shards of two files, in order, with the rejected lines where they stand."""
+    from hybridir.on_ray.data import read_shards
+
+    monkeypatch.setattr(rows, "SHARD_BYTES", 3000)
+    (folder / "pairs").mkdir()
+    for name in ("a", "b"):
+        row = {"language": "en", "passage": "x" * 50}
+        lines = [
+            json.dumps(row | {"group_id": f"{name}{n}", "query": "" if n % 7 == 0 else f"q {n}"}) for n in range(200)
+        ]
+        (folder / "pairs" / f"{name}.jsonl").write_text("\n".join(lines))
+    data = DataConfig(format="jsonl", path=str(folder / "pairs"))
+    here = read_corpus(data, folder / "here")
+    there = read_corpus(data, folder / "there", read_shards)
+    assert here.rejected == {"empty query": 58}
+    for file in sorted(here.directory.iterdir()):
+        assert (there.directory / file.name).read_bytes() == file.read_bytes(), file.name
+    cut = gzip.compress(b"{}\n" * 1000)[:-20]
+    (folder / "pairs" / "c.jsonl.gz").write_bytes(cut)
+    with pytest.raises(ValueError, match=r"c\.jsonl\.gz cannot be read: ") as raised:
+        read_corpus(data, folder / "broken", read_shards)
+    assert "Traceback" not in str(raised.value)
+
+
+def test_encoding_on_ray_is_the_same(
+    folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In order on two workers, of which one is lost; on one where a side is empty; an error arrives as it is.
+
+    The encoder computes in float64: its embeddings, which are float32, may differ in their last bit.
+    """
+    from hybridir.on_ray import encode
+
+    class Dying(encode._Worker):
+        def encode(self, *texts: Any) -> np.ndarray:
+            with contextlib.suppress(FileExistsError):
+                (folder / "died").touch(exist_ok=False)
+                os._exit(1)
+            return super().encode(*texts)
+
+    queries = [f"{n} " + "where " * (n % 9) for n in range(2100)]
+    passages = [f"{n} " + "here " * (n % 13) for n in range(2500)]
+    here = encode_here(prepared.initial, queries, passages)
+    assert [part.shape for part in here] == [(2100, 32), (2500, 32)]
+    with monkeypatch.context() as patch:
+        patch.setattr(encode, "_Worker", Dying)
+        there = encode.encode_on_ray(ScalingConfig(num_workers=2), prepared.initial, queries, passages)
+    assert (folder / "died").exists()
+    for ours, theirs in zip(here, there, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=np.finfo(np.float32).eps, atol=1e-12)
+
+    capfd.readouterr()
+    one = ScalingConfig(num_workers=1)
+    none, some = encode.encode_on_ray(one, prepared.initial, [], passages)
+    assert none.shape == (0, 32)
+    np.testing.assert_allclose(some, here[1], rtol=np.finfo(np.float32).eps, atol=1e-12)
+    printed = capfd.readouterr()
+    assert not printed.err
+    assert all(line.startswith("encoded ") for line in printed.out.splitlines())
+
+    elsewhere = dataclasses.replace(prepared.initial, name="/only/on/the/driver")
+    isdir = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == elsewhere.name or isdir(path))
+    with pytest.raises(ValueError, match=r"^the folder '/only/on/the/driver' is not on .*storage that all nodes see"):
+        encode.encode_on_ray(one, elsewhere, queries, passages)
+
+
+@pytest.mark.slow
+def test_a_controller_that_is_killed_leaves_no_places_taken(folder: Path, two_workers: list[dict[str, Any]]) -> None:
+    """Slow: two starts of Ray Train. Its four workers need all of the cluster."""
+    output = folder / "controlled"
+    act_at(output, (12, lambda: [process.kill() for process in named("TrainController")]))
+    ended = run(output, 4, checkpoint_every=10)
+    assert [line["attempt"] for line in ended] == [1] * 10 + [2] * (STEPS - 10)
+    assert [line["example_ids_sha256"] for line in ended] == [line["example_ids_sha256"] for line in two_workers]
+
+
+def test_an_error_of_the_stream_arrives_as_it_is(prepared: Prepared) -> None:
+    """It is not taken for the loss of a worker."""
+    from hybridir.on_ray.data import stream
+
+    lost = dataclasses.replace(prepared.job.source, tokens="/nowhere")
+    with pytest.raises(FileNotFoundError) as raised:
+        next(stream(lost, 0, 4, 0, 2))
+    assert raised.value.errno == errno.ENOENT
+
+
+def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:
+    from hybridir.on_ray.data import stream
+
+    def digests(source: BatchSource, rank: int) -> list[bytes]:
+        return [batch.digests().tobytes() for batch in stream(source, 3, 40, rank, 2)]
+
+    source = prepared.job.source
+    before = [digests(source, rank) for rank in (0, 1)]
+    for rank in (0, 1):
+        assert before[rank] == [batch.digests().tobytes() for batch in local_stream(source, 3, 40, rank, 2)]
+    row = int(source.plan().batch(10).part(1, 2).query_row[0])
+    tokens = Path(source.tokens)
+    start = int(np.load(tokens / "query.npy")[row])
+    with open(tokens / "query.bin", "r+b") as file:
+        file.seek(4 * (start + 1))
+        old = file.read(4)
+        file.seek(4 * (start + 1))
+        file.write((int.from_bytes(old, "little") ^ 1).to_bytes(4, "little"))
+    after = digests(source, 1)
+    with_row = {s for s in range(3, 40) if row in source.plan().batch(s).part(1, 2).query_row}
+    assert {s for s in range(3, 40) if after[s - 3] != before[1][s - 3]} == with_row
+    assert 10 in with_row

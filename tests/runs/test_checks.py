@@ -1,0 +1,62 @@
+"""What would end a run hours later is refused before it starts."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers import small_recipe
+
+from hybridir.model.encoder import Encoder
+from hybridir.runs import checks
+from hybridir.runs.checks import check_space, check_writable
+from hybridir.runs.prepare import Prepared, load_data
+
+
+def test_the_space_is_about_what_a_run_takes(
+    small_run: Prepared, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both for an encoder that is built and one that is read; what is there already is not asked for again."""
+    size = sum(p.numel() * 4 for p in Encoder.load(small_run.initial).parameters())
+    free = 0
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    for name in ("", small_run.initial.name):
+        recipe = small_recipe(tmp_path, cache, encoder={"name": name}, train={"keep_last": 2})
+        free = int(14 * size * 1.1)
+        check_space(recipe, tmp_path, cache)
+        with pytest.raises(ValueError, match=r"GB free, and the run needs about .* 4 checkpoints .* train.keep_last"):
+            check_space(recipe, tmp_path, cache, corpus=int(0.4 * 14 * size))
+        free = int(14 * size * 0.8)
+        with pytest.raises(ValueError, match="GB free"):
+            check_space(recipe, tmp_path, cache)
+    (tmp_path / "checkpoints" / "step-1").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-1" / "model.safetensors").write_bytes(bytes(6 * size))
+    check_space(recipe, tmp_path, cache)
+
+
+def test_storage_that_takes_no_files_is_named() -> None:
+    folder = Path("/proc/self/task")  # refuses root too
+    with pytest.raises(ValueError, match=f"^{folder} cannot be written to .*: name another folder by --cache$"):
+        check_writable(folder, "--cache")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), "no encoder at"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "no encoder at"),
+    ],
+)
+def test_a_wrong_model_folder_is_refused_before_the_data_is_read(
+    damage: Callable[[Path], Any], message: str, small_run: Prepared, cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(small_run.initial.name, folder)
+    damage(folder)
+    recipe = small_recipe(tmp_path / "run", cache, encoder={"name": str(folder)}, data={"facts": 123})
+    with pytest.raises(ValueError, match=message):
+        load_data(recipe, tmp_path / "run", lambda shards: pytest.fail("the data was read"))

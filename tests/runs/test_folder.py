@@ -1,0 +1,159 @@
+"""Output folders know what kind of results they hold."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers import ROOT, job, read_lines
+
+from hybridir.experiments.one_run import Runner
+from hybridir.experiments.studies import STUDIES
+from hybridir.experiments.study import StudyRecipe
+from hybridir.experiments.study_job import run_study, study_kind
+from hybridir.experiments.tuning import TuneRecipe
+from hybridir.experiments.tuning_job import TUNING, run_tune
+from hybridir.model.config import EncoderConfig
+from hybridir.runs.backend import Backend, track_nothing
+from hybridir.runs.evaluation_run import EVALUATION, Evaluation, run_evaluation
+from hybridir.runs.folder import NAME, Kind, begin_folder, kind_of, open_folder
+from hybridir.runs.recipe import MAY_CHANGE, Recipe, ScalingConfig
+from hybridir.runs.training_run import TRAINING, run_training
+
+ONE_PROCESS = ScalingConfig(num_workers=0)
+
+
+def nothing(*_: Any) -> Any:
+    raise AssertionError("nothing is to be computed")
+
+
+RUNNER = Runner(nothing, 1, track_nothing, nothing)
+JOBS: dict[str, tuple[Kind, Callable[[str], Any], Callable[[Any], Any]]] = {
+    "train": (
+        TRAINING,
+        lambda output: Recipe(output=output, scaling=ONE_PROCESS),
+        lambda recipe: run_training(recipe, nullcontext(Backend(nothing, nothing, nothing, nothing))),
+    ),
+    "evaluate": (
+        EVALUATION,
+        lambda output: Evaluation(output=output, encoder=EncoderConfig(name="bm25")),
+        lambda recipe: run_evaluation(recipe, nothing, track_nothing),
+    ),
+    "study": (
+        study_kind(STUDIES["alpha"]),
+        lambda output: StudyRecipe(output=output, scaling=ONE_PROCESS),
+        lambda recipe: run_study(STUDIES["alpha"], recipe, RUNNER),
+    ),
+    "tune": (
+        TUNING,
+        lambda output: TuneRecipe(output=output, space={"alpha": [0.0, 1.0]}),
+        lambda recipe: run_tune(recipe, nothing, RUNNER, nothing),
+    ),
+}
+"""By job: its kind of results, a recipe for a folder, and the job itself."""
+
+
+def holds(output: Path, job: str) -> Any:
+    """Makes the folder one of the results of a job, with a file in it; the recipe."""
+    kind, recipe_for, _ = JOBS[job]
+    begin_folder(recipe := recipe_for(str(output)), kind)
+    (output / "results.json").write_text("{}")
+    return recipe
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("there", JOBS)
+@pytest.mark.parametrize("job", JOBS)
+def test_no_job_takes_the_folder_of_another(job: str, there: str, resume: bool, tmp_path: Path) -> None:
+    holds(tmp_path / "out", there)
+    before = contents(tmp_path / "out")
+    kind, recipe_for, run = JOBS[job]
+    recipe = replace(recipe_for(str(tmp_path / "out")), resume=resume)
+    if job != there:
+        wanted = f"holds another kind of results, {JOBS[there][0].name}.*--config .*/out/config.yaml --resume"
+        with pytest.raises(ValueError, match=wanted):
+            run(recipe)
+    elif resume:
+        open_folder(recipe, kind)
+    else:
+        with pytest.raises(ValueError, match="holds results already"):
+            run(recipe)
+    assert contents(tmp_path / "out") == before
+
+
+def test_one_study_does_not_take_the_folder_of_another(tmp_path: Path) -> None:
+    recipe = holds(tmp_path / "out", "study")
+    with pytest.raises(ValueError, match=r"study \(jobs/study.py alpha\); this would be .* sampling"):
+        run_study(STUDIES["sampling"], replace(recipe, resume=True), RUNNER)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_fields_that_decide_must_stay(job: str, tmp_path: Path) -> None:
+    """Others may change, and what an older version did not write had its default."""
+    recipe, kind = replace(holds(tmp_path / "out", job), resume=True), JOBS[job][0]
+    open_folder(replace(recipe, scaling=ScalingConfig(num_workers=4)), kind)
+    changed = replace(recipe, encoder=replace(recipe.encoder, max_query_length=7))
+    with pytest.raises(ValueError, match=r"was begun with encoder\.max_query_length None, now it is 7"):
+        open_folder(changed, kind)
+    open_folder(changed, kind, begun=False)
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    del config["encoder"]["max_query_length"]
+    (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
+    open_folder(recipe, kind)
+    with pytest.raises(ValueError, match="max_query_length"):
+        open_folder(changed, kind)
+
+
+def test_a_new_kind_needs_no_change_elsewhere(tmp_path: Path) -> None:
+    kind = Kind(name="translation", job="jobs/translate.py", may_change=MAY_CHANGE)
+    begin_folder(Recipe(output=str(tmp_path)), kind)
+    assert json.loads((tmp_path / NAME).read_text())["may_change"] == sorted(MAY_CHANGE)
+    with pytest.raises(ValueError, match=r"translation \(jobs/translate.py\)"):
+        open_folder(Recipe(output=str(tmp_path), resume=True), TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ({}, None),
+        ({"notes.txt": "x"}, None),
+        ({"config.yaml": "train: {steps: 3}"}, "training run"),
+        ({"config.yaml": "average_of: [a, b]"}, "mean of weights"),
+        ({"config.yaml": "compare_to: []"}, "evaluation"),
+        ({"config.yaml": "seeds: 3", "belongs_to": "sampling"}, "study"),
+        ({"config.yaml": "seeds: 3", "belongs_to": "search"}, "tuning"),
+    ],
+)
+def test_folders_of_before_are_known(files: dict[str, str], kind: str | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert kind_of(tmp_path).get("kind") == kind
+
+
+@pytest.mark.parametrize(("name", "text"), [(NAME, "{"), (NAME, "[]"), ("config.yaml", "a: [")])
+def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=name):
+        open_folder(Recipe(output=str(tmp_path), resume=True), TRAINING)
+
+
+def test_a_run_of_before_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that version 0.1 stopped after four steps; the batches are those that it would have drawn."""
+    shutil.copytree(ROOT / "tests" / "run_of_0.1", tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    done = job(*("--config", "run/config.yaml", "--resume", "--train.steps", 6), "--benchmark.facts", 100)
+    assert done.returncode == 0, done.stderr
+    assert "resuming from" in done.stdout
+    lines = read_lines(tmp_path / "run" / "history.jsonl")
+    assert [(line["step"], line["attempt"]) for line in lines] == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]
+    assert [line["example_ids_sha256"][:8] for line in lines[4:]] == ["cdeffbb3", "cf3eb353"]
+    assert kind_of(tmp_path / "run") == {"kind": "training run", "job": "jobs/train.py"}

@@ -1,0 +1,148 @@
+"""The loss against sentence-transformers, against its formula, and its mask."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hybridir.training.losses.info_nce import info_nce
+
+
+def unit(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random vectors of length 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.normalize(torch.randn(*shape, generator=generator, dtype=dtype), dim=-1)
+
+
+def distinct(count: int) -> Tensor:
+    """Passage groups that mask nothing."""
+    return torch.arange(count) + 100
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.05, 1.0])
+@pytest.mark.parametrize("negatives", [0, 1, 3])
+def test_equals_multiple_negatives_ranking_loss(temperature: float, negatives: int) -> None:
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    size, width = 6, 16
+    query, passages = unit(size, width, seed=1), unit(1 + negatives, size, width, seed=2)
+    reference = MultipleNegativesRankingLoss(model=nn.Identity(), scale=1 / temperature)
+    expected = reference.compute_loss_from_embeddings([query, *passages], labels=torch.empty(0))
+    loss = info_nce(
+        query,
+        passages.flatten(0, 1),
+        positive_Q=torch.arange(size),
+        passage_group_P=distinct(size * (1 + negatives)),
+        temperature=temperature,
+    )
+    assert loss.shape == (size,)
+    torch.testing.assert_close(loss.mean(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_value_by_hand() -> None:
+    """Scores 1 and 0 at temperature 1: log(1 + 1/e)."""
+    identity = torch.eye(2, dtype=torch.float64)
+    loss = info_nce(
+        identity, identity, positive_Q=torch.tensor([0, 1]), passage_group_P=distinct(2), temperature=torch.tensor(1.0)
+    )
+    assert loss.tolist() == pytest.approx([math.log1p(math.exp(-1))] * 2, rel=1e-12)
+
+
+def test_pools_are_losses_of_their_own() -> None:
+    """Two queries and their passages in each of two pools: as if each pool were a batch alone."""
+    query, passage = unit(4, 8, seed=5), unit(4, 8, seed=6)
+
+    def loss(rows: slice, pool: Tensor | None) -> Tensor:
+        size = len(query[rows])
+        return info_nce(
+            query[rows],
+            passage[rows],
+            positive_Q=torch.arange(size),
+            passage_group_P=distinct(size),
+            temperature=0.1,
+            pool_P=pool,
+        )
+
+    apart = torch.cat([loss(slice(0, 2), None), loss(slice(2, 4), None)])
+    torch.testing.assert_close(loss(slice(0, 4), torch.tensor([0, 0, 1, 1])), apart)
+    assert not torch.allclose(loss(slice(0, 4), None), apart)
+
+
+def test_passages_of_the_positives_group_are_no_negatives() -> None:
+    """Query 0 has the passage 0; passage 3 is the same in another language, so its column is as if it were gone."""
+    query, passage = unit(1, 8, seed=3), unit(5, 8, seed=4)
+    masked = info_nce(
+        query,
+        passage,
+        positive_Q=torch.tensor([0]),
+        passage_group_P=torch.tensor([7, 1, 2, 7, 4]),
+        temperature=1.0,
+    )
+    kept = [0, 1, 2, 4]
+    removed = info_nce(query, passage[kept], positive_Q=torch.tensor([0]), passage_group_P=distinct(4), temperature=1.0)
+    unmasked = info_nce(query, passage, positive_Q=torch.tensor([0]), passage_group_P=distinct(5), temperature=1.0)
+    torch.testing.assert_close(masked, removed, rtol=1e-12, atol=0)
+    assert (masked < unmasked - 1e-4).all()
+
+
+def test_masked_passages_get_no_gradient_from_that_query() -> None:
+    query, passage = unit(1, 8, seed=3), unit(3, 8, seed=4).requires_grad_()
+    info_nce(
+        query, passage, positive_Q=torch.tensor([0]), passage_group_P=torch.tensor([7, 7, 1]), temperature=0.05
+    ).sum().backward()
+    assert passage.grad is not None
+    assert passage.grad[1].abs().sum() == 0
+    assert passage.grad[0].abs().sum() > 0
+    assert passage.grad[2].abs().sum() > 0
+
+
+def test_the_positive_is_never_masked() -> None:
+    """All passages are one group: only the positive is left, wherever it stands, and the loss is 0."""
+    loss = info_nce(
+        unit(2, 8, seed=5),
+        unit(4, 8, seed=6),
+        positive_Q=torch.tensor([2, 3]),
+        passage_group_P=torch.zeros(4, dtype=torch.int64),
+        temperature=0.05,
+    )
+    assert loss.tolist() == [0.0, 0.0]
+
+
+def test_positive_may_stand_anywhere() -> None:
+    """As on rank 1 of 2: the queries' passages are the last ones."""
+    query, passage = unit(2, 8, seed=7), unit(4, 8, seed=8)
+    loss = info_nce(query, passage, positive_Q=torch.tensor([2, 3]), passage_group_P=distinct(4), temperature=0.1)
+    scores = query @ passage.T / 0.1
+    expected = scores.logsumexp(dim=1) - torch.stack([scores[0, 2], scores[1, 3]])
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_float32_at_least() -> None:
+    """At temperature 0.02 scores in bfloat16 are off by about 0.1: autocast must not reach the loss."""
+    query, passage = (unit(8, 64, seed=seed, dtype=torch.float32) for seed in (9, 10))
+    arguments = {"positive_Q": torch.arange(8), "passage_group_P": distinct(8), "temperature": 0.02}
+    expected = info_nce(query, passage, **arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (query @ passage.T).dtype == torch.bfloat16, "autocast is on"
+        loss = info_nce(query, passage, **arguments)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, expected)
+    half = query.bfloat16(), passage.bfloat16()
+    assert torch.equal(info_nce(*half, **arguments), info_nce(half[0].float(), half[1].float(), **arguments))
+    assert info_nce(query.double(), passage.double(), **arguments).dtype == torch.float64
+
+
+def test_gradients_equal_those_of_the_formula() -> None:
+    """By the cosine s: (softmax - one hot) / t; by the temperature t: -s (softmax - one hot) / t^2."""
+    query, passage = unit(4, 8, seed=11).requires_grad_(), unit(6, 8, seed=12).requires_grad_()
+    temperature = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    info_nce(
+        query, passage, positive_Q=torch.arange(4), passage_group_P=distinct(6), temperature=temperature
+    ).mean().backward()
+    with torch.no_grad():
+        cosine = query @ passage.T
+        by_score = (torch.softmax(cosine / 0.1, dim=1) - torch.eye(4, 6, dtype=torch.float64)) / 4
+        torch.testing.assert_close(query.grad, by_score @ passage / 0.1, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(passage.grad, by_score.T @ query / 0.1, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(temperature.grad, -(by_score * cosine).sum() / 0.1**2, rtol=1e-9, atol=1e-12)
