@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several processes share the cores
 os.environ.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
 os.environ.pop("RAY_ADDRESS", None)  # what is set for a user's own runs
 os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -79,6 +79,7 @@ def train_undisturbed(job: Job, initial: EncoderConfig) -> None:
     train(job, Encoder.load(initial), torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_run_that_loses_a_node_ends_as_undisturbed(
     make_run: Callable[..., Prepared],
     on_ranks: Callable[..., None],

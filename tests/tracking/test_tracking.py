@@ -410,6 +410,7 @@ def test_a_damaged_state_is_refused_with_a_remedy(tmp_path: Path) -> None:
         sync(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_two_runs_may_make_the_database_at_once(tmp_path: Path) -> None:
     outputs = [tmp_path / "one", tmp_path / "two"]
     for output in outputs:
@@ -495,6 +496,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_comes_back_misses_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
