@@ -1,9 +1,9 @@
-"""Builds a corpus: streams checked pairs into one Arrow file, and makes the index from their hashes.
+"""Builds a corpus: streams checked pairs into one Arrow file, and makes an index from their hashes.
 
-Reading takes the same memory for any number of pairs, the index about 100 bytes a pair while it is made. Groups are
-numbered in the order of their hash: neither the order nor the format of the files changes what is drawn. Groups whose
-passages share an id, a text in one language or a given passage group are joined into one *passage group* (connected
-components), whose members are never negatives for each other.
+Reading needs the same memory for any number of pairs; making the index needs about 100 bytes a pair. Groups are
+numbered in the order of their hashes, so neither the order nor the format of the files changes the batches. Groups
+whose passages share an id, a text in one language or a `passage_group_id` are joined into one *passage group*
+(connected components). Members of a passage group are never negatives for each other.
 
 Shapes: G groups, L languages, N pairs (rows), H hard negatives.
 """
@@ -32,7 +32,7 @@ from hybridir.data.records import NOTES, PARTS, place
 from hybridir.runtime.durable import sync_files
 
 SHOWN = 3
-"""Rejected rows kept of each reason, to be shown."""
+"""Rejected rows kept per reason, as examples for messages."""
 MOST_SOURCES = 2**15 - 1
 
 _SPLITS = ("", *PARTS)
@@ -41,11 +41,13 @@ _PIECE = 1_000_000
 
 
 def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, validation_share: float = 0.0) -> Corpus:
-    """Makes the corpus `directory` from what `intake` has read, and opens it.
+    """Writes a corpus to the new folder `directory` and opens it; `batches` have the schema `intake.BATCH`.
 
-    A record is accepted, or written with its place and reason to `rejected.jsonl` in that folder. Groups whose format
-    does not say whether they are trained or validated on are validated on with probability `validation_share`, a whole
-    passage group at a time. `ValueError` where nothing is accepted.
+    Each row is accepted, or written with file, line and reason to `rejected.jsonl` in that folder. If the format
+    assigns no split, a passage group is used for validation with probability `validation_share`.
+
+    Raises:
+        ValueError: no row is accepted, or there are more than `MOST_SOURCES` sources.
     """
     directory = Path(directory)
     work = directory.with_name(f"{directory.name}-{uuid.uuid4().hex}.tmp")
@@ -66,7 +68,7 @@ def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, valid
 
 
 def describe_rejected(counts: Mapping[str, int], first: Mapping[str, list[dict[str, Any]]]) -> str:
-    """The first rejected rows of each reason, in lines of their own."""
+    """For messages: the number of rejected rows by reason, and the first of them, each on a line of its own."""
     lines = []
     for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
         lines.append(f"\n  {count} x {reason}, the first:")
@@ -76,7 +78,7 @@ def describe_rejected(counts: Mapping[str, int], first: Mapping[str, list[dict[s
 
 @dataclass
 class _Rows:
-    """Writes the accepted rows, their keys and the rejected rows, and counts them."""
+    """Writes accepted rows, their keys (hashes) and rejected rows to files, and counts them."""
 
     rejected_file: TextIO
     languages: dict[str, int] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class _Rows:
     n_read: int = 0
 
     def write(self, batches: Iterable[pa.RecordBatch], directory: Path) -> None:
-        """Streams the batches to `pairs.arrow` and one file a key in `directory`."""
+        """Streams the batches to files in `directory`: the texts to `pairs.arrow`, each key to a file of its own."""
         waiting: list[pa.RecordBatch] = []
         with contextlib.ExitStack() as stack:
             names = [f"{key}.u8" for key in (*KEYS, "negative_id", "negative_text")]
@@ -116,7 +118,7 @@ class _Rows:
             raise ValueError(f"the data has no usable pair.{why or ' The source is empty.'}{notes}")
 
     def reject(self, row: dict[str, Any]) -> None:
-        """Writes and counts a rejected row: file, line (0 where there are none), reason, value."""
+        """Writes and counts a rejected row: `file`, `line` (0 if there are no lines), `reason`, `value`."""
         row["line"] = row["line"] or None
         self.rejected_file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self.rejected[row["reason"]] += 1
@@ -150,15 +152,13 @@ class _Rows:
         write("language.u2", _number(batch["language"], self.languages))
         write("source.u2", _number(batch["source"], self.sources))
         if len(self.sources) > MOST_SOURCES:
-            raise ValueError(
-                f"the data names more than {MOST_SOURCES} sources: `source` is for data sets, not for rows"
-            )
+            raise ValueError(f"the data names more than {MOST_SOURCES} sources: `source` must name data sets, not rows")
         write("domain.u4", _number(batch["domain"], self.domains))
         write("split.u1", np.array([_SPLITS.index(s) for s in batch["split"].to_pylist()]))
 
 
 def _write_index(rows: _Rows, directory: Path, validation_share: float) -> dict[str, Any]:
-    """Makes and writes the arrays of `Corpus`; returns its other fields."""
+    """Makes and writes the arrays of a `Corpus`; returns its other fields for `corpus.json`."""
 
     def read(name: str) -> np.ndarray:
         return np.fromfile(directory / name, dtype=name.rpartition(".")[2])
@@ -169,7 +169,7 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float) -> dict[
     n_rows, n_groups = len(group_N), len(group_key)
 
     row_of = np.full((n_groups, len(languages)), -1, dtype=np.int32)
-    row_of[group_N[::-1], language_N[::-1]] = np.arange(n_rows - 1, -1, -1)  # the first row of a place stays
+    row_of[group_N[::-1], language_N[::-1]] = np.arange(n_rows - 1, -1, -1)  # of repeated rows the first is kept
     first_N = row_of[group_N, language_N]
     kept = first_N == np.arange(n_rows)
     source_of = _renumber(rows.sources, read("source.u2"))[first_G].astype(np.int16)
@@ -200,7 +200,7 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float) -> dict[
     fingerprint = hashlib.sha256(_sorted(content_N[kept]))
     fingerprint.update(passage_group.data)
     fingerprint.update(part_of.data)
-    of_negatives = np.repeat(content_N, count_N)  # whose it is, and which passage group it belongs to
+    of_negatives = np.repeat(content_N, count_N)  # hash of its pair, mixed with its own passage group
     of_negatives ^= np.minimum(negative_group, n_groups).astype(np.uint64) * _MIX
     of_negatives *= np.repeat(kept, count_N)
     fingerprint.update(_sorted(of_negatives[of_negatives != 0]))
@@ -223,13 +223,13 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float) -> dict[
 
 
 def _sorted(keys: np.ndarray) -> memoryview:
-    """The keys, sorted in place, as bytes."""
+    """Sorts the keys in place and returns their bytes."""
     keys.sort()
     return keys.data
 
 
 def _number_groups(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The keys, ascending and once; the first row of each; the place of every row's key among them (int32)."""
+    """(distinct keys in ascending order [G], first row of each [G], group number of every row [N], int32)."""
     order = np.argsort(key_N, kind="stable")
     ordered = key_N[order]
     new = np.ones(len(order), dtype=bool)
@@ -240,7 +240,7 @@ def _number_groups(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _reject_repeated(rows: _Rows, directory: Path, repeated: np.ndarray, same_question: np.ndarray) -> None:
-    """Rejects rows whose group has their language already."""
+    """Rejects rows whose group already has a row in the same language."""
     chunk_of = np.searchsorted(rows.chunk_start, repeated, side="right") - 1
     with pa.OSFile(str(directory / "pairs.arrow")) as file, pa.ipc.open_file(file) as reader:
         for number in np.unique(chunk_of):
@@ -253,20 +253,23 @@ def _reject_repeated(rows: _Rows, directory: Path, repeated: np.ndarray, same_qu
 
 
 def _number(names: pa.Array, numbers: dict[str, int]) -> np.ndarray:
-    """Numbers of names, given as they come."""
+    """The number of each name, in order of first appearance; adds new names to `numbers`."""
     coded = names.dictionary_encode()
     table = np.array([numbers.setdefault(name, len(numbers)) for name in coded.dictionary.to_pylist()])
     return table[coded.indices.to_numpy()]
 
 
 def _renumber(names: dict[str, int], numbers: np.ndarray) -> np.ndarray:
-    """`numbers`, given to the names as they came, as positions in their alphabetical order."""
+    """Replaces numbers in order of appearance by positions in the alphabetical order of `names`."""
     place = {name: n for n, name in enumerate(sorted(names))}
     return np.array([place[name] for name in names], dtype=np.int16)[numbers]
 
 
 def _parts(split_G: np.ndarray, passage_group: np.ndarray, group_key: np.ndarray, share: float) -> np.ndarray:
-    """The part of each group: as its split says, else by the hash of its passage group, unless that is too large."""
+    """The part of each group, uint8 [G]: from its split, else by the hash of its passage group.
+
+    A passage group with more than `share` of all groups is always trained on.
+    """
     drawn = group_key[passage_group] < share * 2.0**64
     fits = np.bincount(passage_group, minlength=len(passage_group))[passage_group] <= max(1, share * len(split_G))
     by_share = np.where(drawn & fits, PARTS.index("validation"), PARTS.index("train"))
@@ -274,7 +277,7 @@ def _parts(split_G: np.ndarray, passage_group: np.ndarray, group_key: np.ndarray
 
 
 def _components(n_groups: int, group_N: np.ndarray, keys: Iterable[np.ndarray]) -> np.ndarray:
-    """For every group the smallest group that it is tied to by equal keys (0 is no key)."""
+    """For each group, the smallest group that it is connected to by equal keys, int64 [G]; key 0 connects nothing."""
     starts, ends = [], []
     for key in keys:
         order = np.argsort(key, kind="stable")
@@ -293,7 +296,7 @@ def _components(n_groups: int, group_N: np.ndarray, keys: Iterable[np.ndarray]) 
 def _groups_of_negatives(
     read: Callable[[str], np.ndarray], passage_group: np.ndarray, group_N: np.ndarray
 ) -> np.ndarray:
-    """The passage group of each hard negative: that of a positive with its id or text, else one of its own."""
+    """The passage group of each hard negative, int64 [H]: that of a positive with its id or text, else a new one."""
     ids, texts = read("negative_id.u8"), read("negative_text.u8")
     found = len(passage_group) + (np.where(ids == 0, texts, ids) >> np.uint64(2)).astype(np.int64)
     for wanted, name in ((texts, "text"), (ids, "id")) if len(ids) else ():

@@ -1,4 +1,4 @@
-"""The configuration of data and benchmarks: which to read, and how."""
+"""The configuration of training data and benchmarks: what to read, and how."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,23 +8,24 @@ from hybridir.data.records import SPLITS, Benchmark, Shard, Split
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Pairs in one format.
+    """A source of pairs in one format.
 
     Args:
-        format: `jsonl` or `parquet` (fields: see the README), `tevatron`, `sentence-transformers`, `beir`, `mmarco`,
-            `lareqa` or `sample` (embedded, needs no path).
-        path: file or folder; a URI that pyarrow reads (s3://, gs://, ...); or hf://datasets/OWNER/NAME for a dataset of
-            the Hugging Face hub, in one of the first four formats. `{language}` in it stands for a language code.
-        name: of the source, in the plan and in reports. Omitted: the path, where there are several sources.
-        language: of every row that does not say its own.
-        languages: languages to take, all when omitted.
-        max_negatives: hard negatives kept of each pair, the first ones; all when omitted.
+        format: `jsonl` or `parquet` (fields: hybridir/data/README.md), `tevatron`, `sentence-transformers`, `beir`,
+            `mmarco`, `lareqa` or `sample` (embedded, needs no path).
+        path: file or folder, or a URI that pyarrow opens (s3://, gs://, ...), in which `{language}` stands for any
+            language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the first four
+            formats.
+        name: name of the source in the batch plan and in reports. Omitted: the path, if there are several sources.
+        language: language code of all rows that do not have their own.
+        languages: language codes to read. Omitted: all, but the nine training languages for the sample.
+        max_negatives: number of hard negatives kept per pair (the first ones). Omitted: all, but 8 for mmarco.
         split: for beir and hf:// only: the split that holds the pairs.
-        subset: for hf:// only: the configuration of the dataset.
-        revision: for hf:// only: the commit to read (required, so that a run can be repeated).
-        facts: for the sample only: number of facts, each a pair in every language.
-        license: of the texts, for the model card: an SPDX id or a short text. Omitted: as known for the format, else
-            not stated.
+        subset: for hf:// only: the configuration (subset) of the dataset.
+        revision: for hf:// only: the commit to read, 40 hexadecimal digits (required, so that a run can be repeated).
+        facts: for the sample only: number of facts; each gives one pair in every language.
+        license: licence of the texts, for the model card: an SPDX id or a short text. Omitted: the licence known for
+            the format, else not stated.
     """
 
     format: str = "sample"
@@ -49,12 +50,12 @@ class DataConfig(Source):
     """Training and validation pairs: one source, or several.
 
     Args:
-        sources: several sources, instead of the one that the other fields describe.
-        validation: source of the validation pairs. Omitted: those that the format sets apart (sample, lareqa), else
+        sources: list of sources, each with the fields of a single source; leave out `format` and `path` above it.
+        validation: source of the validation pairs. Omitted: the validation pairs of the format (sample, lareqa), else
             `validation_share` of the groups.
-        validation_share: share of the groups that are validated on instead of trained on, with all their translations
-            and everything that shares a passage with them.
-        max_rejected: share of rejected rows above which the run does not start.
+        validation_share: share of the groups used for validation instead of training; groups that share a passage
+            always go together.
+        max_rejected: the run does not start if a larger share of the rows is rejected.
     """
 
     sources: tuple[Source, ...] = ()
@@ -68,25 +69,26 @@ class DataConfig(Source):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"data.{name} is {getattr(self, name)}: it must be between 0 and 1")
         if self.sources and (self.path or self.format != Source().format):
-            raise ValueError("data has both sources and a format or path of its own: move that into data.sources")
+            raise ValueError("data has sources, and also a format or path: move that into data.sources")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """What the trained encoder is measured on.
+    """The benchmark that encoders are measured on.
 
     Args:
-        name: name of the benchmark (`sample`, `xquad-r`, `mlqa-r`, `miracl`), `beir` for a folder in that format, or
-            `validation` for the validation pairs of a corpus.
-        path: folder with the benchmark's files, or of the corpus; the sample has none. For beir `{language}` in it
-            stands for a code: one folder a language, where queries with the same id are translations of each other.
-        split: what is measured on. sample, xquad-r, mlqa-r: `test` takes what training on the same data leaves out,
-            `all` the whole benchmark. beir: the name of the judgements, as in `qrels/test.tsv`. miracl: `dev` or
-            `train`. Omitted: `dev` of miracl, else `test`.
-        language: for beir only: the language of a folder without `{language}` in its path.
-        languages: languages to take, all when omitted.
+        name: `sample`, `xquad-r`, `mlqa-r`, `miracl`; `beir` for a folder in that format; or `validation` for the
+            validation pairs of a corpus.
+        path: folder with the files of the benchmark or, for validation, folder of the corpus; not for the sample. For
+            beir, `{language}` in the path stands for any language code: one folder per language, in which queries with
+            the same id are translations of each other.
+        split: the part to measure on. sample, xquad-r, mlqa-r: `test` is the part that training on the same data leaves
+            out, `all` is the whole benchmark. beir: the name of the qrels file, `test` for `qrels/test.tsv`. miracl:
+            `dev` or `train`. Omitted: `dev` for miracl, else `test`.
+        language: for beir only: language code of the folder, if its path has no `{language}`.
+        languages: language codes to measure on; all when omitted.
         facts: for the sample only: number of facts.
-        groups: for validation only: how many groups of it are taken, all when omitted.
+        groups: for validation only: number of groups to measure on; all when omitted.
     """
 
     name: str = "sample"
@@ -99,19 +101,19 @@ class BenchmarkConfig:
 
 
 class PairReader(Protocol):
-    """Finds the parts of a source, in a fixed order; reads nothing of them yet."""
+    """Lists the shards of a source in a fixed order, without reading their rows."""
 
     def __call__(self, source: Source) -> list[Shard]: ...
 
 
 class BenchmarkReader(Protocol):
-    """Reads a benchmark."""
+    """Reads a benchmark into memory."""
 
     def __call__(self, config: BenchmarkConfig) -> Benchmark: ...
 
 
 def own_split(config: BenchmarkConfig) -> Split:
-    """The split of a benchmark that this project itself divides; `ValueError` where it has no such split."""
+    """The split asked for, of a benchmark that is split by this project; `ValueError` for an unknown split."""
     wanted = config.split or "test"
     for split in SPLITS:
         if split == wanted:

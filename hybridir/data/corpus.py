@@ -1,4 +1,4 @@
-"""A validated corpus of pairs on disk, read piecewise, with the index that the batch plan draws from.
+"""A corpus of checked pairs on disk, read chunk by chunk, with the index from which the batch plan draws.
 
 Shapes: G groups, L languages, N pairs (rows), H hard negatives, C chunks.
 """
@@ -19,21 +19,21 @@ class Corpus:
     """A corpus on disk.
 
     Attributes:
-        fingerprint: SHA-256 over the contents, whatever their order and format.
-        part_fingerprints: SHA-256 over the pairs of each part.
-        n_read: pairs and broken rows that were read; those of languages that were not asked for are not among them.
-        notes: by kind (`records.NOTES`) what else was seen, with its number: languages that were not asked for, ...
+        fingerprint: SHA-256 of the contents; the order of the rows and the file format do not change it.
+        part_fingerprints: SHA-256 of the pairs of each part.
+        n_read: number of pairs and broken rows read, without pairs in languages that were not asked for.
+        notes: for each kind of note (`records.NOTES`), the language, field or file it is about and how often.
         domains: number of pairs of each domain.
-        rejected: number of rejected rows by reason; `rejected.jsonl` in the folder has them all.
-        first_rejected: the first of each reason: file, line, reason and value.
-        row_of: int32 [G, L], the row of a group in a language, -1 where there is none.
-        group_key: uint64 [G], the hash of source and group id, ascending.
+        rejected: number of rejected rows by reason; `rejected.jsonl` in the folder lists all of them.
+        first_rejected: the first rejected rows by reason, each with file, line, reason and value.
+        row_of: int32 [G, L], row of a group's pair in a language, -1 if it has none.
+        group_key: uint64 [G], hash of source and group id, ascending.
         source_of: int16 [G], index into `sources`.
-        part_of: uint8 [G], index into `PARTS`: trained or validated on.
-        passage_group: int64 [G], the smallest group among those whose passages are the same.
-        negative_start: int64 [N + 1]; row r has the hard negatives `negative_start[r]` to `negative_start[r + 1]`.
-        negative_group: int64 [H], the passage group of a hard negative; G or above where no pair has it as a positive.
-        chunk_start: int64 [C + 1], the first row of each chunk, the unit in which a corpus is read.
+        part_of: uint8 [G], index into `PARTS`: training or validation.
+        passage_group: int64 [G], passage group of a group, named by its smallest group.
+        negative_start: int64 [N + 1]; row r has the hard negatives `negative_start[r]` to `negative_start[r + 1] - 1`.
+        negative_group: int64 [H], passage group of a hard negative; G or above if it is the positive of no pair.
+        chunk_start: int64 [C + 1], first row of each chunk. A chunk is read at once.
     """
 
     directory: Path
@@ -58,7 +58,7 @@ class Corpus:
 
     @classmethod
     def open(cls, directory: str | Path) -> "Corpus":
-        """Opens what `build_corpus` wrote; the index is memory-mapped."""
+        """Opens a corpus that `build_corpus` wrote; its index is memory-mapped."""
         directory = Path(directory)
         description = json.loads((directory / "corpus.json").read_text(encoding="utf-8"))
         for name in ("languages", "sources"):
@@ -75,16 +75,16 @@ class Corpus:
         return len(self.chunk_start) - 1
 
     def groups(self, part: str) -> np.ndarray:
-        """bool [G]: the groups that are trained or validated on."""
+        """bool [G]: which groups belong to `part`."""
         return np.asarray(self.part_of) == PARTS.index(part)
 
     def languages_of(self, part: str) -> tuple[str, ...]:
-        """The languages that a part has pairs in."""
+        """The languages in which a part has pairs."""
         there = (self.row_of[self.groups(part)] >= 0).any(axis=0)
         return tuple(code for code, has in zip(self.languages, there, strict=True) if has)
 
     def chunk(self, number: int) -> pa.RecordBatch:
-        """Rows from `chunk_start[number]`, read from the file without mapping it into memory."""
+        """The rows of a chunk, read from the file without memory mapping."""
         with pa.OSFile(str(self.directory / "pairs.arrow")) as file, pa.ipc.open_file(file) as reader:
             return reader.get_batch(number)
 

@@ -1,6 +1,6 @@
-"""Validation: every record of a shard is accepted or rejected for one reason, hashed, and packed into Arrow batches.
+"""Checks every record of a shard (accepted, or rejected for one reason), hashes it, and packs it into Arrow batches.
 
-This is the work of the tasks that read; `corpus` puts their batches together. A record costs it 8 bytes a key.
+The tasks that read shards do this work; `build` makes a corpus of their batches, with 8 bytes per key of a record.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from hybridir.data.records import LEFT_OUT, NOTES, Pair, Part, Passage, Rejected
 from hybridir.runtime.progress import watch
 
 ROWS, BYTES = 4096, 16_000_000
-"""A batch has at most so many rows, and closes when its texts have so many characters."""
+"""A batch has at most `ROWS` rows, and ends when its texts have more than `BYTES` characters."""
 MAX_TEXT = 10_000_000
-"""Characters of a text; a longer one is rejected."""
+"""Largest number of characters of a text; pairs with longer texts are rejected."""
 
 _PASSAGE = pa.struct([("passage_id", pa.string()), ("text", pa.string())])
 CONTENT = pa.schema(
@@ -27,9 +27,9 @@ CONTENT = pa.schema(
     + [("passage", _PASSAGE), ("negatives", pa.list_(_PASSAGE)), ("domain", pa.string())]
     + [("file", pa.string()), ("line", pa.int64())]
 )
-"""What a corpus keeps of a pair."""
+"""Columns of a pair that a corpus keeps."""
 KEYS = ("group", "question", "passage_id", "passage_text", "passage_group", "content")
-"""64-bit hashes of a pair; 0 where there is nothing to hash."""
+"""64-bit hashes of a pair; 0 if there is nothing to hash."""
 BATCH = pa.schema(
     [*CONTENT, ("split", pa.string())]
     + [("reason", pa.string()), ("value", pa.string()), ("shard", pa.int32())]
@@ -40,7 +40,7 @@ _NO_PAIR = Pair(group_id="", language="", query="", passage=Passage(passage_id="
 
 
 def read_here(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-    """The batches of all shards, in order, read in this process."""
+    """Reads all shards in order in this process; yields their batches."""
     for number, shard in enumerate(shards):
         yield from to_batches(shard.read(), number)
 
@@ -48,14 +48,14 @@ def read_here(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
 def take(
     read: Callable[[], Iterable[Pair | Rejected]], source: Source, split: Part | Literal[""]
 ) -> Iterator[Pair | Rejected]:
-    """What `source` asks for of the records that `read` yields: its languages, its name, so many hard negatives.
+    """Applies the options of `source` (languages, name, max_negatives) and `split` to the records that `read` yields.
 
-    Validation pairs are a source apart from all others.
+    With a `split`, the pairs become a source of their own, so that they share no group with other pairs.
     """
     for record in read():
         if isinstance(record, Pair):
             left_out = source.languages and record.language not in source.languages
-            if left_out and record.language in known_languages():  # an unknown one is rejected as such
+            if left_out and record.language in known_languages():  # `check` rejects unknown codes
                 record = Rejected(file=record.file, line=record.line, reason=LEFT_OUT, value=record.language)
             elif source.name or split or source.max_negatives is not None:
                 record = replace(
@@ -68,7 +68,7 @@ def take(
 
 
 def to_batches(records: Iterable[Pair | Rejected], shard: int = 0) -> Iterator[pa.RecordBatch]:
-    """Records, checked, in batches with the schema `BATCH`; `reason` is null for those that are accepted."""
+    """Checks records and packs them into batches with the schema `BATCH`; `reason` is null for accepted records."""
     found: list[Pair | Rejected] = []
     size = 0
     for record in records:
@@ -83,7 +83,7 @@ def to_batches(records: Iterable[Pair | Rejected], shard: int = 0) -> Iterator[p
 
 
 def number_lines(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-    """The same batches with lines counted from the beginning of each file instead of each shard."""
+    """The same batches, with line numbers counted from the beginning of each file instead of each shard."""
     current, before, last = -1, 0, 0
     for batch in batches:
         number = batch["shard"][0].as_py()
@@ -98,7 +98,7 @@ def number_lines(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> 
 
 
 def check(pair: Pair) -> Pair | Rejected:
-    """The pair, or why it cannot be used."""
+    """The pair, or a `Rejected` with the first reason why it cannot be used."""
     own, negatives = pair.passage, pair.negatives
     texts = [("query", pair.query), ("passage", own.text), ("group_id", pair.group_id)]
     texts += [(f"negatives[{n}]", negative.text) for n, negative in enumerate(negatives)]
@@ -117,7 +117,7 @@ def check(pair: Pair) -> Pair | Rejected:
         if "\0" in text:
             return _reject(pair, "NUL byte", f"{name}: {text[:80]!a}")
         if not text.isascii() and text.encode("utf-8", "ignore").decode() != text:
-            return _reject(pair, "half a surrogate pair", f"{name}: {text[:80]!a}")
+            return _reject(pair, "unpaired surrogate", f"{name}: {text[:80]!a}")
     if pair.language not in known_languages():
         return _reject(pair, "unknown language code", pair.language)
     for n, negative in enumerate(negatives):
@@ -127,7 +127,7 @@ def check(pair: Pair) -> Pair | Rejected:
 
 
 def hash_of(*parts: str) -> int:
-    """64 bits that name the parts; never 0."""
+    """64-bit hash of the parts; never 0."""
     data = "\x00".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") or 1
 
@@ -189,11 +189,11 @@ def _reject(pair: Pair, reason: str, value: str) -> Rejected:
 
 
 def watch_reading(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-    """The same batches, while it shows how much of the shards was read."""
+    """Passes the batches on and shows how much of the shards has been read."""
     ends = list(accumulate((shard.size for shard in shards), initial=0))
     return watch("read", ((b, _count_rows(b), ends[b["shard"][0].as_py()] / max(1, ends[-1])) for b in batches))
 
 
 def _count_rows(batch: pa.RecordBatch) -> int:
-    """The rows that are pairs or broken lines, no notes."""
+    """Number of rows that are pairs or broken lines; notes are not counted."""
     return batch.num_rows - pc.sum(pc.is_in(batch["reason"], pa.array(NOTES))).as_py()

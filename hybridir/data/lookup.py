@@ -1,4 +1,4 @@
-"""Texts of a large file by their ids, without holding the texts: 24 bytes a line, and a read for every text."""
+"""Finds texts of a large file by id without holding them in memory: 24 bytes per line, one read per text."""
 
 import hashlib
 import shutil
@@ -15,18 +15,18 @@ from hybridir.data.storage import open_path, plain, read_lines
 from hybridir.runtime.secrets import without_secrets
 
 Parse = Callable[[bytes | None], Passage]
-"""A line -> its id and text; raises `BadRow`."""
+"""A line (None if it is over-long) -> its id and text; raises `BadRow`."""
 
 
 class Texts:
-    """Texts by id. `rejected` has the lines that cannot be used. A remote file is copied to this machine first."""
+    """The texts of a file by id. `rejected` lists the lines that are not usable. Remote files are first copied here."""
 
     def __init__(self, path: str, parse: Parse) -> None:
         self._parse, name = parse, without_secrets(plain(path))
         self.rejected: list[Rejected] = []
         self._file: BinaryIO
         if "://" in path:
-            copy = tempfile.NamedTemporaryFile()  # noqa: SIM115 (open as long as this object)
+            copy = tempfile.NamedTemporaryFile()  # noqa: SIM115 (stays open with this object)
             system, inner = open_path(path)
             with system.open_input_stream(inner) as remote:
                 shutil.copyfileobj(remote, copy, 1 << 20)
@@ -50,7 +50,7 @@ class Texts:
             self.rejected.append(Rejected(file=name, line=line, reason="duplicate", value=f"id {text_id}"))
 
     def get(self, text_id: str) -> Passage | None:
-        """The text with this id (the first one, where there are several); None where there is none."""
+        """The text with this id, None if there is none; the first text if several have the id."""
         key = np.uint64(_key(text_id))
         for place in range(int(np.searchsorted(self._keys, key)), len(self._keys)):
             if self._keys[place] != key:
@@ -65,10 +65,10 @@ class Texts:
 
 
 def parse_tsv(line: bytes | None, language: str) -> Passage:
-    """A line of id, tab and text."""
+    """Parses a line of id, tab and text."""
     text_id, tab, text = decode(line).partition("\t")
     if not tab:
-        raise BadRow("broken line", f"id, tab, text: {text_id[:80]}")
+        raise BadRow("broken line", f"expected id, tab, text; found {text_id[:80]}")
     return Passage(passage_id=text_id, language=language, text=text)
 
 

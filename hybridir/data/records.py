@@ -1,7 +1,7 @@
 """The records that every reader produces and everything else consumes.
 
-A *group* is one question in all its translations; a *passage group* is one passage in all its translations, and
-everything that is the same passage. Nothing in a passage group is ever a negative for another member of it.
+A *group* is one question in all its translations. A *passage group* is one passage in all its translations, together
+with all other passages that count as the same. Members of a passage group are never negatives for each other.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ class Passage:
 
     @property
     def full_id(self) -> str:
-        """`LANGUAGE:ID`, unique in a benchmark, as the ids of its queries are."""
+        """`LANGUAGE:ID`, unique in a benchmark; query ids of a benchmark have the same form."""
         return f"{self.language}:{self.passage_id}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A question in one language and the passage in that language which answers it.
+    """A question in one language, and the passage in the same language that answers it.
 
-    `group_id` ties the translations of the question (unique within `source`). `passage_group_id`, where given, ties
-    passages beyond that: passages are the same anyway where they share a group, an id or a text. `negatives` are
-    passages in the same language that look relevant and are not. `split` is empty where the format knows none. `file`
-    and `line` (from 1; 0 where there are no lines) say where it stands.
+    `group_id` ties the translations of a question; it is unique within `source`. `passage_group_id`, if given, ties
+    further passages that count as the same; passages with the same group, id or text are tied without it. `negatives`
+    (hard negatives) are passages in the same language that look relevant but are not. `split` is empty if the format
+    has no splits. `file` and `line` (from 1; 0 if there are no lines) say where the pair was read.
     """
 
     group_id: str
@@ -55,7 +55,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
-    """A row that cannot be used: where it stands, the reason (a short fixed phrase) and the offending value."""
+    """A row that cannot be used: its file and line, the reason (a short fixed phrase) and the value that is wrong."""
 
     file: str
     reason: str
@@ -64,10 +64,10 @@ class Rejected:
 
 
 LEFT_OUT = "language not asked for"
-UNREAD = "field that nothing reads"
-SKIPPED = "file that is not read"
+UNREAD = "fields not read"
+SKIPPED = "files not read"
 NOTES = (LEFT_OUT, UNREAD, SKIPPED)
-"""Reasons that are no errors: what they are given for is counted apart, and told."""
+"""Reasons that are notes, not errors: counted separately from rejected rows, and shown to the user."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class Shard:
     """A part of a source that one task reads.
 
     Attributes:
-        read: yields its rows in order; at least one record for every line, numbered from 1 within the shard.
-        file: what it is a part of. Lines count on over consecutive shards of one file.
-        identity: changes whenever the contents do: a corpus whose shards are as before is not read again.
-        size: in bytes, 0 if unknown; for the progress alone.
+        read: yields the records in order, at least one for every line. Lines are numbered from 1 within the shard.
+        file: the file that the shard is a part of. Line numbers continue over consecutive shards of one file.
+        identity: changes if the contents change. A cached corpus is used if the identities of all shards are the same.
+        size: bytes, 0 if unknown; used for progress only.
     """
 
     read: Callable[[], Iterable[Pair | Rejected]]
@@ -89,7 +89,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """A question of a benchmark. Its translations share `group_id`; `cluster` is the unit of resampling."""
+    """A question of a benchmark. Translations share `group_id`; intervals resample whole clusters (`cluster`)."""
 
     query_id: str
     language: str
@@ -102,9 +102,9 @@ class Query:
 class Benchmark:
     """Queries, candidate passages and relevance judgements, all in a fixed order.
 
-    `relevant[i]` holds the positions in `passages` of everything that answers `queries[i]`, in every language. The
-    order of `passages` is the order in which ties are broken. `notes` say what was left out, with its number, and
-    whatever else a reader of the results must know.
+    `relevant[i]` has the positions in `passages` of all passages, in any language, that are relevant to `queries[i]`.
+    Ties in a ranking are broken by the order of `passages`. `notes` are sentences for readers of the results: what was
+    left out and how often, and other remarks.
     """
 
     name: str
@@ -116,20 +116,20 @@ class Benchmark:
 
 
 def place(file: str, line: int | None) -> str:
-    """Where a row stands, in the way that editors open."""
+    """`FILE:LINE`, a form that editors can open; only the file if there is no line."""
     return f"{file}:{line}" if line else file
 
 
 @cache
 def known_languages() -> frozenset[str]:
-    """Language codes that CLDR knows (ISO 639-1 where there is one, else 639-3)."""
+    """The language codes of CLDR (ISO 639-1 if the language has one, else 639-3)."""
     from babel import Locale
 
     return frozenset(Locale.parse("en").languages)
 
 
 def check_languages(languages: Iterable[str], available: Iterable[str], what: str) -> tuple[str, ...]:
-    """`languages` as a tuple, in their order; `ValueError` naming the first that `what` does not have."""
+    """`languages` as a tuple. `ValueError` if one is not in `available` or is named twice; `what` names the data."""
     available = sorted(available)
     for language in (chosen := tuple(languages)):
         if language not in available:
@@ -140,7 +140,7 @@ def check_languages(languages: Iterable[str], available: Iterable[str], what: st
 
 
 def benchmark_fingerprint(benchmark: Benchmark) -> str:
-    """16 hexadecimal digits that change with any query, passage or judgement, and their order."""
+    """16 hexadecimal digits that change with any query, passage or judgement, and with their order."""
     digest = hashlib.sha256()
     for query, relevant in zip(benchmark.queries, benchmark.relevant, strict=True):
         digest.update(repr((query, relevant)).encode())

@@ -1,4 +1,4 @@
-"""Rows of JSONL (also gzipped) and Parquet files, whatever their fields mean: in parts, and one at a time."""
+"""Reads rows of JSONL (also gzipped) and Parquet files, for all formats that have one or more pairs in a row."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,13 +16,13 @@ from hybridir.data.storage import File, find_files, open_path, plain, read_lines
 from hybridir.runtime.secrets import without_secrets
 
 SHARD_BYTES = 32_000_000
-"""Bytes of a JSONL file that one task reads."""
+"""Bytes of a JSONL file in one shard."""
 
 Row = dict[str, Any]
 
 
 class BadRow(Exception):
-    """A row that cannot be used: the reason, a short fixed phrase, and the offending value."""
+    """A row that cannot be used: the reason (a short fixed phrase) and the value that is wrong."""
 
     def __init__(self, reason: str, value: str) -> None:
         super().__init__(reason, value)
@@ -31,11 +31,11 @@ class BadRow(Exception):
 
 @dataclass(frozen=True)
 class Fields:
-    """How rows of one format are read.
+    """How the rows of a format become pairs.
 
     Attributes:
-        pairs_of: (row, language of the file) -> its pairs; raises `BadRow`.
-        names: the fields that it reads, besides those that begin with `prefix`.
+        pairs_of: (row, language of the file or None) -> the pairs in the row; raises `BadRow`.
+        names: the fields that `pairs_of` reads. It also reads all fields that begin with `prefix`.
     """
 
     pairs_of: Callable[[Row, str | None], Iterable[Pair]]
@@ -47,7 +47,7 @@ class Fields:
 
 
 def shards(source: Source, fields: Fields) -> list[Shard]:
-    """The parts of the JSONL and Parquet files of a source; a note names the files of a folder that are not read."""
+    """The shards of the JSONL and Parquet files of a source; the other files of a folder are reported as notes."""
     found = []
     files = find_files(source, (".jsonl", ".jsonl.gz", ".parquet"))
     taken = {file.path for file in files}
@@ -70,7 +70,7 @@ def shards(source: Source, fields: Fields) -> list[Shard]:
 
 
 def decode(line: bytes | None) -> str:
-    """The text of a line; `BadRow` where it is none."""
+    """The text of a line; `BadRow` if it is over-long (None), empty or not UTF-8."""
     if line is None:
         raise BadRow("over-long line", f"more than {storage.MAX_LINE} bytes")
     if b"\0" in line:
@@ -85,29 +85,29 @@ def decode(line: bytes | None) -> str:
 
 
 def parse_json(line: bytes | None) -> Row:
-    """The object in a line; `BadRow` where it is none."""
+    """The JSON object in a line; `BadRow` if there is none."""
     text = decode(line)
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRow("broken JSON", f"{error}: {text[:80]}") from None
     if not isinstance(row, dict):
-        raise BadRow("wrong type", f"an object was expected: {text[:80]}")
+        raise BadRow("wrong type", f"expected an object; found {text[:80]}")
     return row
 
 
 def text_of(row: Row, field: str) -> str:
-    """A text that has to be there."""
+    """A required string."""
     value = row.get(field)
     if value is None:
         raise BadRow("missing field", field)
     if not isinstance(value, str):
-        raise BadRow("wrong type", f"{field}: {value!r:.80}")
+        raise BadRow("wrong type", f"{field} must be a string; found {value!r:.80}")
     return value
 
 
 def id_of(row: Row, field: str, default: str | None = None) -> str:
-    """An id or short text, which may be a whole number; `default` where there is none."""
+    """An id or short text, which can also be a whole number; `default` if it is missing."""
     value = row.get(field)
     if value is None and default is not None:
         return default
@@ -117,24 +117,24 @@ def id_of(row: Row, field: str, default: str | None = None) -> str:
 
 
 def list_of(row: Row, field: str) -> list[Any]:
-    """A list; empty where there is none."""
+    """A list; empty if it is missing."""
     value = row.get(field)
     if value is None:
         return []
     if not isinstance(value, list):
-        raise BadRow("wrong type", f"{field}: {value!r:.80}")
+        raise BadRow("wrong type", f"{field} must be a list; found {value!r:.80}")
     return value
 
 
 def language_of(row: Row, language: str | None) -> str:
-    """The language of a row: its own, else that of its file."""
+    """The language of a row: its field `language`, else the language of the file."""
     return id_of(row, "language", language)
 
 
 def document(row: Any, id_field: str, language: str) -> Passage:
-    """The passage in an object with an id, a `text` and perhaps a `title`, which is put before the text."""
+    """The passage in an object with an id, a `text` and an optional `title`, which is put before the text."""
     if not isinstance(row, dict):
-        raise BadRow("wrong type", f"a passage is {row!r:.80}")
+        raise BadRow("wrong type", f"a passage must be an object; found {row!r:.80}")
     title = id_of(row, "title", "")
     text = text_of(row, "text")
     return Passage(passage_id=id_of(row, id_field), language=language, text=f"{title} {text}" if title else text)
@@ -143,7 +143,10 @@ def document(row: Any, id_field: str, language: str) -> Passage:
 def records(
     rows: Iterable[Callable[[], Row]], file: str, language: str | None, fields: Fields
 ) -> Iterator[Pair | Rejected]:
-    """The pairs of rows, each given as a function that returns it or raises `BadRow`; last, the fields not read."""
+    """The pairs and rejected rows in `rows`, and last a note for every field that the format does not read.
+
+    Each row is given as a function that returns the row or raises `BadRow`.
+    """
     names: set[str] = set()
     for line, get in enumerate(rows, start=1):
         try:
@@ -157,8 +160,10 @@ def records(
 
 
 def positives(query_id: str, ids: Sequence[str]) -> list[tuple[str, str]]:
-    """(group id, passage group id) of each positive of a query: several are one passage group, so that no batch holds
-    two of them."""
+    """(group id, passage group id) for each positive of a query.
+
+    Several positives are groups of one passage group, so that no batch has two of them.
+    """
     if len(ids) == 1:
         return [(query_id, "")]
     return [(f"{query_id}#{one}", f"query {query_id}") for one in ids]
@@ -177,7 +182,7 @@ def _json_rows(path: str, start: int, end: int) -> Iterator[Callable[[], Row]]:
 
 
 def _parquet_rows(path: str, group: int, fields: Fields) -> Iterator[Callable[[], Row]]:
-    """The rows of a group, with None in the columns that are not read."""
+    """The rows of a row group. Columns that are not read are None in them, so that they can be reported."""
     system, inner = open_path(path)
     try:
         with system.open_input_file(inner) as opened:

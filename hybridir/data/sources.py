@@ -1,4 +1,4 @@
-"""From the configuration to what is read: the parts of all sources, and benchmarks; by what a corpus is known again."""
+"""From the configuration to the shards of all sources, to the cache key of their corpus, and to a benchmark."""
 
 import ast
 import hashlib
@@ -19,11 +19,15 @@ from hybridir.data.records import Benchmark, Part, Shard
 from hybridir.runtime.secrets import without_secrets
 
 _READS = "hybridir.data."
-"""The modules whose code decides what a corpus holds."""
+"""Prefix of the modules whose code decides what is in a corpus."""
 
 
 def find_shards(data: DataConfig) -> list[Shard]:
-    """The parts of all sources of `data`, in order; nothing of them is read yet."""
+    """The shards of all sources of `data`, in order; no row is read yet.
+
+    Raises:
+        ValueError: a format is unknown, a path has no files, or two sources have the same name.
+    """
     sources: tuple[Source, ...] = data.sources or (data,)
     found, names = [], []
     for source in sources:
@@ -39,10 +43,10 @@ def find_shards(data: DataConfig) -> list[Shard]:
 
 
 def contents_key(shards: Iterable[Shard], validation_share: float) -> str:
-    """16 hexadecimal digits that change with the contents, how they are taken and parted, and the code that reads.
+    """The key of a corpus in the cache, 16 hexadecimal digits.
 
-    That is the code of the formats that are read, not of all, and that of intake and corpus. Babel knows the language
-    codes that intake accepts.
+    It changes with the contents of the shards, the options they are read with, `validation_share`, the version of Babel
+    (which knows the valid language codes), and the code of intake, build and the formats in use.
     """
     digest = hashlib.sha256(f"{version('babel')} {validation_share} {code_key(intake, build)}".encode())
     for shard in shards:
@@ -51,7 +55,7 @@ def contents_key(shards: Iterable[Shard], validation_share: float) -> str:
 
 
 def code_key(*modules: ModuleType) -> str:
-    """SHA-256 of the code of modules and of all that they import, directly or not, of what reads data (`_READS`)."""
+    """SHA-256 of the code of modules and of all modules under `_READS` that they import, directly or indirectly."""
     code: dict[str, bytes] = {}
     waiting = [module.__name__ for module in modules]
     while waiting:
@@ -64,7 +68,7 @@ def code_key(*modules: ModuleType) -> str:
 
 
 def _imported(code: bytes) -> Iterator[str]:
-    """The modules that code imports, by their full names."""
+    """The full names of the modules that `code` imports."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -74,7 +78,7 @@ def _imported(code: bytes) -> Iterator[str]:
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The benchmark that `config.name` names; `ValueError` where a field is set that it does not use."""
+    """Reads the benchmark `config.name`; `ValueError` if it is unknown or a field is set that it does not use."""
     if config.name not in BENCHMARK_READERS:
         raise ValueError(f"benchmark.name {config.name!r} is unknown; there are {', '.join(BENCHMARK_READERS)}")
     is_sample, is_held_out = config.name == "sample", config.name == heldout.NAME
@@ -95,7 +99,7 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
     code = code_key(sys.modules[reader.__module__])
     if source.path.startswith("hf://"):
         if source.format not in ROWS:
-            raise ValueError(f"a dataset of the hub is read as {', '.join(ROWS)}, not as {source.format}")
+            raise ValueError(f"data.format is {source.format}, but a dataset of the hub is read as {', '.join(ROWS)}")
         found, code = hub.find_shards(source, ROWS[source.format]), code + code_key(hub)
     else:
         found = reader(source)

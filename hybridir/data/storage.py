@@ -1,7 +1,7 @@
-"""Files of a source, wherever they lie: found, named without secrets, and read by lines.
+"""Finds the files of a source, local or remote, names them without secrets, and reads them line by line.
 
-A path is local, or a URI that pyarrow reads (s3://, gs://, ...), perhaps with a query. `{language}` in a path stands
-for a language code, so that parallel files or folders are one source.
+A path is local or a URI that pyarrow opens (s3://, gs://, ...), with or without a query string. `{language}` in a path
+stands for any language code, so that parallel files or folders are one source.
 """
 
 import io
@@ -18,13 +18,13 @@ from hybridir.data.records import check_languages
 from hybridir.runtime.secrets import without_secrets
 
 MAX_LINE = 10_000_000
-"""Bytes of a line; longer ones are rejected."""
+"""Largest number of bytes of a line; longer lines are rejected."""
 PLACEHOLDER = "{language}"
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a source. `path` opens it; `name` is for messages and has no secrets."""
+    """A file of a source. `path` opens it and may have secrets; `name` is for messages and has none."""
 
     path: str
     language: str | None
@@ -41,7 +41,11 @@ class File:
 
 
 def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
-    """The files at `source.path`, which is one or a folder of them, language by language where it says `{language}`."""
+    """The files at `source.path` (a file or a folder) with one of the endings `suffixes`, language by language.
+
+    Raises:
+        ValueError: the path is empty or does not exist, or has no such file.
+    """
     if not source.path:
         raise ValueError(f"data.path is empty: name the file or folder of the {source.format} data")
     files = []
@@ -50,8 +54,8 @@ def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
         info = system.get_file_info(inner)
         if info.type == pafs.FileType.NotFound:
             raise ValueError(
-                f"data.path {without_secrets(path)!r} does not exist: check it. Where the data has moved, name its new "
-                "place; a run that is resumed takes it, if it is the same data"
+                f"data.path {without_secrets(path)!r} does not exist: check it. If the data has moved, give the new "
+                "path; a resumed run accepts it if the contents are the same"
             )
         infos = [info]
         if info.type == pafs.FileType.Directory:
@@ -67,9 +71,9 @@ def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
 
 
 def by_language(path: str, languages: tuple[str, ...] | None, field: str = "data.path") -> list[tuple[str | None, str]]:
-    """(language, path) for each language that `{language}` in the path can stand for; else the path alone.
+    """(language, path) for each language code found in place of `{language}`; (None, path) if that is not in the path.
 
-    `field` of the configuration is named in errors.
+    Errors name the configuration field `field`.
     """
     if PLACEHOLDER not in path:
         return [(None, path)]
@@ -83,13 +87,13 @@ def by_language(path: str, languages: tuple[str, ...] | None, field: str = "data
     pattern = re.compile(re.escape(stem) + r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)" + re.escape(rest))
     found = sorted(m[1] for info in infos if (m := pattern.fullmatch(info.base_name)))
     if not found:
-        raise ValueError(f"nothing fits {field} {without_secrets(path)!r}, {PLACEHOLDER} being a code like en")
+        raise ValueError(f"nothing fits {field} {without_secrets(path)!r}: {PLACEHOLDER} must stand for a code like en")
     chosen = check_languages(languages or found, found, without_secrets(path))
     return [(code, f"{before}{code}{rest}{slash_after}{inside}{query}") for code in chosen]
 
 
 def open_path(path: str) -> tuple[pafs.FileSystem, str]:
-    """The file system of a path or URI, and the path in it."""
+    """The file system of a path or URI, and the path within it."""
     if "://" not in path:
         return pafs.LocalFileSystem(), os.path.abspath(path)
     try:
@@ -99,24 +103,24 @@ def open_path(path: str) -> tuple[pafs.FileSystem, str]:
 
 
 def plain(path: str) -> str:
-    """A path or URI without its query."""
+    """A path or URI without its query string."""
     return path.partition("?")[0] if "://" in path else path
 
 
 def child(folder: str, *names: str) -> str:
-    """A path in a folder, which may be a URI with a query."""
+    """The path `names` in `folder`, which can be a URI with a query string."""
     bare = plain(folder)
     return "/".join((bare.rstrip("/"), *names)) + folder[len(bare) :]
 
 
 def parent(path: str) -> str:
-    """The folder of a path, which may be a URI with a query."""
+    """The folder of a path, which can be a URI with a query string."""
     bare = plain(path)
     return bare.rstrip("/").rpartition("/")[0] + path[len(bare) :]
 
 
 def read_lines(path: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, bytes | None]]:
-    """The lines that begin in the bytes `start` to `end` (-1: the last), and where; None for one that is over-long."""
+    """(first byte, line) of each line that begins in the bytes `start` to `end` (-1: end of file); None: over-long."""
     system, inner = open_path(path)
     try:
         opened = system.open_input_stream(inner) if end < 0 else system.open_input_file(inner)
@@ -140,7 +144,7 @@ def read_lines(path: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, 
 
 
 def _skip_line(file: io.BufferedReader) -> int:
-    """Reads to the end of the line; the number of bytes."""
+    """Reads to the end of the line; returns the number of bytes."""
     skipped = 0
     while piece := file.readline(1 << 20):
         skipped += len(piece)

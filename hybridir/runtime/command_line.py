@@ -14,10 +14,12 @@ _WORDS = ("true", "false", "yes", "no")
 def parse(
     recipe: type[Config], program: str, description: str | None, arguments: list[str], default: Path | None = None
 ) -> Config:
-    """The recipe that `arguments` give; without `--config` that of the file `default`, if there is one.
+    """Makes an instance of `recipe` from `arguments`. Without `--config`, the file `default` is read, if given.
 
-    Fields that are true or false can stand as plain flags (`--resume`) or with a value (`--resume false`). Names are
-    whole: no abbreviations. Raises `jsonargparse.ArgumentError` and what the recipe itself raises.
+    Boolean fields can be plain flags (`--resume`) or have a value (`--resume false`). Names cannot be abbreviated.
+
+    Raises:
+        ArgumentError: an argument is unknown or has a wrong type. `recipe` can raise errors of its own.
     """
     parser = ArgumentParser(prog=program, description=description, exit_on_error=False, allow_abbrev=False)
     omitted = f"; {default.name} when omitted" if default else ""

@@ -1,4 +1,4 @@
-"""Files that outlast a crash of the machine, and errors of storage with what to do about them."""
+"""Writes files that survive a crash of the machine, and explains storage errors."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ PERMANENT = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
 }
-"""Errors of storage that trying again does not mend."""
+"""Numbers of storage errors that a retry cannot fix."""
 
 
 def sync(path: Path) -> None:
-    """Returns when a file, or the names in a folder, are on the disk."""
+    """Flushes a file, or the list of names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -26,13 +26,13 @@ def sync(path: Path) -> None:
 
 
 def sync_files(folder: Path) -> None:
-    """Returns when the files in a folder are on the disk."""
+    """Flushes all files in a folder to the disk."""
     for file in folder.iterdir():
         sync(file)
 
 
 def replace_text(file: Path, text: str) -> None:
-    """Writes a file in one go: whoever reads it, also after a crash, finds the old text or the new one."""
+    """Replaces a file atomically: readers find the old text or the new text, even after a crash."""
     written = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
     written.write_text(text, encoding="utf-8")
     sync(written)
@@ -41,10 +41,10 @@ def replace_text(file: Path, text: str) -> None:
 
 @contextmanager
 def storage_explained(path: Path) -> Iterator[None]:
-    """While entered, an error of storage becomes an `OSError` naming `path`, the free space and what to do."""
+    """Inside the block, a storage error becomes an `OSError` that names `path`, the free space and the remedy."""
     try:
         yield
-    except Exception as error:  # safetensors has a class of its own, with the number in its words
+    except Exception as error:  # safetensors raises a class of its own, with the error number only in the message
         found = re.search(r"os error (\d+)", str(error))
         number = error.errno if isinstance(error, OSError) else found and int(found[1])
         if not number:
@@ -53,5 +53,5 @@ def storage_explained(path: Path) -> Iterator[None]:
         raise OSError(
             number,
             f"{path} cannot be written: {os.strerror(number)} ({free / 1e6:,.1f} MB are free). "
-            "What was saved before is whole: make room there, or mend the permissions, and go on with --resume",
+            "Everything saved before is intact: make room there or fix the permissions, then continue with --resume",
         ) from error

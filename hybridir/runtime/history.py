@@ -1,4 +1,4 @@
-"""`history.jsonl`: one line a step, the one record that progress, tracking and reports are made from."""
+"""`history.jsonl`, one line per step: progress, tracking and reports are made from this file alone."""
 
 import json
 import os
@@ -11,13 +11,14 @@ from typing import Any
 from hybridir.runtime.durable import replace_text, storage_explained, sync
 
 EVENTS = "events.jsonl"
-"""What happened to a run besides its steps: damaged checkpoints, lost workers."""
+"""Name of the file with all other events of a run, such as a damaged checkpoint or a lost worker."""
 
 
 class History:
-    """Appends lines; on resume, lines of steps that will be done again move to `history.discarded.jsonl`.
+    """Appends lines to `directory/history.jsonl`.
 
-    `OSError` with a remedy where they cannot be written.
+    Lines of `start_step` and later steps, which a resumed run does again, move to `history.discarded.jsonl`. Each start
+    of the run is an attempt; attempts are numbered from 1. Raises `OSError` with a remedy if a file cannot be written.
     """
 
     def __init__(self, directory: Path, start_step: int) -> None:
@@ -35,17 +36,17 @@ class History:
                 sync(directory / "history.discarded.jsonl")
             if self.path.exists():
                 replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (stays open during the run)
             sync(directory)
 
     def append(self, line: dict[str, Any]) -> None:
-        """Writes a line and hands it to the operating system."""
+        """Writes a line to the file. It survives a crash of the process; a crash of the machine only after `sync`."""
         with storage_explained(self.path):
             self._file.write(json.dumps(line | {"attempt": self.attempt}) + "\n")
             self._file.flush()
 
     def sync(self) -> None:
-        """Returns when all lines are on the disk."""
+        """Flushes all lines to the disk."""
         with storage_explained(self.path):
             os.fsync(self._file.fileno())
 
@@ -54,18 +55,18 @@ class History:
 
 
 def note(directory: Path, text: str) -> None:
-    """Writes down what happened to the run in `directory`; whoever follows it shows it on the screen."""
+    """Appends an event to the run in `directory`; `progress.Follow` shows it on the screen."""
     with open(directory / EVENTS, "a", encoding="utf-8") as file:
         file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
 
 
 def last_attempt(path: Path) -> int:
-    """The number of the last attempt that wrote to a history; 0 without one."""
+    """The number of the last attempt that wrote to a history; 0 if it has no lines."""
     return max((line["attempt"] for line in read_history(path)), default=0)
 
 
 def last_line(path: Path) -> dict[str, Any] | None:
-    """The last whole line of a history, read from its end; None without one."""
+    """The last complete line of a history, read from the end of the file; None if there is none."""
     if not path.exists():
         return None
     with open(path, "rb") as file:
@@ -74,7 +75,7 @@ def last_line(path: Path) -> dict[str, Any] | None:
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a history; those that a crash cut off or broke are left out, and a resume says which steps lack."""
+    """The lines of a history, without lines that a crash cut off or damaged; `History` reports how many are missing."""
     if path.exists():
         with open(path, "rb") as file:
             yield from _whole(file)
@@ -82,19 +83,19 @@ def read_history(path: Path) -> Iterator[dict[str, Any]]:
 
 def _whole(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        with suppress(ValueError):  # a crash of the machine can leave zeros
+        with suppress(ValueError):  # a crash of the machine can leave zero bytes
             if line.endswith(b"\n"):
                 yield json.loads(line)
 
 
 class Tail:
-    """Follows a history while it is written; one that was cut back by a resume is read from its start again."""
+    """Reads a file of JSON lines while it is written. If a resumed run replaces the file, reading starts over."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._file, self._offset = path, -1, 0
 
     def read(self, at_most: int = 1 << 20) -> list[dict[str, Any]]:
-        """The whole lines since the last call, about `at_most` bytes of them; empty when there are no more."""
+        """The complete lines since the last call, at most `at_most` bytes of them; empty if there are none."""
         if not self._path.exists():
             return []
         with open(self._path, "rb") as file:

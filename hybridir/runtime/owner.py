@@ -1,10 +1,10 @@
-"""One writer: an output folder belongs to one run.
+"""Locks that give an output folder to one run at a time.
 
-The driver locks `owner.json` for as long as it lives, and the process that trains as rank 0 locks `writer.json`: a
-worker may outlive its driver for some seconds, and the next attempt waits for its end. The system lets go of a lock
-(flock) when its holder ends, however that happens; a file that is left behind only says who held it last.
+The driver locks `owner.json` as long as it lives. The process that trains as rank 0 locks `writer.json`: a worker can
+outlive its driver by some seconds, and the next attempt waits for the end of that worker. The operating system releases
+a lock (flock) when its holder ends for any reason. A file that remains without a lock only tells who held it last.
 
-Nothing heavy is imported here, so that a start that must be refused costs nothing.
+This module imports nothing heavy, so that a second start on the same folder is refused at once.
 """
 
 import argparse
@@ -22,17 +22,17 @@ import yaml
 
 OWNER, WRITER = "owner.json", "writer.json"
 _OWNED: set[str] = set()
-"""Folders that this process owns."""
+"""Real paths of the folders that this process owns."""
 _SAY_EVERY = 15.0
-"""Seconds between lines about a wait."""
+"""Seconds between messages while waiting."""
 
 
 @contextmanager
 def own(output: Path) -> Iterator[None]:
-    """While entered, `output`, made where it is missing, belongs to this process, which may enter it again.
+    """Inside the block, `output` belongs to this process. Creates the folder if it is missing; blocks can be nested.
 
     Raises:
-        ValueError: it belongs to another process, or cannot be written to.
+        ValueError: `output` belongs to another process, or cannot be written to.
     """
     name = os.path.realpath(output)
     if name in _OWNED:
@@ -41,15 +41,15 @@ def own(output: Path) -> Iterator[None]:
     made = not output.exists()
     last = _holder(output / OWNER)
     if (lock := _lock(output / OWNER)) is None:
-        time.sleep(0.1)  # the owner writes who it is as soon as it has the lock
+        time.sleep(0.1)  # the owner locks the file first and then writes its name
         raise ValueError(
-            f"{output} belongs to a run that is going on: {_holder(output / OWNER) or 'its owner is not known'}. "
-            "Wait for its end, or name another --output"
+            f"{output} belongs to a run that is going on: {_holder(output / OWNER) or 'unknown owner'}. "
+            "Wait until it ends, or name another --output"
         )
     if last and not last.endswith(_at()):
         print(
-            f"the last owner of {output}, {last}, did not sign off. Where the storage keeps the locks of each machine "
-            "apart, it may still be at work: look there",
+            f"the last owner of {output} ({last}) did not end cleanly. If machines do not share locks on this storage, "
+            "it may still be running: check that machine",
             flush=True,
         )
     _OWNED.add(name)
@@ -59,7 +59,7 @@ def own(output: Path) -> Iterator[None]:
         _OWNED.discard(name)
         _release(lock, output / OWNER)
         if made:
-            with suppress(OSError):  # it holds what the run has written
+            with suppress(OSError):  # it is not empty: the run has written to it
                 output.rmdir()
 
 
@@ -75,7 +75,7 @@ def owned(output: Path) -> bool:
 
 @contextmanager
 def writing(output: Path) -> Iterator[None]:
-    """While entered, no other process trains into `output`; waits for one of an earlier attempt, and says so."""
+    """Inside the block, no other process trains into `output`. First waits, with a message, for one that still does."""
     path, said = output / WRITER, time.monotonic() - _SAY_EVERY + 2
     while (lock := _lock(path)) is None:
         if time.monotonic() - said > _SAY_EVERY:
@@ -89,7 +89,10 @@ def writing(output: Path) -> Iterator[None]:
 
 
 def named_output(arguments: Sequence[str]) -> str:
-    """The `output` that a job's arguments or its config name, read without the job's own classes; empty without one."""
+    """The output folder in a job's arguments or config file, found without importing the job.
+
+    Empty if none is named, or if the job only shows something (`--help`, `--dry_run`, `--print_config`).
+    """
     if {argument.partition("=")[0] for argument in arguments} & {"--dry_run", "--help", "-h", "--print_config"}:
         return ""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -100,18 +103,18 @@ def named_output(arguments: Sequence[str]) -> str:
 
 
 def _output_of_config(config: str) -> str | None:
-    with suppress(OSError, ValueError, AttributeError, yaml.YAMLError):  # said by the job's own parser
+    with suppress(OSError, ValueError, AttributeError, yaml.YAMLError):  # the job's own parser reports it
         return yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("output")
     return None
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor with the lock on `path`, which then says who has it; None where another one has it."""
+    """Locks `path`, writes the holder into it and returns the descriptor; None if another process holds the lock."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # the folder went away meanwhile
+        except FileNotFoundError:  # the folder was removed meanwhile
             continue
         except OSError as error:
             raise ValueError(f"{path.parent} cannot be written to ({error}): name another --output") from None
@@ -126,12 +129,12 @@ def _lock(path: Path) -> int | None:
             os.close(descriptor)
             return None
         except FileNotFoundError:
-            pass  # as when it is another file: its holder ended and took it away
+            pass  # the last holder removed the file: try again, as for a file that replaced it
         except OSError as error:
             os.close(descriptor)
             raise ValueError(
-                f"{path} cannot be locked ({error}), so nothing would keep two runs apart: mount that storage with "
-                "locks, or name another --output"
+                f"{path} cannot be locked ({error}), so two runs could write to the same folder: mount the storage "
+                "with locks enabled, or name another --output"
             ) from None
         os.close(descriptor)
 
@@ -143,7 +146,7 @@ def _release(lock: int, path: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, or held it until it was killed; empty where nobody did."""
+    """Who holds the lock on `path`, or held it until it was killed; empty if unknown."""
     try:
         who = json.loads(path.read_text(encoding="utf-8"))
         return f"process {who['pid']}, since {who['started']}, on {who['host']}"

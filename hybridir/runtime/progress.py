@@ -16,14 +16,14 @@ from hybridir.runtime.history import EVENTS, Tail, read_history
 from hybridir.runtime.secrets import without_secrets
 
 SECONDS = 10
-"""Between lines about data."""
+"""Seconds between lines about reading, tokenising and encoding, if there is no terminal."""
 _T = TypeVar("_T")
 
 
 class Follow:
-    """While entered, a thread shows new lines of `history` and events: the same for one process and for many.
+    """Context manager: a thread shows the progress of a run, read from the file `history` and the events beside it.
 
-    Where there is no bar, it shows a line every `every` steps.
+    On a terminal it shows a bar over `steps` steps, elsewhere one line every `every` steps.
     """
 
     def __init__(self, history: Path, steps: int, every: int) -> None:
@@ -32,7 +32,7 @@ class Follow:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._events = Tail(history.with_name(EVENTS))
         while self._events.read():
-            pass  # of attempts before
+            pass  # events of earlier attempts
         self._seen = max(((line["attempt"], line["step"]) for line in read_history(history)), default=(0, -1))
 
     def __enter__(self) -> "Follow":
@@ -69,7 +69,7 @@ class Follow:
 
 
 def describe(line: dict[str, Any]) -> str:
-    """A line of the history in words."""
+    """A line of the history as text."""
     text = (
         f"loss {line['loss']:.4f}  {line['kind']:5}  lr {line['lr']:.1e}  {line['pairs_per_s']:.0f} pairs/s  "
         f"waiting for data {line['data_wait']:.0%}"
@@ -81,12 +81,12 @@ def describe(line: dict[str, Any]) -> str:
 
 
 def watch_chunks(done: str, chunks: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:
-    """The same chunks, while it shows how many of `total` are there."""
+    """Passes the chunks on and shows how many of `total` have come; `done` is the verb shown, such as `tokenised`."""
     return watch(done, ((chunk, chunk.num_rows, n / total) for n, chunk in enumerate(chunks)))
 
 
 def watch_encoding(blocks: Iterable[ndarray], total: int) -> Iterator[ndarray]:
-    """The same embeddings, while it shows how many of `total` texts are there; nothing where they are there soon."""
+    """Passes blocks of embeddings on and shows how many of `total` texts are encoded, if it takes over `SECONDS`."""
 
     def counted() -> Iterator[tuple[ndarray, int, float]]:
         done = 0
@@ -98,9 +98,10 @@ def watch_encoding(blocks: Iterable[ndarray], total: int) -> Iterator[ndarray]:
 
 
 def watch(done: str, batches: Iterable[tuple[_T, int, float]], unit: str = "rows", least: float = 0) -> Iterator[_T]:
-    """Shows progress over (batch, its rows, the share of the whole that is done).
+    """Passes batches on and shows progress; `done` is the verb shown, such as `read`.
 
-    The last line is left out where all took less than `least` seconds.
+    Each item is (batch, its number of rows, share of the whole that is done, 0 to 1). The final line, with the total,
+    is printed only if everything took at least `least` seconds.
     """
     began = shown = time.monotonic()
     rows = 0
@@ -120,5 +121,5 @@ def watch(done: str, batches: Iterable[tuple[_T, int, float]], unit: str = "rows
 
 
 def say(message: str) -> None:
-    """Prints a line at once, without secrets."""
+    """Prints a line at once, with secrets masked."""
     print(without_secrets(message), flush=True)

@@ -1,4 +1,4 @@
-"""Keeps credentials out of whatever is printed, logged or stored."""
+"""Keeps credentials out of everything that is printed, logged or stored."""
 
 import json
 import os
@@ -23,15 +23,15 @@ _SECRET_NAME = re.compile(
     re.I,
 )
 _SHORTEST = 6
-"""Characters: a shorter value of a variable is too likely to be an ordinary word."""
+"""Characters. Shorter values of environment variables are not masked: they may be ordinary words."""
 
 
 def without_secrets(text: str) -> str:
-    """`text` with `***` in place of what may be secret.
+    """`text` with `***` in place of everything that may be secret.
 
-    That is: user and password of every URI in it, the values of every query string and fragment, and, wherever they
-    occur, as they are or as JSON and URIs escape them, the values of environment variables whose name says secret
-    (TOKEN, PASSWORD, ACCESS_KEY, ...). Masks too much rather than too little.
+    Masked are user and password in URIs, the values in query strings and fragments of URIs, and the values of
+    environment variables whose name suggests a secret (TOKEN, PASSWORD, ACCESS_KEY, ...), also when they are escaped as
+    in JSON or URIs. Masks too much rather than too little.
     """
     values = {v.strip() for k, v in os.environ.items() if len(v.strip()) >= _SHORTEST and _SECRET_NAME.search(k)}
     values |= {form for v in values for form in (json.dumps(v)[1:-1], json.dumps(v, ensure_ascii=False)[1:-1])}
@@ -45,7 +45,7 @@ def without_secrets(text: str) -> str:
 
 @contextmanager
 def errors_masked(*expected: type[Exception]) -> Iterator[None]:
-    """Ends the process on an error, without secrets: `expected` ones with their message, others with a traceback."""
+    """Ends the process on an error, with secrets masked: `expected` errors by message, others with a traceback."""
     try:
         yield
     except expected as error:

@@ -1,6 +1,6 @@
-"""SIGTERM and Ctrl-C: a run that trains saves at its next step and ends, anything else ends at once and cleanly.
+"""SIGTERM and Ctrl-C: training saves at its next step and ends, anything else ends cleanly at once.
 
-The second signal kills.
+A second signal kills the process.
 """
 
 import os
@@ -13,11 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = 75
-"""Exit code (EX_TEMPFAIL) of a run that was asked to stop: what it did is saved, and --resume goes on."""
+"""Exit code (EX_TEMPFAIL) of a run that was asked to stop: its work is saved, and --resume continues it."""
 PATIENCE = 20
-"""Seconds to the next step; a run that does not reach it ends with the checkpoints that it has."""
+"""Seconds that a run has to reach its next step; after that it ends with the checkpoints that it has."""
 WRITING = 60
-"""Seconds without a change after which a checkpoint that is being written counts as given up."""
+"""Seconds without a change after which a half-written checkpoint counts as abandoned."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _Handler = Callable[[int, FrameType | None], None]
@@ -25,7 +25,7 @@ _Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """While entered, SIGTERM raises KeyboardInterrupt, as Ctrl-C does; that leaves here as exit code 75."""
+    """Inside the block, SIGTERM raises KeyboardInterrupt, as Ctrl-C does; KeyboardInterrupt becomes exit code 75."""
 
     def end(*_: object) -> None:
         _kill_from_now_on()
@@ -40,16 +40,17 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def saving(stop: Path) -> Iterator[threading.Event]:
-    """While entered, SIGTERM or Ctrl-C makes the file `stop` and sets the event; the run is to end by itself.
+    """Inside the block, SIGTERM or Ctrl-C creates the file `stop` and sets the event; the run should then end itself.
 
-    KeyboardInterrupt where it takes longer than `PATIENCE` and no checkpoint is being written just then.
+    If the run has not ended after `PATIENCE` seconds, KeyboardInterrupt is raised as soon as no checkpoint is being
+    written.
     """
     asked = threading.Event()
 
     def save(*_: object) -> None:
         _kill_from_now_on()
         asked.set()
-        os.write(2, b"saving at the next step; once more to end at once\n")  # print is not safe in a handler
+        os.write(2, b"saving at the next step; a second signal ends it at once\n")  # print is not safe in a handler
         with suppress(OSError):
             stop.touch()
         signal.alarm(PATIENCE)
@@ -68,14 +69,14 @@ def _is_written(checkpoints: Path) -> bool:
     """Whether a checkpoint is being written."""
     changes = [0.0]
     for work in checkpoints.glob(".step-*.tmp"):
-        with suppress(OSError):  # it is whole now
+        with suppress(OSError):  # finished and renamed meanwhile
             changes += [file.stat().st_mtime for file in (work, *work.iterdir())]
     return time.time() - max(changes) < WRITING
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """While entered, others may set handlers of signals; those set before hold again afterwards."""
+    """Inside the block, other code may set signal handlers; afterwards the previous handlers are restored."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     yield
     if threading.current_thread() is threading.main_thread():
@@ -86,7 +87,7 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: _Handler, at_alarm: _Handler | None = None) -> Iterator[None]:
-    """While entered, these handle the signals; Python knows handlers in its main thread alone."""
+    """Inside the block, the handlers are set. Does nothing outside the main thread, where Python allows no handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -10,23 +10,23 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of texts; all columns but the first are aligned to the right."""
+    """A table of strings; all columns but the first are right-aligned."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
     def to_rich(self) -> Table:
-        """For the screen."""
+        """The table for the screen."""
         table = Table(title=self.title, title_justify="left")
         for n, name in enumerate(self.header):
             table.add_column(name, justify="right" if n else "left")
         for row in self.rows:
-            table.add_row(*map(Text, row))  # as they are: brackets in a string would be read as markup
+            table.add_row(*map(Text, row))  # not str: rich reads brackets in a str as markup
         return table
 
     def to_markdown(self) -> str:
-        """With the title above."""
+        """The table in Markdown, with the title above it."""
         rule = ["---", *["---:"] * (len(self.header) - 1)]
         lines = (
             "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
@@ -36,7 +36,7 @@ class Grid:
 
 
 def show(table: Table | Grid) -> None:
-    """Prints a table, 100 columns wide where the output is not a terminal."""
+    """Prints a table, 100 characters wide if the output is not a terminal."""
     table = table.to_rich() if isinstance(table, Grid) else table
     console = Console()
     (console if console.is_terminal else Console(width=100)).print(table)

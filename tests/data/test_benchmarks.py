@@ -180,7 +180,7 @@ def test_miracl(miracl: BenchmarkConfig) -> None:
     assert benchmark.passages[20].text == "T11 ar 0"
     assert len({query.group_id for query in benchmark.queries}) == len({q.cluster for q in benchmark.queries}) == 4
     assert benchmark.notes == (
-        "miracl judges passages in the query's own language alone: all others count as irrelevant",
+        "miracl judges only passages in the language of the query: all others count as irrelevant",
     )
     assert counts(results(benchmark)) == [(4, 0), (0, 4), (4, 0)]
 
@@ -204,7 +204,7 @@ def test_mlqa_r_by_hand(tmp_path: Path) -> None:
         zh=[[paragraph(("c", 0))]],
     )
     benchmark = read_benchmark(BenchmarkConfig(name="mlqa-r", path=path, split="all"))
-    assert benchmark.notes == (f"{path} has no ar, es, hi, vi of mlqa-r: averages are over the others",)
+    assert benchmark.notes == (f"{path} lacks ar, es, hi, vi of mlqa-r: averages are over the other languages",)
     found = results(benchmark)
     assert counts(found) == [(8, 0), (6, 10), (8, 0)]
     de, en, zh = (1 / 2 + 1 + 1 / 6) / 3, (1 + 1 / 6 + 1 / 8 + 1 / 8) / 4, 1
@@ -252,26 +252,30 @@ BEIR_URL = "https://github.com/beir-cellar/beir"
         ("queries", lambda f: write(f, [""]), r"queries.jsonl: there is no query in de"),
         ("qrels", lambda f: write(f, [HEADER]), r"test.tsv: no passage has a score above 0"),
         ("qrels", lambda f: write(f, ["q1\ta\t0"]), r"test.tsv: no passage has a score above 0"),
-        ("corpus", lambda f: add(f, '{"_id": "d", '), r"corpus.jsonl:4: broken JSON: .*mend the line"),
-        ("queries", lambda f: add(f, '{"_id": "d", '), r"queries.jsonl:4: broken JSON: .*mend the line"),
-        ("corpus", lambda f: add(f, '["d"]'), r"corpus.jsonl:4: wrong type: an object was expected"),
+        ("corpus", lambda f: add(f, '{"_id": "d", '), r"corpus.jsonl:4: broken JSON: .*fix the line"),
+        ("queries", lambda f: add(f, '{"_id": "d", '), r"queries.jsonl:4: broken JSON: .*fix the line"),
+        ("corpus", lambda f: add(f, '["d"]'), r"corpus.jsonl:4: wrong type: expected an object"),
         ("corpus", lambda f: add(f, '{"id": "d", "text": "x"}'), r"corpus.jsonl:4: missing field: _id"),
         ("corpus", lambda f: add(f, '{"_id": "d"}'), r"corpus.jsonl:4: missing field: text"),
-        ("queries", lambda f: add(f, '{"_id": "d", "text": 1}'), r"queries.jsonl:4: wrong type: text: 1"),
+        (
+            "queries",
+            lambda f: add(f, '{"_id": "d", "text": 1}'),
+            r"queries.jsonl:4: wrong type: text must be a string; found 1",
+        ),
         ("corpus", lambda f: f.write_bytes(b'\xff{"_id": "d"}'), r"corpus.jsonl:1: invalid UTF-8"),
-        ("corpus", lambda f: add(f, '{"_id": "b", "text": "x"}'), r"corpus.jsonl:4: passage id 'b' was there before"),
-        ("corpus", lambda f: add(f, '{"_id": "c", "text": ""}'), r"corpus.jsonl:4: passage id 'c' was there before"),
-        ("queries", lambda f: add(f, '{"_id": "q2", "text": "x"}'), r":4: query id 'q2' is also that of line 2"),
+        ("corpus", lambda f: add(f, '{"_id": "b", "text": "x"}'), r"corpus.jsonl:4: passage id 'b' occurs twice"),
+        ("corpus", lambda f: add(f, '{"_id": "c", "text": ""}'), r"corpus.jsonl:4: passage id 'c' occurs twice"),
+        ("queries", lambda f: add(f, '{"_id": "q2", "text": "x"}'), r":4: query id 'q2' is already in line 2"),
         (
             "queries",
             lambda f: write(f, [{"_id": "q1", "text": "\t"}, {"_id": "q2", "text": "x"}]),
             r":1: query 'q1' ha",
         ),
-        ("qrels", lambda f: add(f, "q1\tnowhere\t1"), r"test.tsv:6: passage 'nowhere' is in none of the files .* de"),
+        ("qrels", lambda f: add(f, "q1\tnowhere\t1"), r"test.tsv:6: passage 'nowhere' is in no passage file of de"),
         ("qrels", lambda f: add(f, "nobody\ta\t1"), r"test.tsv:6: query 'nobody' is unknown: .*de/queries.jsonl"),
         ("qrels", lambda f: add(f, "nobody\ta\t0"), r"test.tsv:6: query 'nobody' is unknown"),
-        ("qrels", lambda f: add(f, "q1\ta"), r"test.tsv:6: broken line: columns query id, passage id, score"),
-        ("qrels", lambda f: add(f, "q1\ta\tyes"), r"test.tsv:6: broken line: columns query id, passage id, score"),
+        ("qrels", lambda f: add(f, "q1\ta"), r"test.tsv:6: broken line: expected query id, passage id, score"),
+        ("qrels", lambda f: add(f, "q1\ta\tyes"), r"test.tsv:6: broken line: expected query id, passage id, score"),
         (
             "qrels",
             lambda f: add(f, "q1\ta\t0"),
@@ -289,7 +293,7 @@ def test_beir_with_nothing_to_find(beir: BenchmarkConfig) -> None:
     """The only relevant passage has no text."""
     folder = Path(beir.path.replace("{language}", "es"))
     write(folder / "corpus.jsonl", [{"_id": "a", "text": "otro"}, {"_id": "z", "title": "", "text": " "}])
-    with pytest.raises(ValueError, match=r"es/qrels/test.tsv: no passage that has a text is relevant.*" + BEIR_URL):
+    with pytest.raises(ValueError, match=r"es/qrels/test.tsv: no relevant passage has a text.*" + BEIR_URL):
         read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="es"))
 
 
@@ -297,7 +301,7 @@ def test_beir_with_nothing_to_find(beir: BenchmarkConfig) -> None:
 def test_unknown_language_of_beir(beir: BenchmarkConfig, code: str) -> None:
     """As in training data: codes as CLDR writes them."""
     folder = Path(beir.path.replace("{language}", "es"))
-    message = f"'{code}' is no language code: write it as CLDR does .* leave it out by benchmark.languages"
+    message = f"'{code}' is not a language code: write it as CLDR does .* exclude it with benchmark.languages"
     with pytest.raises(ValueError, match=message):
         read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language=code))
     folder.rename(folder.with_name(code))
@@ -371,15 +375,15 @@ DOCS = "miracl-corpus-v1.0-ar/docs-{}.jsonl.gz"
         (TOPICS, Path.unlink, r"topics.miracl-v1.0-ar-dev.tsv: the file does not exist \(language ar\)"),
         (QRELS, Path.unlink, r"qrels.miracl-v1.0-ar-dev.tsv: the file does not exist \(language ar\)"),
         (DOCS.format(3), Path.unlink, r"miracl-corpus-v1.0-ar has no docs-3.jsonl.gz: complete the folder"),
-        (DOCS.format(10), Path.unlink, r"dev.tsv:2: passage '11#1' is in none of the files of passages in ar: compl"),
+        (DOCS.format(10), Path.unlink, r"dev.tsv:2: passage '11#1' is in no passage file of ar: compl"),
         (DOCS.format(0), lambda f: f.parent.rename(f.parent.with_name("away")), r"-ar has no docs-0.jsonl.gz"),
         (DOCS.format(2), lambda f: f.write_bytes(f.read_bytes()[:-12]), r"docs-2.jsonl.gz cannot be read: .*fetch"),
         (DOCS.format(2), lambda f: f.write_bytes(b""), r"docs-2.jsonl.gz: the file is empty"),
         (DOCS.format(2), lambda f: add(f, "{"), r"docs-2.jsonl.gz:3: broken JSON"),
         (DOCS.format(2), lambda f: add(f, '{"_id": "1", "text": "x"}'), r"docs-2.jsonl.gz:3: missing field: docid"),
-        (DOCS.format(2), lambda f: add(f, '{"docid": "1#0", "text": "x"}'), r"docs-2.jsonl.gz:3: passage id '1#0' was"),
-        (TOPICS, lambda f: add(f, "4#0\tagain?"), r"dev.tsv:3: query id '4#0' is also that of line 1: keep one"),
-        (TOPICS, lambda f: add(f, "8#0 no tab"), r"dev.tsv:3: broken line: id, tab, text: 8#0 no tab"),
+        (DOCS.format(2), lambda f: add(f, '{"docid": "1#0", "text": "x"}'), r"docs-2.jsonl.gz:3: passage id '1#0' occ"),
+        (TOPICS, lambda f: add(f, "4#0\tagain?"), r"dev.tsv:3: query id '4#0' is already in line 1: keep one"),
+        (TOPICS, lambda f: add(f, "8#0 no tab"), r"dev.tsv:3: broken line: expected id, tab, text; found 8#0 no tab"),
         (TOPICS, lambda f: write(f, ["4#0\t", "7#0\tx?"]), r"dev.tsv:1: query '4#0' has no text"),
         (QRELS, lambda f: add(f, "9#0\tQ0\t1#0\t1"), r"dev.tsv:5: query '9#0' is unknown"),
         (QRELS, lambda f: write(f, ["4#0\tQ0\t1#0\t0"]), r"dev.tsv: no passage has a score above 0"),
@@ -397,7 +401,7 @@ def test_broken_miracl(miracl: BenchmarkConfig, file: str, change: Change, messa
         ({"path": ""}, r"benchmark.path is empty: name the folder of MIRACL"),
         ({"path": "/nowhere"}, r"nothing fits benchmark.path '/nowhere/miracl-v1.0-\{language\}'"),
         ({"languages": ("de",)}, r"has no language 'de'; it has ar, sw. MIRACL's queries"),
-        ({"split": "test-a"}, r"topics.miracl-v1.0-ar-test-a.tsv: the file does not exist .* \(of train and dev"),
+        ({"split": "test-a"}, r"topics.miracl-v1.0-ar-test-a.tsv: the file does not exist .* \(splits train and dev"),
     ],
 )
 def test_config_of_miracl(miracl: BenchmarkConfig, options: dict[str, Any], message: str) -> None:
@@ -408,7 +412,7 @@ def test_config_of_miracl(miracl: BenchmarkConfig, options: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("questions", "sentences", "message"),
     [
-        ([("a", 0), ("a", 1)], ("One.", "Two."), r"the question id 'a' is also that of .*qas\[0\]"),
+        ([("a", 0), ("a", 1)], ("One.", "Two."), r"the question id 'a' is already used at .*qas\[0\]"),
         ([("a", 0)], ("One.", " "), r"paragraphs\[0\] has an empty question or sentence"),
     ],
 )

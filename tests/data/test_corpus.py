@@ -131,7 +131,7 @@ def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
         ("f:4", "unknown language code", "xx-nope"),
         ("f:5", "NUL byte", "query: 'a\\x00b'"),
         ("f:6", "empty negatives", "negatives[1]"),
-        ("f:7", "half a surrogate pair", r"query: 'half \ud83d of an emoji'"),
+        ("f:7", "unpaired surrogate", r"query: 'half \ud83d of an emoji'"),
         ("f:8", "not JSON", "{"),
         ("f:9", "another query of the group in this language", "good in en: another question"),
         ("f:10", "duplicate", "good in en: question good in en"),

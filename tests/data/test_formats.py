@@ -176,7 +176,7 @@ def bad_rows() -> dict[str, Callable[[int], bytes]]:
         "missing field": lambda n: line(n, passage=...) if n % 2 else line(n, query=None),
         "NUL byte": lambda n: line(n, query=f"a\0{n}") if n % 2 else b'{"query": "\0"}',
         "invalid UTF-8": lambda n: line(n).replace(b"question", b"quest\xffion"),
-        "half a surrogate pair": lambda n: line(n, passage=f"\ud83d {n}"),
+        "unpaired surrogate": lambda n: line(n, passage=f"\ud83d {n}"),
         "duplicate": lambda n: json.dumps(question(n % 30, "en")).encode(),
         "another query of the group in this language": lambda n: json.dumps(
             question(0, "en") | {"query": f"x{n}"}
@@ -409,7 +409,7 @@ def test_fields_and_files_that_are_not_read_are_told(tmp_path: Path, capsys: pyt
     wrong = Source(format="sentence-transformers", path=f"{tmp_path}/parquet/{{language}}")
     with pytest.raises(
         ValueError,
-        match=r"(?s)no usable pair.*missing field, the first:.*part.parquet:1: anchor.*that nothing reads: .*query",
+        match=r"(?s)no usable pair.*missing field, the first:.*part.parquet:1: anchor.*fields not read: .*query",
     ):
         read_corpus(data(wrong), tmp_path)
 

@@ -181,10 +181,13 @@ def broken(folder, change):
         (lambda p: p.pop("sentence_breaks"), r"data\[1\].paragraphs\[0\] is not in LAReQA's format .*sentence_breaks"),
         (lambda p: p.pop("qas"), r"data\[1\].paragraphs\[0\] is not in LAReQA's format .*qas"),
         (lambda p: p["qas"][0].update(answers=[]), r"data\[1\].paragraphs\[0\] is not in LAReQA's format"),
-        (lambda p: p["sentences"].pop(), r"data\[1\].paragraphs\[0\] has 2 sentences and the sentence breaks"),
-        (lambda p: p["sentence_breaks"][0].append(3), r"data\[1\].paragraphs\[0\] has 3 sentences and the sentence br"),
+        (lambda p: p["sentences"].pop(), r"data\[1\].paragraphs\[0\] has 2 sentences, but the sentence breaks"),
+        (
+            lambda p: p["sentence_breaks"][0].append(3),
+            r"data\[1\].paragraphs\[0\] has 3 sentences, but the sentence br",
+        ),
         (lambda p: p["qas"][1]["answers"][0].update(answer_start=999), r"qas\[1\]: answer_start 999 lies in 0 sentenc"),
-        (lambda p: p["qas"][1].update(question=None), r"data\[1\].paragraphs\[0\] has None where a text should be"),
+        (lambda p: p["qas"][1].update(question=None), r"data\[1\].paragraphs\[0\] has None where a string is expected"),
     ],
 )
 def test_broken_paragraph(tmp_path, change, message):

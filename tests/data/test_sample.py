@@ -195,7 +195,7 @@ def test_benchmark_pools_all_facts_and_points_at_the_translations():
 
 @pytest.mark.parametrize("count", [0, 9, 100_000])
 def test_bad_number_of_facts(count):
-    with pytest.raises(ValueError, match=f"facts is {count}; the sample has from 10 to"):
+    with pytest.raises(ValueError, match=f"facts is {count}: it must be from 10 to"):
         sample.facts(count, "all")
 
 

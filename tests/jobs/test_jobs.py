@@ -288,7 +288,7 @@ def test_data_that_has_moved_is_taken_where_it_is_now(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     (tmp_path / "old.jsonl").unlink()
     gone = job(*options, "--train.steps", 4, "--resume", "--data.path", tmp_path / "old.jsonl")
-    assert "does not exist: check it. Where the data has moved, name its new place" in gone.stderr
+    assert "does not exist: check it. If the data has moved, give the new path" in gone.stderr
     other = job(*options, "--train.steps", 4, "--resume", "--data.path", tmp_path / "other.jsonl")
     assert "was written with corpus = " in other.stderr
     then = job(*options, "--train.steps", 4, "--resume", "--data.path", tmp_path / "new.jsonl")

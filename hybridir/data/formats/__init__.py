@@ -1,4 +1,4 @@
-"""One reader a file format. A new format is one module here and one line in the dict that fits it."""
+"""The readers, one module per file format. A new format is one module here and one line in the dict it belongs to."""
 
 from hybridir.data import rows
 from hybridir.data.config import BenchmarkReader, PairReader
@@ -30,12 +30,12 @@ ROWS: dict[str, rows.Fields] = {
     "tevatron": tevatron.FIELDS,
     "sentence-transformers": sentence_transformers.FIELDS,
 }
-"""The formats whose rows stand for themselves: what a dataset of the Hugging Face hub can hold."""
+"""The formats in which a row is complete without other files; datasets of the Hugging Face hub are read in these."""
 LICENSES = {
     "sample": "Unicode-3.0",  # of CLDR
-    "lareqa": "XQuAD-R: CC-BY-SA-4.0, MLQA-R: CC-BY-NC-4.0",  # as the README of `lareqa.SOURCE` has it at that commit
+    "lareqa": "XQuAD-R: CC-BY-SA-4.0, MLQA-R: CC-BY-NC-4.0",  # README at `lareqa.SOURCE`, at that commit
 }
-"""Licences of the formats that published data alone comes in."""
+"""Licences of formats that are only used by published data."""
 BENCHMARK_READERS: dict[str, BenchmarkReader] = {
     "sample": sample.read_benchmark,
     "xquad-r": lareqa.read_benchmark,

@@ -1,10 +1,10 @@
 """BEIR's folders (Thakur et al. 2021, arXiv 2104.08663): corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
 
-Passages judged relevant (score above 0) are positives, those judged irrelevant (0) hard negatives. A query with several
-positives gives a pair for each. One folder a language (`{language}` in the path) with the same query ids makes
-translations of each other.
+Passages judged with a score above 0 are positives; passages judged with 0 are hard negatives. A query with several
+positives gives one pair per positive. With one folder per language (`{language}` in the path), queries with the same id
+are translations of each other.
 
-As a benchmark, what answers a query is what is judged relevant for its id in any language's folder.
+In a benchmark, a passage is relevant to a query if the folder of any language judges it relevant to the query's id.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ ORIGIN = (
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """One part a language: the judgements of `source.split`."""
+    """One shard per language: the pairs that `qrels/SPLIT.tsv` gives, SPLIT being `source.split`."""
     found = []
     for file in storage.find_files(source, ("/corpus.jsonl",)):
         folder = storage.parent(file.path)
@@ -37,7 +37,7 @@ def find_shards(source: Source) -> list[Shard]:
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The judgements of one split, `qrels/test.tsv` unless another is named."""
+    """The benchmark of one split: `qrels/SPLIT.tsv`, SPLIT being `config.split` or `test`."""
     files = [
         judged.Files(
             language=language,
@@ -52,7 +52,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 
 def _folders(config: BenchmarkConfig) -> list[tuple[str, str]]:
-    """(language, folder) of a benchmark."""
+    """(language, folder) for each language of a benchmark."""
     if not config.path:
         raise ValueError(f"benchmark.path is empty: name a folder in BEIR's format. {ORIGIN}")
     try:
@@ -63,13 +63,13 @@ def _folders(config: BenchmarkConfig) -> list[tuple[str, str]]:
         if not config.language:
             raise ValueError(
                 f"the language of benchmark.path {without_secrets(config.path)!r} is unknown: give benchmark.language, "
-                f"or put {storage.PLACEHOLDER} into the path where there is one folder a language"
+                f"or put {storage.PLACEHOLDER} into the path if there is one folder per language"
             )
         check_languages(config.languages or (), (config.language,), without_secrets(config.path))
     elif config.language:
         raise ValueError(
             f"benchmark.language is {config.language!r} and benchmark.path has {storage.PLACEHOLDER}: "
-            "give one of them; benchmark.languages chooses among the folders"
+            "give only one of them; benchmark.languages chooses among the folders"
         )
     return [(language or config.language or "", folder) for language, folder in folders]
 
@@ -91,7 +91,7 @@ def _read(corpus: str, queries: str, qrels: str, language: str) -> Iterator[Pair
             query_id, passage_id, score = judgement
             _, first = judged_of.setdefault(query_id, {}).setdefault(passage_id, (score, line))
             if first != line:
-                value = f"{query_id} {passage_id} {score}: judged in line {first} already"
+                value = f"{query_id} {passage_id} {score}: already judged in line {first}"
                 yield Rejected(file=_shown(qrels), line=line, reason="duplicate", value=value)
     for query_id, of_query in judged_of.items():
         lines = {passage_id: line for passage_id, (score, line) in of_query.items() if score > 0}
@@ -104,7 +104,7 @@ def _read(corpus: str, queries: str, qrels: str, language: str) -> Iterator[Pair
 def join(
     query_id: str, lines: dict[str, int], negatives: Iterable[str], questions: Texts, passages: Texts, path: str
 ) -> Iterator[Pair | Rejected]:
-    """The pairs of a query: one for each positive, given with its line in the file `path` that judges it."""
+    """The pairs of a query, one per positive. `lines`: id of a positive -> its line in the file `path`."""
     file, query = _shown(path), questions.get(query_id)
     hard = {i: passages.get(i) for i in negatives}
     ids = rows.positives(query_id, list(lines)) if lines else []

@@ -1,4 +1,4 @@
-"""The validation pairs of a corpus as a benchmark: what a run may be chosen by, so that the test stays unseen."""
+"""The validation pairs of a corpus as a benchmark, so that models can be chosen without the test data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +13,10 @@ NAME = "validation"
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """Questions and answers of the corpus in the folder `config.path`: of `config.groups` groups, all when omitted.
+    """The queries and passages of the first `config.groups` validation groups of the corpus in `config.path`.
 
-    Groups are taken in the order of their hashes. What answers a question is every passage of its passage group, in any
-    language; clusters are passage groups.
+    Groups are in the order of their hashes; all are used when `groups` is omitted. Relevant to a query are all passages
+    of its passage group, in any language. Clusters are passage groups.
     """
     if not config.path:
         raise ValueError("benchmark.path is empty: name the folder of a corpus, CACHE/corpus-...")
@@ -60,7 +60,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 
 def _pairs(corpus: Corpus, rows: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row, pair) of all rows that are not negative, read chunk by chunk."""
+    """(row, pair) for all rows that are not -1, read chunk by chunk."""
     wanted = np.unique(rows[rows >= 0])
     numbers = np.searchsorted(corpus.chunk_start, wanted, side="right") - 1
     for number in np.unique(numbers).tolist():

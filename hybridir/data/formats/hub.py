@@ -1,4 +1,4 @@
-"""Rows of a dataset on the Hugging Face hub, streamed by the `datasets` library: hf://datasets/OWNER/NAME."""
+"""Reads rows of a dataset on the Hugging Face hub (hf://datasets/OWNER/NAME), streamed by the library `datasets`."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ PREFIX = "hf://datasets/"
 
 
 def find_shards(source: Source, fields: rows.Fields) -> list[Shard]:
-    """The parts of one split of a dataset, at one commit; a local folder of a dataset (hf:///path) has none."""
+    """The shards of one split of a dataset at one commit. A local dataset folder (hf:///path) needs no commit."""
     name = source.path.removeprefix(PREFIX).removeprefix("hf://")
     if not name.startswith("/") and not re.fullmatch("[0-9a-f]{40}", source.revision or ""):
         raise ValueError(
@@ -40,7 +40,7 @@ def _open(name: str, subset: str | None, split: str, revision: str | None) -> An
     except Exception as error:
         raise ValueError(
             f"the dataset {name} (subset {subset}, split {split}) cannot be opened: {without_secrets(str(error))}. "
-            "Check the names, and that the hub can be reached (HF_TOKEN for what is not public)"
+            "Check the names, and that the hub can be reached (set HF_TOKEN for a private dataset)"
         ) from None
 
 
@@ -52,7 +52,7 @@ def _read(
 
 
 def _rows(dataset: Iterable[rows.Row], shown: str) -> Iterator[Callable[[], rows.Row]]:
-    """The rows; what the library cannot read ends it, for it cannot go on behind a broken row."""
+    """The rows. `ValueError` at the first row that the library cannot read: it cannot continue after a broken row."""
     try:
         for row in dataset:
             yield partial(dict, row)

@@ -1,4 +1,4 @@
-"""The user's own pairs: a row is one question in one language with its passage. The README lists the fields."""
+"""The user's own pairs: a row is one question in one language with its passage. Fields: hybridir/data/README.md."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from hybridir.data.records import Pair, Passage, Shard
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """The parts of the files of a source."""
+    """The shards of the files of a source."""
     return rows.shards(source, FIELDS)
 
 
@@ -30,11 +30,11 @@ def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
 
 
 def _negative(one: object, language: str) -> Passage:
-    """A hard negative: a text, or an object with `text` and perhaps `passage_id`."""
+    """A hard negative: a string, or an object with `text` and an optional `passage_id`."""
     if isinstance(one, str):
         return Passage(passage_id="", language=language, text=one)
     if not isinstance(one, dict):
-        raise rows.BadRow("wrong type", f"negatives: {one!r:.80}")
+        raise rows.BadRow("wrong type", f"a negative must be a string or an object; found {one!r:.80}")
     return Passage(passage_id=rows.id_of(one, "passage_id", ""), language=language, text=rows.text_of(one, "text"))
 
 

@@ -1,12 +1,12 @@
-"""Benchmarks whose queries, passages and judgements lie in separate files: read strictly, in one pass, into memory.
+"""Reads benchmarks with queries, passages and judgements in separate files into memory, in one pass.
 
-A passage judged above 0 is relevant: grades are not told apart, and 0 is as good as unjudged. What is broken is an
-error that names the line; what is left out is counted in the notes of the benchmark:
+A passage with a score above 0 is relevant; grades are not distinguished, and a score of 0 means the same as no
+judgement. A broken line is an error that names the line. The notes of the benchmark count what is left out:
 
-- queries that the split does not judge: they are not part of it;
-- passages with neither title nor text (published corpora have some), with the judgements that name them.
+- queries without judgements in the split;
+- passages with neither title nor text (published corpora have some), and the judgements that name them.
 
-A query that is judged and has no relevant passage stays in the benchmark: the evaluation leaves it out and counts it.
+A judged query without a relevant passage stays in the benchmark: the evaluation excludes and counts it.
 """
 
 from collections import Counter
@@ -18,14 +18,14 @@ from hybridir.data.records import Benchmark, Passage, Query, Rejected, known_lan
 from hybridir.runtime.secrets import without_secrets
 
 Parse = Callable[[bytes | None, str], Passage]
-"""(line, language) -> its id and text; raises `BadRow`."""
+"""(line or None if it is over-long, language) -> id and text; raises `BadRow`."""
 EMPTY = -1
 """The position of a passage without text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """The files of one language; the passages may lie in several."""
+    """The files of one language; passages can be in several files."""
 
     language: str
     queries: str
@@ -38,8 +38,8 @@ class Layout:
     """How the files are read.
 
     Attributes:
-        parallel: whether queries with the same id in several languages are translations of each other.
-        origin: a sentence that says where the data comes from; ends every error.
+        parallel: whether queries with the same id in different languages are translations of each other.
+        origin: a sentence that says where to get the data; it ends every error message.
     """
 
     parse_query: Parse
@@ -48,20 +48,24 @@ class Layout:
     origin: str
 
     def group(self, language: str, query_id: str) -> str:
-        """What ties a query to its translations, and to its judgements."""
+        """The group id of a query, which ties it to its translations and its judgements."""
         return query_id if self.parallel else f"{language}:{query_id}"
 
     def error(self, path: str, line: int | None, message: str) -> ValueError:
-        """An error that names the place, and where the data comes from."""
+        """An error that names file, line and `origin`."""
         return ValueError(f"{place(without_secrets(storage.plain(path)), line)}: {message}. {self.origin}")
 
 
 def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
-    """The benchmark of some languages, in their order; the clusters are the queries with their translations."""
+    """Reads a benchmark in the languages of `files`, in this order. A cluster is a query with its translations.
+
+    Raises:
+        ValueError: a file is missing or empty, a line is broken, or no passage is relevant.
+    """
     for one in files:
         if one.language not in known_languages():
-            message = f"{one.language!r} is no language code: write it as CLDR does (de, pt_BR), or leave it out"
-            raise layout.error(one.queries, None, f"{message} by benchmark.languages")
+            message = f"{one.language!r} is not a language code: write it as CLDR does (de, pt_BR), or exclude it"
+            raise layout.error(one.queries, None, f"{message} with benchmark.languages")
         _require(one, layout)
     texts = [_read_queries(one, layout) for one in files]
     known = {layout.group(one.language, i) for one, found in zip(files, texts, strict=True) for i in found}
@@ -77,11 +81,11 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
         places = _read_passages(one, layout, passages, notes)
         _resolve(one, layout, positives, places, relevant, notes)
     if not relevant:
-        message = "no passage that has a text is relevant, so there is nothing to find: complete the passages"
+        message = "no relevant passage has a text, so there is nothing to find: complete the passages"
         raise layout.error(files[0].qrels, None, message)
     without = Counter(query.language for query in queries if query.group_id not in relevant)
     if len(files) > 1 and not layout.parallel:
-        notes.append(f"{name} judges passages in the query's own language alone: all others count as irrelevant")
+        notes.append(f"{name} judges only passages in the language of the query: all others count as irrelevant")
     notes += [f"{n} queries in {language} have no relevant passage: excluded" for language, n in without.items()]
     return Benchmark(
         name=name,
@@ -94,7 +98,7 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
 
 
 def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
-    """(query id, passage id, score) of each line, None for BEIR's header; TREC's four columns are read too."""
+    """(query id, passage id, score) for each line, None for BEIR's header; also reads TREC's four columns."""
     for number, (_, raw) in enumerate(storage.read_lines(path), start=1):
         try:
             columns = rows.decode(raw).split("\t")
@@ -106,7 +110,7 @@ def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
             query, passage, score = columns if len(columns) == 3 else (columns[0], *columns[2:])
             yield query, passage, int(score)
         except ValueError:
-            value = f"columns query id, passage id, score: {(raw or b'')[:80]!r}"
+            value = f"expected query id, passage id, score; found {(raw or b'')[:80]!r}"
             yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason="broken line", value=value)
         except rows.BadRow as bad:
             yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason=bad.reason, value=bad.value)
@@ -119,29 +123,29 @@ def _require(files: Files, layout: Layout) -> None:
         info = system.get_file_info(inner)
         if not info.is_file or not info.size:
             state = "is empty" if info.is_file else "does not exist"
-            remedy = "complete the folder, or choose by benchmark.split and benchmark.languages what is there"
+            remedy = "complete the folder, or choose benchmark.split and benchmark.languages that it has"
             raise layout.error(path, None, f"the file {state} (language {files.language}): {remedy}")
 
 
 def _lines(path: str, parse: Parse, language: str, layout: Layout) -> Iterator[tuple[int, Passage]]:
-    """(line, what it holds); blank lines are passed over."""
+    """(line number, parsed line); blank lines are skipped."""
     try:
         for line, (_, raw) in enumerate(storage.read_lines(path), start=1):
             if raw is None or raw.strip():
                 yield line, parse(raw, language)
     except rows.BadRow as bad:
-        raise layout.error(path, line, f"{bad.reason}: {bad.value}: mend the line, or fetch the file again") from None
+        raise layout.error(path, line, f"{bad.reason}: {bad.value}: fix the line, or fetch the file again") from None
     except ValueError as error:
         raise ValueError(f"{error}: fetch the file again. {layout.origin}") from None
 
 
 def _read_queries(files: Files, layout: Layout) -> dict[str, tuple[int, str]]:
-    """Line and text by query id."""
+    """Query id -> (line, text)."""
     found: dict[str, tuple[int, str]] = {}
     for line, query in _lines(files.queries, layout.parse_query, files.language, layout):
         if query.passage_id in found:
             before = found[query.passage_id][0]
-            message = f"query id {query.passage_id!r} is also that of line {before}: keep one of the two"
+            message = f"query id {query.passage_id!r} is already in line {before}: keep one of the two"
             raise layout.error(files.queries, line, message)
         found[query.passage_id] = (line, query.text)
     if not found:
@@ -150,18 +154,18 @@ def _read_queries(files: Files, layout: Layout) -> dict[str, tuple[int, str]]:
 
 
 def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str, dict[str, int]]:
-    """For each judged group the relevant passages, with the line that says so."""
+    """Judged group -> {id of a relevant passage: line of its judgement}."""
     scores: dict[tuple[str, str], tuple[int, int]] = {}
     positives: dict[str, dict[str, int]] = {}
     for line, judgement in enumerate(read_qrels(files.qrels), start=1):
         if isinstance(judgement, Rejected):
             if judgement.reason != "empty line":
-                raise layout.error(files.qrels, line, f"{judgement.reason}: {judgement.value}: mend the line")
+                raise layout.error(files.qrels, line, f"{judgement.reason}: {judgement.value}: fix the line")
         elif judgement:
             query, passage, score = judgement
             if (group := layout.group(files.language, query)) not in known:
                 names = without_secrets(files.queries)
-                message = f"query {query!r} is unknown: it must be in {names}, or in that of a translation"
+                message = f"query {query!r} is unknown: it must be in {names}, or in the file of a translation"
                 raise layout.error(files.qrels, line, message)
             before, earlier = scores.setdefault((query, passage), (score, line))
             if (before > 0) != (score > 0):
@@ -180,7 +184,7 @@ def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str,
 def _asked(
     files: Files, layout: Layout, texts: dict[str, tuple[int, str]], asked: set[str], notes: list[str]
 ) -> Iterator[Query]:
-    """The queries of one language that are judged in any."""
+    """The queries of one language that have a judgement in any language."""
     left_out = 0
     for query_id, (line, text) in texts.items():
         if (group := layout.group(files.language, query_id)) not in asked:
@@ -197,13 +201,13 @@ def _asked(
 
 
 def _read_passages(files: Files, layout: Layout, passages: list[Passage], notes: list[str]) -> dict[str, int]:
-    """Adds the passages of one language; their positions by id."""
+    """Adds the passages of one language to `passages`; returns their positions by id (`EMPTY`: no text)."""
     places: dict[str, int] = {}
     empty: list[str] = []
     for path in files.passages:
         for line, passage in _lines(path, layout.parse_passage, files.language, layout):
             if passage.passage_id in places:
-                message = f"passage id {passage.passage_id!r} was there before: remove one of the two"
+                message = f"passage id {passage.passage_id!r} occurs twice: remove one of the two"
                 raise layout.error(path, line, message)
             if passage.text.strip():
                 places[passage.passage_id] = len(passages)
@@ -226,13 +230,13 @@ def _resolve(
     relevant: dict[str, list[int]],
     notes: list[str],
 ) -> None:
-    """Adds to `relevant` the positions of what one language's judgements name."""
+    """Adds the positions of the relevant passages of one language to `relevant`."""
     dropped = 0
     for group, lines in positives.items():
         for passage_id, line in lines.items():
             if passage_id not in places:
-                message = f"passage {passage_id!r} is in none of the files of passages in {files.language}"
-                raise layout.error(files.qrels, line, f"{message}: complete those, or remove the judgement")
+                message = f"passage {passage_id!r} is in no passage file of {files.language}"
+                raise layout.error(files.qrels, line, f"{message}: complete the files, or remove the judgement")
             dropped += places[passage_id] == EMPTY
         if found := sorted(n for passage_id in lines if (n := places[passage_id]) != EMPTY):
             relevant.setdefault(group, []).extend(found)

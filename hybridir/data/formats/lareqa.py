@@ -1,11 +1,11 @@
 """XQuAD-R and MLQA-R in the format of LAReQA (Roy et al. 2020, arXiv 2004.05484): one `LANGUAGE.json` per language.
 
-SQuAD with two more fields a paragraph: `sentences` and `sentence_breaks`. A candidate passage is a *sentence*, keyed by
-its position, for its text can repeat; the relevant one is the sentence whose break interval holds the answer's start.
-Question ids are the same in all languages.
+The format is SQuAD with two more fields per paragraph: `sentences` and `sentence_breaks`. A candidate passage is a
+*sentence*; its id is its position, because texts can repeat. The relevant passage is the sentence whose break interval
+contains the start of the answer. Question ids are the same in all languages.
 
-Articles are split by the hash of their question ids, together with every article of another language that shares a
-question with them, so that no translation of a test question is trained on.
+Articles that share questions, in any language, form a cluster. Clusters are split by a hash of their question ids, so
+that no translation of a test question is trained on.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, the position of its answer among the sentences of its paragraph, and where it stands."""
+    """A question. `answer` is the position of the relevant sentence in the paragraph, `where` the place in the file."""
 
     id: str
     text: str
@@ -44,7 +44,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A paragraph's sentences as passages, and its questions."""
+    """A paragraph: its sentences as passages, and its questions."""
 
     passages: tuple[Passage, ...]
     questions: tuple[Question, ...]
@@ -60,7 +60,7 @@ class Article:
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """All files as one part, for no file can be split without the others."""
+    """One shard of all files, because the split of an article depends on all files."""
     files = _files(source.path)
     check_languages(source.languages or files, files, f"the folder {source.path}")
     identity = " ".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files.values())
@@ -69,7 +69,7 @@ def find_shards(source: Source) -> list[Shard]:
 
 
 def _read(path: str, languages: tuple[str, ...] | None) -> Iterator[Pair]:
-    """The pairs of training and validation, article by article; the paragraph's other sentences are the negatives."""
+    """The training and validation pairs; hard negatives are the other sentences of the paragraph."""
     for split in PARTS:
         for article in _articles(path, split, languages):
             for paragraph in article.paragraphs:
@@ -88,7 +88,7 @@ def _read(path: str, languages: tuple[str, ...] | None) -> Iterator[Pair]:
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """Queries and candidates of the articles of one split; relevant are the answers in all languages."""
+    """The queries and candidate passages of one split; the answers in all languages are relevant."""
     passages: list[Passage] = []
     queries: list[Query] = []
     answers: dict[str, list[int]] = {}
@@ -109,7 +109,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
                 )
             passages += paragraph.passages
     if not queries:
-        raise ValueError(f"{config.path} has no question in the split {split}: take benchmark.split all")
+        raise ValueError(f"{config.path} has no question in the split {split}: set benchmark.split to all")
     return Benchmark(
         name=config.name,
         languages=tuple(dict.fromkeys(article.language for article in articles)),
@@ -121,17 +121,19 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 
 def _notes(config: BenchmarkConfig) -> tuple[str, ...]:
-    """Languages that the folder lacks, unless some were asked for."""
+    """A note on languages that the folder lacks, unless `config.languages` chooses some."""
     missing = set(PUBLISHED.get(config.name, ())) - set(_files(config.path))
     if config.languages or not missing:
         return ()
-    return (f"{config.path} has no {', '.join(sorted(missing))} of {config.name}: averages are over the others",)
+    return (
+        f"{config.path} lacks {', '.join(sorted(missing))} of {config.name}: averages are over the other languages",
+    )
 
 
 def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> list[Article]:
     """The articles of one split, language by language in alphabetical order.
 
-    Files of other languages are read too: a split must not depend on the languages that are taken.
+    All files are read, because the split must not depend on the chosen languages.
     """
     files = _files(path)
     chosen = check_languages(languages or files, files, f"the folder {path}")
@@ -146,7 +148,7 @@ def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> lis
 
 
 def _files(path: str) -> dict[str, Path]:
-    """The files of a folder by language, in alphabetical order."""
+    """Language -> file, in alphabetical order."""
     files = {file.stem: file for file in sorted(Path(path).glob("*.json"))}
     if not path or not files:
         raise ValueError(f"no LANGUAGE.json found in {path!r}: the path must be a folder as published at {SOURCE}")
@@ -154,7 +156,7 @@ def _files(path: str) -> dict[str, Path]:
 
 
 def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:
-    """For each article the name (16 hexadecimal digits) of the set of articles that it shares questions with."""
+    """The name of each article's cluster (16 hexadecimal digits): the articles connected by shared questions."""
     ids = [[question.id for paragraph in article for question in paragraph.questions] for article in articles]
     number = {question: n for n, question in enumerate(dict.fromkeys(q for qs in ids for q in qs))}
     edges = np.array([(a, len(articles) + number[q]) for a, qs in enumerate(ids) for q in qs], dtype=np.int64)
@@ -169,7 +171,7 @@ def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:
 
 
 def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
-    """The articles of one file; `ValueError` naming file and place for whatever is not as the format wants it."""
+    """The articles of one file; `ValueError` with file and place if something is not in the format."""
     place = "data"
     try:
         articles = []
@@ -190,19 +192,19 @@ def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
 
 
 def _check_ids(articles: list[tuple[Paragraph, ...]]) -> None:
-    """`ValueError` where two questions of a language have one id: both answers would be relevant."""
+    """`ValueError` if two questions of a language have the same id: both answers would count as relevant."""
     seen: dict[str, str] = {}
     for question in (question for article in articles for paragraph in article for question in paragraph.questions):
         if (before := seen.setdefault(question.id, question.where)) != question.where:
-            where = f"{question.where}: the question id {question.id!r} is also that of {before}"
+            where = f"{question.where}: the question id {question.id!r} is already used at {before}"
             raise ValueError(f"{where}. Fetch the file again from {SOURCE}")
 
 
 def _paragraph(raw: dict[str, Any], language: str, place: str, where: str) -> Paragraph:
-    """One paragraph, checked; `place` begins the ids of its passages."""
+    """Checks and converts a paragraph; the ids of its passages begin with `place`."""
     sentences, breaks = raw["sentences"], raw["sentence_breaks"]
     if len(sentences) != len(breaks) or any(len(interval) != 2 for interval in breaks):
-        raise ValueError(f"{where} has {len(sentences)} sentences and the sentence breaks {breaks}")
+        raise ValueError(f"{where} has {len(sentences)} sentences, but the sentence breaks {breaks}")
     questions = []
     for n, qa in enumerate(raw["qas"]):
         start = qa["answers"][0]["answer_start"]
@@ -211,7 +213,7 @@ def _paragraph(raw: dict[str, Any], language: str, place: str, where: str) -> Pa
             raise ValueError(f"{where}.qas[{n}]: answer_start {start} lies in {len(holding)} sentences instead of one")
         questions.append(Question(qa["id"], qa["question"], holding[0], f"{where}.qas[{n}]"))
     if wrong := [x for x in (*sentences, *(t for q in questions for t in (q.id, q.text))) if not isinstance(x, str)]:
-        raise ValueError(f"{where} has {wrong[0]!r} where a text should be")
+        raise ValueError(f"{where} has {wrong[0]!r} where a string is expected")
     if not all(text.strip() for text in (*sentences, *(question.text for question in questions))):
         raise ValueError(f"{where} has an empty question or sentence. Fetch the file again from {SOURCE}")
     passages = tuple(Passage(passage_id=f"{place}.{i}", language=language, text=s) for i, s in enumerate(sentences))

@@ -1,8 +1,8 @@
 """mMARCO's files (Bonifacio et al. 2021, arXiv 2108.13897): MS MARCO translated, with the same ids in every language.
 
 The path is the folder of one translator (`data/google`), with `collections/NAME_collection.tsv` and
-`queries/train/NAME_queries.train.tsv` of each language; `triples.train.ids.small.tsv` (query, positive, negative) lies
-there or in the folder above. Triples of the same query and positive are one pair with several hard negatives.
+`queries/train/NAME_queries.train.tsv` for each language. `triples.train.ids.small.tsv` (query, positive, negative) is
+there or in the folder above. Triples with the same query and positive give one pair with several hard negatives.
 """
 
 from array import array
@@ -20,18 +20,18 @@ from hybridir.runtime.secrets import without_secrets
 
 TRIPLES = "triples.train.ids.small.tsv"
 KEPT = 8
-"""Hard negatives kept of each pair, unless `max_negatives` says otherwise: there are about 75 in the triples."""
+"""Hard negatives kept per pair if `max_negatives` is not set; the triples have about 75 per pair."""
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """One part a language."""
+    """One shard per language."""
     root = source.path
     codes = {str(name).lower(): code for code, name in Locale.parse("en").languages.items()}
     files = {}
     for file in storage.find_files(Source(path=storage.child(root, "collections")), ("_collection.tsv",)):
         name = storage.plain(file.path).rpartition("/")[2].removesuffix("_collection.tsv")
         if name not in codes:
-            raise ValueError(f"{file.name}: {name!r} is no English name of a language")
+            raise ValueError(f"{file.name}: {name!r} is not the English name of a language")
         files[codes[name]] = (file, name)
     triples = _find_triples(root)
     found = []
@@ -64,11 +64,11 @@ def _find_triples(root: str) -> storage.File:
 def _read(
     collection: str, queries: str, triples: str, language: str, kept: int, tell_triples: bool
 ) -> Iterator[Pair | Rejected]:
-    """The pairs of one language. A broken line of the triples is told once, by the first language."""
+    """The pairs of one language. Only the first language reports broken lines of the triples (`tell_triples`)."""
     parse = partial(parse_tsv, language=language)
     passages, questions = Texts(collection, parse), Texts(queries, parse)
     yield from passages.rejected + questions.rejected
-    hard: dict[int, dict[int, array]] = {}  # by query and positive: the line of the first triple, then negatives
+    hard: dict[int, dict[int, array]] = {}  # query -> positive -> line of the first triple, negatives
     for number, (_, raw) in enumerate(storage.read_lines(triples), start=1):
         try:
             query, positive, negative = map(int, rows.decode(raw).split("\t"))

@@ -1,8 +1,8 @@
-"""The embedded sample: questions and answers about territories, parallel in 11 languages, made without a download.
+"""The embedded sample: questions and answers about territories, parallel in 11 languages, without a download.
 
-Facts, names and sentence templates lie in `sample_data`; facts and names come from the Unicode CLDR. A fact is one
-relation of one territory; it is one group, with one question and one answer sentence in every language. Train,
-validation and test share no fact, so a test question asks for a relation that was never seen with that territory.
+Facts, names and sentence templates are in `sample_data`; facts and names come from the Unicode CLDR. A fact is one
+relation of one territory, such as its currency. It gives one group: a question and an answer sentence in every
+language. Training, validation and test share no fact.
 """
 
 import csv
@@ -21,7 +21,7 @@ from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard,
 TRAINED = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh")
 """The nine languages that the paper trains on."""
 ZERO_SHOT = ("el", "vi")
-"""The two languages that it only tests."""
+"""The two languages that the paper only tests on."""
 SHARES: dict[Split, tuple[float, float]] = {
     "train": (0.0, 0.7),
     "validation": (0.7, 0.8),
@@ -33,7 +33,7 @@ _DATA = Path(__file__).with_name("sample_data")
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """`relation` of `territory` (ISO 3166 code), with the key of the answer's name in any language."""
+    """`relation` of `territory` (ISO 3166 code); `answer` is the key of the answer's names in `sample_data/names`."""
 
     relation: str
     territory: str
@@ -45,14 +45,14 @@ class Fact:
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """The pairs to train and to validate on, in the training languages unless others are named."""
+    """One shard: the training and validation pairs in `source.languages`, or in `TRAINED` when omitted."""
     languages = check_languages(source.languages or TRAINED, _templates(), "the sample")
     identity = f"sample {_digest(languages)} {source.facts} {languages}"
     return [Shard(partial(_read, source.facts, languages), "sample", identity)]
 
 
 def _read(count: int, languages: tuple[str, ...]) -> Iterator[Pair]:
-    """Fact by fact."""
+    """The pairs, fact by fact."""
     for split in PARTS:
         for fact in facts(count, split):
             for language in languages:
@@ -67,7 +67,7 @@ def _read(count: int, languages: tuple[str, ...]) -> Iterator[Pair]:
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The questions of one split against the answer sentences of *all* facts, in all 11 languages by default."""
+    """The questions of one split, and the answer sentences of *all* facts as passages; by default in 11 languages."""
     languages = check_languages(config.languages or sorted(TRAINED + ZERO_SHOT), _templates(), "the sample")
     pool, asked = facts(config.facts, "all"), facts(config.facts, own_split(config))
     place = {fact.id: n for n, fact in enumerate(pool)}
@@ -93,10 +93,10 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 
 def facts(count: int, split: Split) -> list[Fact]:
-    """The facts of one split of a sample of `count` facts. A smaller sample is a part of a larger one."""
+    """The facts of one split, for a sample of `count` facts. A smaller sample is a subset of a larger one."""
     known = _all_facts()
     if not 10 <= count <= len(known):
-        raise ValueError(f"facts is {count}; the sample has from 10 to {len(known)} facts")
+        raise ValueError(f"facts is {count}: it must be from 10 to {len(known)}")
     low, high = SHARES[split]
     return [fact for fact in known[:count] if low <= _hash(f"split {fact.id}") / 2**64 < high]
 
@@ -119,7 +119,7 @@ def _passage(fact: Fact, language: str) -> Passage:
 
 
 def _sentence(fact: Fact, language: str, side: str) -> str:
-    """The question or the answer sentence; which template serves depends on the fact and the language alone."""
+    """The question (`side` query) or answer sentence (passage); fact and language determine the template."""
     templates = _templates()[language][fact.relation][side]
     template = templates[_hash(f"{side} {language} {fact.id}") % len(templates)]
     names = _names(language)
@@ -128,19 +128,19 @@ def _sentence(fact: Fact, language: str, side: str) -> str:
 
 @cache
 def _names(language: str) -> dict[str, dict[str, str]]:
-    """What a language calls the territories, and the answers of each relation, by their keys."""
+    """The names of territories and of the answers of each relation in a language: column -> key -> name."""
     names: dict[str, dict[str, str]] = json.loads((_DATA / "names" / f"{language}.json").read_bytes())
     return names
 
 
 @cache
 def _templates() -> dict[str, dict[str, dict[str, list[str]]]]:
-    """Templates by language, relation and side."""
+    """Templates: language -> relation -> side (`query`, `passage`) -> sentences."""
     return dict(sorted(yaml.safe_load((_DATA / "templates.yaml").read_bytes()).items()))
 
 
 def _digest(languages: tuple[str, ...]) -> str:
-    """Changes with the data that sentences in `languages` are made of."""
+    """A hash of the data from which the sentences in `languages` are made."""
     files = ["facts.tsv", "templates.yaml", *(f"names/{language}.json" for language in languages)]
     return hashlib.sha256(b"\0".join((_DATA / file).read_bytes() for file in files)).hexdigest()[:16]
 

@@ -1,7 +1,8 @@
-"""Columns as sentence-transformers trains on them: `anchor`, `positive`, `negative` (or `negative_1`, `negative_2`...).
+"""Training data of sentence-transformers: columns `anchor`, `positive`, `negative` (or `negative_1`, ...).
 
-Without a column `group_id` every row is a group of its own, in one language: translations are not known, so it serves
-monolingual batches alone. Rows with the same anchor are then one passage group, so that no batch holds two of them.
+Without a column `group_id`, translations are unknown: every row is a group of its own in one language, which
+cross-lingual batches cannot use. Rows with the same anchor are then one passage group, so that no batch has two of
+them.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from hybridir.data.records import Pair, Passage, Shard
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """The parts of the files of a source."""
+    """The shards of the files of a source."""
     return rows.shards(source, FIELDS)
 
 

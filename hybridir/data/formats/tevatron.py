@@ -1,6 +1,6 @@
-"""Tevatron's training data (arXiv 2203.05765): a row has a query, its positive and its negative passages.
+"""Tevatron's training data (arXiv 2203.05765): a row has a query, its positive passages and its negative passages.
 
-A query with several positives gives a pair for each.
+A query with several positives gives one pair per positive.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from hybridir.data.records import Pair, Shard
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """The parts of the files of a source."""
+    """The shards of the files of a source."""
     return rows.shards(source, FIELDS)
 
 
 def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
-    """The pairs of a row, one for each positive; translations of a query share its id."""
+    """The pairs of a row, one per positive; translations of a query have the same query id."""
     language = rows.language_of(row, language)
     query_id, query = rows.id_of(row, "query_id"), rows.text_of(row, "query")
     positives = [rows.document(one, "docid", language) for one in rows.list_of(row, "positive_passages")]

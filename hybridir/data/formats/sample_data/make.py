@@ -1,4 +1,4 @@
-"""Makes the sample's facts and names, and the licence of both, from the Unicode CLDR as one release of Babel holds it.
+"""Makes the sample's facts and names from the Unicode CLDR in one release of Babel, and copies their licence.
 
 pip install babel==2.18.0 && python -m hybridir.data.formats.sample_data.make
 """
@@ -18,11 +18,11 @@ from babel.numbers import get_territory_currencies
 from hybridir.data.formats.sample import TRAINED, ZERO_SHOT
 
 BABEL = "2.18.0"
-"""With CLDR 47. Another release has other names, and so other facts."""
+"""The release with CLDR 47. Other releases have other names and therefore other facts."""
 LANGUAGES = (*TRAINED, *ZERO_SHOT)
-"""A fact is taken if CLDR names its territory and its answer in all of these."""
+"""A fact is used if CLDR has names for its territory and its answer in all of these languages."""
 FURTHER = ("am", "bn", "km", "sw", "te", "yo")
-"""They have no say in which facts there are. Where CLDR lacks a name in one of them, so does its file."""
+"""Further languages with a file of names. They do not decide which facts are used; the file lacks what CLDR lacks."""
 _NO_TERRITORY = ("EU", "EZ", "UN", "QO", "XA", "XB", "ZZ")
 
 
@@ -53,7 +53,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _find_facts() -> list[dict[str, str]]:
-    """One row a territory, with its answer to each relation; empty where there is none, or one without a name."""
+    """One row per territory with its answer for each relation; empty if there is no answer, or no name for it."""
     rows = []
     for territory in sorted(Locale.parse("en").territories):
         if len(territory) == 2 and territory not in _NO_TERRITORY and _is_named("territory", territory):
@@ -69,7 +69,7 @@ def _currency(territory: str) -> str | None:
 
 
 def _language(territory: str) -> str | None:
-    """The official language with most speakers; Babel lists them in that order."""
+    """The official language with the most speakers; Babel sorts them by number of speakers."""
     return next(iter(get_official_languages(territory, de_facto=True)), None)
 
 
@@ -84,7 +84,7 @@ def _week(attribute: str) -> Callable[[str], str | None]:
 
 
 def _time_zone(territory: str) -> str | None:
-    """The first time zone named after a city; many on islands are named after the island."""
+    """The first time zone that is named after a city; many zones of islands are named after the island."""
     zones = get_global("territory_zones").get(territory, [])
     name = Locale.parse("en").territories[territory]
     cities = [z for z in zones if z.startswith(("Africa/", "America/", "Asia/", "Europe/")) and _city(z) not in name]
@@ -109,7 +109,7 @@ def _is_named(column: str, key: str) -> bool:
 
 
 def _name(column: str, key: str, language: str) -> str | None:
-    """A territory or an answer in the words of a language, None where CLDR has none."""
+    """The name of a territory or an answer in a language; None if CLDR has none."""
     locale = Locale.parse(language)
     match column:
         case "territory":
@@ -119,7 +119,7 @@ def _name(column: str, key: str, language: str) -> str | None:
         case "language":
             return locale.languages.get(key)
         case "time_zone":
-            # CLDR omits the city where a language in Latin script writes it as the zone's identifier does.
+            # CLDR omits the city if a language in Latin script writes it like the identifier of the zone.
             city = locale.time_zones.get(key, {}).get("city")
             return city or (_city(key) if _writes_latin(language) else None)
         case _:
