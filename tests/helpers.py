@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +21,8 @@ from hybridir.data.config import DataConfig, Source
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import PAIR_READERS
 from hybridir.data.intake import to_batches
-from hybridir.data.records import Pair, Rejected
+from hybridir.data.records import Benchmark, Pair, Rejected
+from hybridir.evaluation.scores import Scores
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.runs.prepare import Prepared
@@ -108,3 +110,25 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def steady(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Lines of a history without what two equal runs write differently."""
     return [{k: v for k, v in line.items() if k not in VOLATILE} for line in lines]
+
+
+class Row(NamedTuple):
+    """One row of scores, with the position of its query and the measures that are defined."""
+
+    query: int
+    setting: str
+    passage_language: str
+    values: dict[str, float]
+
+
+def rows_of(scores: Scores, benchmark: Benchmark, seed: int = 0) -> list[Row]:
+    """Scores row by row."""
+    number = {query.query_id: n for n, query in enumerate(benchmark.queries)}
+    names = ("query_id", "setting", "passage_language")
+    about = zip(*(scores.rows[name].tolist() for name in names), strict=True)
+    columns = zip(*(values[seed] for values in scores.values.values()), strict=True)
+    values = [dict(zip(scores.values, row, strict=True)) for row in columns]
+    return [
+        Row(number[query], setting, language, {k: float(v) for k, v in one.items() if not np.isnan(v)})
+        for (query, setting, language), one in zip(about, values, strict=True)
+    ]

@@ -9,7 +9,7 @@ Shapes: N values (one a query and setting), C clusters, S strata, K training see
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -20,6 +20,9 @@ LEVEL = 0.95
 POWER = 0.8
 MANY_SEEDS = 5  # from here on seeds are a sample of seeds
 FEW_CLUSTERS = 10  # below, intervals are too narrow: see `macro_mean_interval`
+
+Labels = Sequence[str] | np.ndarray
+"""Names of strata or clusters, one a value."""
 
 _BLOCK = 1 << 22  # numbers of one block of resamples
 
@@ -39,16 +42,24 @@ class SeedInterval(NamedTuple):
     detectable: float
     over: Literal["clusters", "clusters and seeds"]
 
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in results."""
+        return {
+            "difference": self.difference,
+            "interval": [self.low, self.high],
+            "p": self.p,
+            "detectable": self.detectable,
+            "over": self.over,
+        }
 
-def macro_mean(values: np.ndarray, strata: Sequence[str]) -> float:
+
+def macro_mean(values: np.ndarray, strata: Labels) -> float:
     """The mean over strata of the mean within each."""
     _, stratum = np.unique(np.asarray(strata), return_inverse=True)
     return float(np.mean(np.bincount(stratum, weights=values) / np.bincount(stratum)))
 
 
-def macro_mean_interval(
-    values: np.ndarray, strata: Sequence[str], clusters: Sequence[str], seed: int = 0
-) -> tuple[float, float]:
+def macro_mean_interval(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> tuple[float, float]:
     """95 % interval of `macro_mean` by the cluster bootstrap: its expanded percentiles (Hesterberg 2015, The American
     Statistician 69).
 
@@ -70,7 +81,7 @@ def macro_mean_interval(
     return _expanded_percentiles(_resampled(sums_CS, counts_CS, seed), len(sums_CS))
 
 
-def standard_error(values: np.ndarray, strata: Sequence[str], clusters: Sequence[str], seed: int = 0) -> float:
+def standard_error(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
     """Cluster-bootstrap standard error of `macro_mean`, times sqrt(C / (C - 1)), without which it is too small.
 
     Arguments and errors as `macro_mean_interval`.
@@ -79,7 +90,7 @@ def standard_error(values: np.ndarray, strata: Sequence[str], clusters: Sequence
     return _standard_error(sums_CS, counts_CS, seed)
 
 
-def detectable_difference(values: np.ndarray, strata: Sequence[str], clusters: Sequence[str], seed: int = 0) -> float:
+def detectable_difference(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
     """The difference that a two-sided test at .05 finds with 80 % power: (t_.975 + t_.8) x standard error.
 
     t has C - 1 degrees of freedom; about 2.8 standard errors (Bloom 1995, Evaluation Review 19). A difference that was
@@ -92,7 +103,7 @@ def detectable_difference(values: np.ndarray, strata: Sequence[str], clusters: S
     return float((t.ppf((1 + LEVEL) / 2) + t.ppf(POWER)) * _standard_error(sums_CS, counts_CS, seed))
 
 
-def randomization_test(values: np.ndarray, strata: Sequence[str], clusters: Sequence[str], seed: int = 0) -> float:
+def randomization_test(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
     """Two-sided p-value of no difference: under it, the two systems could be swapped in any cluster.
 
     Signs of whole clusters are flipped at random (Smucker, Allan and Carterette 2007, CIKM, with clusters in place of
@@ -125,9 +136,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def seed_interval(
-    differences_KN: np.ndarray, strata: Sequence[str], clusters: Sequence[str], seed: int = 0
-) -> SeedInterval:
+def seed_interval(differences_KN: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> SeedInterval:
     """The difference of two arms trained with the same K seeds, with a 95 % interval.
 
     Fewer than 5 seeds: interval and p of the mean over these seeds, conditional on them (`macro_mean_interval`,
@@ -165,9 +174,7 @@ def seed_interval(
     return SeedInterval(difference, difference - half, difference + half, p, detectable, "clusters and seeds")
 
 
-def _two_way_variance(
-    differences_KN: np.ndarray, strata: Sequence[str], clusters: Sequence[str]
-) -> tuple[float, float]:
+def _two_way_variance(differences_KN: np.ndarray, strata: Labels, clusters: Labels) -> tuple[float, float]:
     """The variance of `seed_interval` and its degrees of freedom; clusters by the jackknife (CR3: MacKinnon, Nielsen
     and Webb 2023, arXiv 2301.04527), which suffers least from clusters of unequal size."""
     sums_KCS, counts_CS = _cells(differences_KN, strata, clusters)
@@ -188,7 +195,7 @@ def _two_way_variance(
     return variance, variance**2 / uncertainty if uncertainty else 1.0
 
 
-def _cells(values_KN: np.ndarray, strata: Sequence[str], clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _cells(values_KN: np.ndarray, strata: Labels, clusters: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Sums [K, C, S] and counts [C, S] of the values by cluster and stratum."""
     if not np.isfinite(values_KN).all():
         raise ValueError("values are not finite: leave out the queries that a measure is not defined for")

@@ -6,10 +6,14 @@ at once, and gives values [...].
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-Measure = Callable[[np.ndarray], np.ndarray]
+from hybridir.evaluation.bias import rank_distance, rank_distance_log2, rank_distance_share
+
+Function = Callable[[np.ndarray], np.ndarray]
 
 
 def average_precision(ranks: np.ndarray) -> np.ndarray:
@@ -17,22 +21,22 @@ def average_precision(ranks: np.ndarray) -> np.ndarray:
     return np.mean(np.arange(1, ranks.shape[-1] + 1) / np.sort(ranks), axis=-1)
 
 
-def recall_at(k: int) -> Measure:
+def recall_at(k: int) -> Function:
     """Share of the relevant passages among the first k. With R of them, R@k is at most k / R."""
     return lambda ranks: np.mean(ranks <= k, axis=-1)
 
 
-def success_at(k: int) -> Measure:
+def success_at(k: int) -> Function:
     """1 if any relevant passage is among the first k, else 0."""
     return lambda ranks: (np.min(ranks, axis=-1) <= k).astype(float)
 
 
-def reciprocal_rank_at(k: int) -> Measure:
+def reciprocal_rank_at(k: int) -> Function:
     """1 / rank of the first relevant passage, 0 if it is beyond k."""
     return lambda ranks: np.where(np.min(ranks, axis=-1) <= k, 1 / np.min(ranks, axis=-1), 0.0)
 
 
-def ndcg_at(k: int) -> Measure:
+def ndcg_at(k: int) -> Function:
     """Discounted cumulative gain of the first k with binary relevance, over the best possible (Jarvelin and Kekalainen
     2002)."""
 
@@ -43,13 +47,58 @@ def ndcg_at(k: int) -> Measure:
     return ndcg
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A measure of one query, and how it is shown.
+
+    Attributes:
+        function: from ranks [..., R], of many queries with R relevant passages at once, to values [...].
+        title: for people.
+        digits: behind the point.
+        lower_is_better: if it falls as retrieval gets better.
+        needs: `parallel`: defined in the multilingual setting alone, for queries with answers in two languages or more;
+            `n_passages`: the function takes the size of the pool under this name.
+        main: whether it stands in short tables, studies and model cards; the pages of runs have all measures.
+        compared: whether differences of it are tested between systems.
+    """
+
+    function: Callable[..., np.ndarray]
+    title: str
+    digits: int = 3
+    lower_is_better: bool = False
+    needs: tuple[Literal["parallel", "n_passages"], ...] = ()
+    main: bool = True
+    compared: bool = True
+
+
 MEASURES: dict[str, Measure] = {
-    "mAP": average_precision,
-    "R@1": recall_at(1),
-    "R@10": recall_at(10),
-    "R@100": recall_at(100),
-    "success@1": success_at(1),
-    "success@10": success_at(10),
-    "nDCG@10": ndcg_at(10),
-    "RR@10": reciprocal_rank_at(10),
+    "mAP": Measure(function=average_precision, title="mAP"),
+    "R@1": Measure(function=recall_at(1), title="R@1", compared=False),
+    "R@10": Measure(function=recall_at(10), title="R@10", compared=False),
+    "R@100": Measure(function=recall_at(100), title="R@100", main=False, compared=False),
+    "success@1": Measure(function=success_at(1), title="success@1", compared=False),
+    "success@10": Measure(function=success_at(10), title="success@10", main=False, compared=False),
+    "nDCG@10": Measure(function=ndcg_at(10), title="nDCG@10"),
+    "RR@10": Measure(function=reciprocal_rank_at(10), title="RR@10", main=False, compared=False),
+    "rank_distance": Measure(
+        function=rank_distance, title="rank distance", digits=1, lower_is_better=True, needs=("parallel",)
+    ),
+    "rank_distance_share": Measure(
+        function=rank_distance_share,
+        title="rank distance / pool",
+        lower_is_better=True,
+        needs=("parallel", "n_passages"),
+        main=False,
+        compared=False,
+    ),
+    "rank_distance_log2": Measure(
+        function=rank_distance_log2,
+        title="log₂ rank ratio",
+        digits=2,
+        lower_is_better=True,
+        needs=("parallel",),
+        main=False,
+        compared=False,
+    ),
 }
+"""Every measure there is: a new one is a function and a line here, and shows in results, tables, pages and studies."""

@@ -1,37 +1,123 @@
-"""The scores of every query as a Parquet file, to take intervals, comparisons and plots of one's own from."""
+"""Scores: every measure of every query, in columns; what intervals, comparisons, studies and Parquet files are made of.
+
+Shapes: K training seeds, N rows. A row is a query in a setting, with the language of the passages it is asked of.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hybridir.data.records import Benchmark
-from hybridir.evaluation.comparisons import Scores
+KEYS = ("condition", "query_id", "query_language", "passage_language", "setting", "group_id", "cluster")
+"""What a row is about. `condition` is what the queries or the benchmark were changed by, "" for as they are."""
 
 
-def write_per_query(scores: Mapping[str, Scores], benchmark: Benchmark, path: Path) -> None:
-    """Writes a row for each system (the keys of `scores`), seed, query, setting and language of the passages.
+class Column(NamedTuple):
+    """One measure of some rows: values float64 [K, N], and the stratum and the cluster of each row, str [N].
 
-    Columns: `system`, `seed` (from 1), `query_id`, `query_language`, `passage_language` ("" in the multilingual
-    setting), `setting`, `group_id`, `cluster`, and a float64 one for each measure, null where it is not defined.
+    Strata are the languages or pairs of languages that a macro-mean is taken over.
     """
-    named = [(system, n, found) for system, seeds in scores.items() for n, found in enumerate(seeds, start=1)]
-    rows = [(system, one, benchmark.queries[one.query]) for system, _, found in named for one in found]
-    texts = {
-        "system": [system for system, _, _ in rows],
-        "query_id": [query.query_id for _, _, query in rows],
-        "query_language": [query.language for _, _, query in rows],
-        "passage_language": [one.passage_language for _, one, _ in rows],
-        "setting": [one.setting for _, one, _ in rows],
-        "group_id": [query.group_id for _, _, query in rows],
-        "cluster": [query.cluster for _, _, query in rows],
-    }
-    columns = {name: pa.array(values, type=pa.string()).dictionary_encode() for name, values in texts.items()}
-    columns["seed"] = pa.array([n for _, n, found in named for _ in found], type=pa.int32())
-    for measure in dict.fromkeys(name for _, one, _ in rows for name in one.values):
-        columns[measure] = pa.array([one.values.get(measure) for _, one, _ in rows], type=pa.float64())
+
+    values_KN: np.ndarray
+    strata: np.ndarray
+    clusters: np.ndarray
+
+    @property
+    def n_clusters(self) -> int:
+        return len(np.unique(self.clusters))
+
+    @property
+    def enough(self) -> bool:
+        """Whether an interval can be taken: that needs two clusters."""
+        return self.n_clusters > 1
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one system, which is one model or several that differ in their training seed alone.
+
+    On the same benchmark all systems have the same rows in the same order.
+
+    Attributes:
+        rows: str [N] by name (`KEYS`); `passage_language` is "" in the multilingual setting.
+        values: float64 [K, N] by measure; not-a-number where a measure is not defined for a row.
+    """
+
+    rows: Mapping[str, np.ndarray]
+    values: Mapping[str, np.ndarray]
+
+    @property
+    def n_seeds(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def column(
+        self, measure: str, setting: str, query_languages: Sequence[str] = (), passage_language: str = ""
+    ) -> Column:
+        """A measure of the rows of a setting in which it is defined for every seed; of some languages, or of all."""
+        values_KN = self.values.get(measure, np.full((self.n_seeds, len(self.rows["setting"])), np.nan))
+        chosen_N = (self.rows["setting"] == setting) & np.isfinite(values_KN).all(axis=0)
+        if query_languages:
+            chosen_N &= np.isin(self.rows["query_language"], query_languages)
+        if passage_language:
+            chosen_N &= self.rows["passage_language"] == passage_language
+        strata = np.char.add(np.char.add(self.rows["query_language"], "-"), self.rows["passage_language"])
+        return Column(values_KN[:, chosen_N], strata[chosen_N], self.rows["cluster"][chosen_N])
+
+    def minus(self, baseline: "Scores") -> "Scores":
+        """The differences, seed by seed; a system with one seed is compared to each seed of the other."""
+        shared = [name for name in self.values if name in baseline.values]
+        return Scores(self.rows, {name: self.values[name] - baseline.values[name] for name in shared})
+
+    def mean(self) -> "Scores":
+        """The mean over the seeds, as of one."""
+        return Scores(self.rows, {name: values.mean(axis=0)[None] for name, values in self.values.items()})
+
+    def seeds(self, chosen: Sequence[int]) -> "Scores":
+        """Some of the seeds, by their positions."""
+        return Scores(self.rows, {name: values[list(chosen)] for name, values in self.values.items()})
+
+
+def stack(seeds: Sequence[Scores]) -> Scores:
+    """The seeds of one system together, from scores on the same benchmark."""
+    names = dict.fromkeys(name for one in seeds for name in one.values)
+    return Scores(seeds[0].rows, {name: np.concatenate([one.values[name] for one in seeds]) for name in names})
+
+
+def write_scores(systems: Mapping[str, Scores], path: Path) -> None:
+    """Writes a row for each system, seed and row of its scores, to take intervals and plots of one's own from.
+
+    Columns: `system`, `seed` (from 1), those of `KEYS`, and a float64 one for each measure, null where not defined.
+    """
+    parts = [
+        pa.table(
+            {"system": _coded(np.full(len(one.rows["setting"]), system))}
+            | {name: _coded(one.rows[name]) for name in KEYS}
+            | {"seed": pa.array(np.full(len(one.rows["setting"]), seed + 1), type=pa.int32())}
+            | {name: pa.array(values[seed], from_pandas=True) for name, values in one.values.items()}
+        )
+        for system, one in systems.items()
+        for seed in range(one.n_seeds)
+    ]
     work = path.with_name(f".{path.name}.tmp")
-    pa.parquet.write_table(pa.table(columns), work, compression="zstd")
+    pa.parquet.write_table(
+        pa.concat_tables(parts, promote_options="default").unify_dictionaries(), work, compression="zstd"
+    )
     os.replace(work, path)
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores of a file with one system and one seed; files of earlier versions have no `condition`."""
+    table = pyarrow.parquet.read_table(path)
+    rows = {name: np.array(table[name].to_pylist()) for name in KEYS if name in table.column_names}
+    rows.setdefault("condition", np.full(len(table), ""))
+    measures = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    return Scores(rows, {name: table[name].to_numpy()[None] for name in measures})
+
+
+def _coded(texts: np.ndarray) -> pa.Array:
+    return pa.array(texts.tolist(), type=pa.string()).dictionary_encode()

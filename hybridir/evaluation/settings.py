@@ -5,72 +5,68 @@ all ordered pairs. Multilingual: against the passages of all languages in one po
 relevant. Measures are averaged over the queries of a language (pair), then over languages (pairs).
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hybridir.data.records import Benchmark
-from hybridir.evaluation.bias import rank_distance, rank_distance_log2, rank_distance_share
 from hybridir.evaluation.metrics import MEASURES, Measure
+from hybridir.evaluation.scores import Scores
 from hybridir.model.encoder import Encoder
 from hybridir.retrieval.search import Ranking, Scorer, dot_scorer, rank_all
 
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
 
 
-@dataclass(frozen=True)
-class PerQuery:
-    """Scores of one query in one setting."""
-
-    query: int
-    setting: str
-    passage_language: str  # "" in the multilingual setting
-    values: dict[str, float]
-
-
-def evaluate_encoder(encoder: Encoder, benchmark: Benchmark) -> list[PerQuery]:
+def evaluate_encoder(encoder: Encoder, benchmark: Benchmark) -> Scores:
     """The scores of an encoder, query by query."""
     queries = encoder.encode([query.text for query in benchmark.queries], "query")
     passages = encoder.encode([passage.text for passage in benchmark.passages], "passage")
     return evaluate_scores(dot_scorer(queries, passages), benchmark)
 
 
-def evaluate_scores(score: Scorer, benchmark: Benchmark) -> list[PerQuery]:
+def evaluate_scores(score: Scorer, benchmark: Benchmark) -> Scores:
     """The scores of whatever gives a number to a query and a passage, query by query."""
     return measure(rank_all(score, benchmark), benchmark)
 
 
-def measure(ranking: Ranking, benchmark: Benchmark) -> list[PerQuery]:
-    """The measures of every query in every setting.
+def measure(ranking: Ranking, benchmark: Benchmark) -> Scores:
+    """The measures of every query in every setting, as of one seed.
 
-    A query without a relevant passage in a language is left out of that setting.
+    A query without a relevant passage in a language has no row there. First come the rows of one language of passages,
+    by query and language, then those of the pool, by query.
     """
+    n_languages, n_passages = len(benchmark.languages), len(benchmark.passages)
     number = {language: n for n, language in enumerate(benchmark.languages)}
     language_P = np.array([number[passage.language] for passage in benchmark.passages])
     language_R = language_P[[place for relevant in benchmark.relevant for place in relevant]]
     query_R = np.repeat(np.arange(len(benchmark.queries)), [len(relevant) for relevant in benchmark.relevant])
     within_R = 1 + ranking.above[np.arange(len(language_R)), language_R]
-    found = []
-    for cell, values in _measure(within_R, query_R * len(number) + language_R, MEASURES):
-        q, n = divmod(cell, len(number))
-        language = benchmark.languages[n]
-        setting = "monolingual" if language == benchmark.queries[q].language else "crosslingual"
-        found.append(PerQuery(q, setting, language, values))
-    pooled = MEASURES | {
-        "rank_distance": rank_distance,
-        "rank_distance_share": partial(rank_distance_share, n_passages=len(language_P)),
-        "rank_distance_log2": rank_distance_log2,
-    }
     pooled_R = 1 + ranking.above.sum(axis=1)
-    parallel = {q for q, languages in enumerate(answer_languages(benchmark)) if len(languages) > 1}
-    for q, values in _measure(pooled_R, query_R, pooled):
-        kept = values if q in parallel else {name: values[name] for name in MEASURES}
-        found.append(PerQuery(q, "multilingual", "", kept))
-    return found
+    anywhere = {name: one for name, one in MEASURES.items() if "parallel" not in one.needs}
+    cell, of_cells = _measure(within_R, query_R * n_languages + language_R, anywhere, n_passages)
+    query, of_pool = _measure(pooled_R, query_R, MEASURES, n_passages)
+    parallel = np.array([len(languages) > 1 for languages in answer_languages(benchmark)])[query]
+    asked, target = np.concatenate([cell // n_languages, query]), benchmark.languages
+    rows = {name: np.array([getattr(one, name) for one in benchmark.queries]) for name in ("query_id", "group_id")}
+    rows |= {
+        "query_language": np.array([one.language for one in benchmark.queries]),
+        "cluster": np.array([one.cluster for one in benchmark.queries]),
+    }
+    rows = {name: values[asked] for name, values in rows.items()}
+    rows["passage_language"] = np.array([target[n] for n in cell % n_languages] + [""] * len(query))
+    own = rows["passage_language"] == rows["query_language"]
+    pooled = rows["passage_language"] == ""
+    rows["setting"] = np.where(pooled, "multilingual", np.where(own, "monolingual", "crosslingual"))
+    rows["condition"] = np.full(len(asked), "")
+    values = {name: np.full((1, len(asked)), np.nan) for name in MEASURES}
+    for name, one in MEASURES.items():
+        if name in of_cells:
+            values[name][0, : len(cell)] = of_cells[name]
+        defined = parallel | ("parallel" not in one.needs)
+        values[name][0, len(cell) :][defined] = of_pool[name][defined]
+    return Scores(rows, {name: found for name, found in values.items() if not np.isnan(found).all()})
 
 
 def answer_languages(benchmark: Benchmark) -> list[set[str]]:
@@ -78,73 +74,64 @@ def answer_languages(benchmark: Benchmark) -> list[set[str]]:
     return [{benchmark.passages[place].language for place in relevant} for relevant in benchmark.relevant]
 
 
-def mean_over_seeds(seeds: Sequence[Sequence[PerQuery]]) -> list[PerQuery]:
-    """The mean scores of models that differ in their training seed alone, query by query."""
-    return [replace(rows[0], values=_mean([one.values for one in rows])) for rows in zip(*seeds, strict=True)]
-
-
-def summarise(scores: Sequence[PerQuery], benchmark: Benchmark) -> dict[str, Any]:
-    """Macro-averages by setting, by language and by pair of languages, in full precision.
+def summarise(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
+    """Macro-averages by setting, by language and by pair of languages, in full precision; over seeds their mean.
 
     A setting carries `n_queries` (queries that count in it), `excluded` (queries, or for the cross-lingual setting
     combinations of query and passage language, that have no relevant passage there) and `n_clusters` (of its queries).
     """
-    cells: dict[tuple[str, str, str], list[dict[str, float]]] = defaultdict(list)
-    clusters: dict[str, set[str]] = defaultdict(set)
-    for one in scores:
-        clusters[one.setting].add(benchmark.queries[one.query].cluster)
-        cells[one.setting, benchmark.queries[one.query].language, one.passage_language].append(one.values)
-    means = {key: _mean(values) for key, values in cells.items()}
+    one, rows = scores.mean(), scores.rows
+    keys = zip(*(rows[name].tolist() for name in ("setting", "query_language", "passage_language")), strict=True)
+    places: dict[tuple[str, str, str], list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    means = {key: _mean_of_rows(one, np.array(found)) for key, found in places.items()}
     asked = {x: sum(query.language == x for query in benchmark.queries) for x in benchmark.languages}
-    result: dict[str, Any] = {
+
+    def in_setting(setting: str) -> dict[str, Any]:
+        of = [key for key in means if key[0] == setting]
+        n_queries = sum(len(places[key]) for key in of)
+        targets = len(asked) - 1 if setting == "crosslingual" else 1
+        return _mean([means[key] for key in of]) | {
+            "n_queries": n_queries,
+            "excluded": targets * sum(asked.values()) - n_queries,
+            "n_clusters": len(set(rows["cluster"][rows["setting"] == setting].tolist())),
+        }
+
+    by_language = {x: {s: [m for (z, y, _), m in means.items() if (z, y) == (s, x)] for s in SETTINGS} for x in asked}
+    return {
         "benchmark": benchmark.name,
         "languages": list(benchmark.languages),
-        **{s: _setting(s, means, cells, asked) | {"n_clusters": len(clusters[s])} for s in SETTINGS},
-        "per_language": {
-            x: {
-                s: _mean([m for (setting, query, _), m in means.items() if (setting, query) == (s, x)])
-                for s in SETTINGS
-                if any((setting, query) == (s, x) for setting, query, _ in means)
-            }
-            for x in benchmark.languages
-        },
+        **{setting: in_setting(setting) for setting in SETTINGS},
+        "per_language": {x: {s: _mean(of) for s, of in found.items() if of} for x, found in by_language.items()},
         "per_pair": {f"{x}-{y}": mean for (setting, x, y), mean in means.items() if setting != "multilingual"},
-    }
-    return result
-
-
-def _setting(
-    setting: str,
-    means: dict[tuple[str, str, str], dict[str, float]],
-    cells: dict[tuple[str, str, str], list[dict[str, float]]],
-    asked: dict[str, int],
-) -> dict[str, Any]:
-    keys = [key for key in means if key[0] == setting]
-    n_queries = sum(len(cells[key]) for key in keys)
-    targets = len(asked) - 1 if setting == "crosslingual" else 1
-    return _mean([means[key] for key in keys]) | {
-        "n_queries": n_queries,
-        "excluded": targets * sum(asked.values()) - n_queries,
     }
 
 
 def _measure(
-    rank_R: np.ndarray, key_R: np.ndarray, measures: Mapping[str, Measure]
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """The measures of the ranks that share a key, key by key."""
+    rank_R: np.ndarray, key_R: np.ndarray, measures: Mapping[str, Measure], n_passages: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The keys, ascending, and the measures of the ranks that share each."""
     keys, sizes = np.unique(key_R, return_counts=True)
     ordered_R = rank_R[np.argsort(key_R, kind="stable")]
     starts = np.cumsum(sizes) - sizes
-    values: dict[int, dict[str, float]] = {}
+    values = {name: np.empty(len(keys)) for name in measures}
     for size in np.unique(sizes):
-        rows = np.flatnonzero(sizes == size)
-        rank_NR = ordered_R[starts[rows, None] + np.arange(size)]
-        columns = [measure(rank_NR).tolist() for measure in measures.values()]
-        for row, cell in zip(rows.tolist(), zip(*columns, strict=True), strict=True):
-            values[row] = dict(zip(measures, cell, strict=True))
-    return ((int(key), values[row]) for row, key in enumerate(keys))
+        some = np.flatnonzero(sizes == size)
+        rank_NR = ordered_R[starts[some, None] + np.arange(size)]
+        for name, one in measures.items():
+            more = {"n_passages": n_passages} if "n_passages" in one.needs else {}
+            values[name][some] = one.function(rank_NR, **more)
+    return keys, values
 
 
-def _mean(values: list[dict[str, float]]) -> dict[str, float]:
+def _mean_of_rows(scores: Scores, rows: np.ndarray) -> dict[str, float]:
+    """The mean of each measure over the rows in which it is defined."""
+    found = {name: values[0][rows] for name, values in scores.values.items()}
+    defined = {name: values[~np.isnan(values)] for name, values in found.items()}
+    return {name: float(np.mean(values)) for name, values in defined.items() if len(values)}
+
+
+def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for value in values for name in value)
     return {name: float(np.mean([value[name] for value in values if name in value])) for name in names}

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hybridir.evaluation.intervals import SeedInterval
+from hybridir.evaluation.metrics import MEASURES
 
 Relation = Literal["better", "not worse", "equal"]
 Languages = Literal["all", "trained", "zero-shot"]
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
-LOWER_IS_BETTER = ("rank_distance",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def judge(part: Part, found: SeedInterval, margin: float) -> Verdict:
     holds where all of it is within the margins, does not hold where all is outside.
     """
     low, high = found.low, found.high
-    if part.measure in LOWER_IS_BETTER:
+    if MEASURES[part.measure].lower_is_better:
         low, high = -high, -low
     if part.relation == "equal":
         return "holds" if -margin < low and high < margin else _not(low > margin or high < -margin)

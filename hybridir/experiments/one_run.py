@@ -20,7 +20,7 @@ from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.bias_summary import bias_results
-from hybridir.evaluation.scores import write_per_query
+from hybridir.evaluation.scores import write_scores
 from hybridir.evaluation.settings import measure, summarise
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
@@ -153,7 +153,7 @@ def _run(run: ArmRun, backend: Backend) -> None:
     ranking = rank_all(dot_scorer(*embed(encoder, benchmark, backend.encode)), benchmark, DEPTH)
     scores = measure(ranking, benchmark)
     summary = summarise(scores, benchmark)
-    write_per_query({run.arm: [scores]}, benchmark, run.output / "per_query.parquet")
+    write_scores({run.arm: scores}, run.output / "per_query.parquet")
     trained["training"]["measuring_seconds"] = time.monotonic() - began
     bias = bias_results(ranking, benchmark, summary)
     write_json(summary | {"encoder": encoder.name, "bias": bias} | trained, run.output)

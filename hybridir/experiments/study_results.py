@@ -1,24 +1,21 @@
-"""From the folders of finished runs to the `results.json` of a study: arms with intervals, and claims with verdicts.
-
-Shapes: K seeds, N rows of `per_query.parquet`.
-"""
+"""From the folders of finished runs to the `results.json` of a study: arms with intervals, and claims with verdicts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 
-from hybridir.evaluation.intervals import SeedInterval, macro_mean, seed_interval
+from hybridir.evaluation.intervals import macro_mean, seed_interval
+from hybridir.evaluation.metrics import MEASURES
+from hybridir.evaluation.scores import Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
-from hybridir.experiments.claims import LOWER_IS_BETTER, Claim, Part, Verdict, judge, verdict
+from hybridir.experiments.claims import Claim, Part, Verdict, judge, verdict
 from hybridir.runtime.history import read_history
 
-MEASURES = ("mAP", "R@1", "R@10", "success@1", "nDCG@10", "rank_distance")
-"""Those with intervals."""
+COMPARED = [name for name, one in MEASURES.items() if one.compared]
 PUBLISHED = {
     "xquad-r": (
         ("XLM-R", "X-X-mono", 0.792, 0.674, 0.547, 410),
@@ -50,37 +47,9 @@ class Finished:
     folders: dict[int, Path]
     errors: dict[int, str]
 
-    def scores(self, seeds: Sequence[int], measure: str) -> np.ndarray:
-        """[K, N], one measure of every query; not-a-number where it is not defined."""
-        files = (self.folders[seed] / "per_query.parquet" for seed in seeds)
-        return np.stack([pyarrow.parquet.read_table(file, columns=[measure])[measure].to_numpy() for file in files])
-
-
-class Rows:
-    """What the rows of `per_query.parquet` are about: the same in all runs, as the benchmark is."""
-
-    def __init__(self, folder: Path) -> None:
-        names = ("setting", "query_language", "passage_language", "cluster")
-        table = pyarrow.parquet.read_table(folder / "per_query.parquet", columns=list(names))
-        self.setting, self.language, passage, cluster = (np.array(table[name].to_pylist()) for name in names)
-        self.strata = np.unique(np.char.add(np.char.add(self.language, "-"), passage), return_inverse=True)[1]
-        self.clusters = np.unique(cluster, return_inverse=True)[1]
-
-    def mean(self, values_KN: np.ndarray, setting: str, languages: Sequence[str]) -> float:
-        """The macro-mean over the questions in these languages."""
-        chosen = self._chosen(values_KN, setting, languages)
-        return macro_mean(values_KN[:, chosen].mean(axis=0), self.strata[chosen])
-
-    def interval(self, values_KN: np.ndarray, setting: str, languages: Sequence[str]) -> SeedInterval | None:
-        """Of that mean; None where fewer than two clusters are left."""
-        chosen = self._chosen(values_KN, setting, languages)
-        clusters = self.clusters[chosen]
-        if len(np.unique(clusters)) < 2:
-            return None
-        return seed_interval(values_KN[:, chosen], self.strata[chosen], clusters)
-
-    def _chosen(self, values_KN: np.ndarray, setting: str, languages: Sequence[str]) -> np.ndarray:
-        return (self.setting == setting) & np.isin(self.language, languages) & np.isfinite(values_KN).all(axis=0)
+    def scores(self) -> Scores:
+        """Those of its finished runs, by ascending seed."""
+        return stack([read_scores(self.folders[seed] / "per_query.parquet") for seed in sorted(self.folders)])
 
 
 def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict[str, Any]) -> dict[str, Any]:
@@ -91,8 +60,8 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
     finished = [arm for arm in arms if arm.folders]
     if not finished:
         raise ValueError("no run has finished: see what went wrong above, mend it, and go on with --resume")
-    first = next(iter(finished[0].folders.values()))
-    rows, benchmark = Rows(first), _results(first)
+    benchmark = _results(next(iter(finished[0].folders.values())))
+    scores = {arm.name: arm.scores() for arm in finished}
     groups = {
         "all": benchmark["languages"],
         "trained": facts["trained_languages"],
@@ -102,8 +71,8 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
     return facts | {
         "benchmark": benchmark["benchmark"],
         "languages": benchmark["languages"],
-        "arms": {arm.name: _arm(arm, rows, groups) for arm in arms},
-        "claims": [_claim(claim, by_name, rows, groups, facts["margin"]) for claim in claims],
+        "arms": {arm.name: _arm(arm, scores.get(arm.name), groups) for arm in arms},
+        "claims": [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims],
         "published": [
             dict(zip(("encoder", "method", *SETTINGS, "rank_distance"), line, strict=True))
             for line in PUBLISHED.get(benchmark["benchmark"], ())
@@ -112,26 +81,25 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
     }
 
 
-def _arm(arm: Finished, rows: Rows, groups: dict[str, list[str]]) -> dict[str, Any]:
+def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> dict[str, Any]:
     about: dict[str, Any] = {"about": arm.about} | ({"x": arm.x} if arm.x is not None else {})
     about |= {"seeds": sorted(arm.folders), "errors": {str(seed): words for seed, words in arm.errors.items()}}
-    if not arm.folders:
+    if scores is None:
         return about
     seeds = sorted(arm.folders)
     results = {seed: _results(arm.folders[seed]) for seed in seeds}
-    scores = {measure: arm.scores(seeds, measure) for measure in MEASURES}
 
-    def ends(measure: str, setting: str, languages: Sequence[str]) -> list[float] | None:
-        found = rows.interval(scores[measure], setting, languages)
-        return [found.low, found.high] if found else None
-
-    def table(languages: Sequence[str], measures: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-        return {setting: {m: found for m in measures if (found := ends(m, setting, languages))} for setting in SETTINGS}
+    def table(languages: Sequence[str], measures: Iterable[str]) -> dict[str, dict[str, list[float]]]:
+        columns = {s: {m: scores.column(m, s, languages) for m in measures} for s in SETTINGS}
+        return {
+            s: {m: seed_interval(*column).as_dict()["interval"] for m, column in of.items() if column.enough}
+            for s, of in columns.items()
+        }
 
     def group(one: dict[str, Any], languages: Sequence[str]) -> dict[str, dict[str, float]]:
         chosen = [one["per_language"][x] for x in languages]
         return {
-            s: {m: float(np.mean([x[s][m] for x in chosen])) for m in ("mAP", "rank_distance") if m in chosen[0][s]}
+            s: {m: float(np.mean([x[s][m] for x in chosen])) for m in COMPARED if m in chosen[0][s]}
             for s in SETTINGS
             if chosen and all(s in x for x in chosen)
         }
@@ -142,15 +110,15 @@ def _arm(arm: Finished, rows: Rows, groups: dict[str, list[str]]) -> dict[str, A
         "tokens": float(np.mean([one["training"]["tokens"] for one in results.values()])),
         "seconds": float(np.mean([one["training"]["seconds"] for one in results.values()])),
         **{setting: _mean([one[setting] for one in results.values()]) for setting in SETTINGS},
-        "intervals": table(groups["all"], MEASURES),
+        "intervals": table(groups["all"], [name for name, one in MEASURES.items() if one.main]),
         "per_seed": {
-            str(seed): {s: {m: one[s][m] for m in ("mAP", "rank_distance") if m in one[s]} for s in SETTINGS}
+            str(seed): {s: {m: one[s][m] for m in COMPARED if m in one[s]} for s in SETTINGS}
             for seed, one in results.items()
         },
         "groups": {
             name: _mean([group(one, languages) for one in results.values()]) for name, languages in parts.items()
         },
-        "group_intervals": {name: table(languages, ("mAP", "rank_distance")) for name, languages in parts.items()},
+        "group_intervals": {name: table(languages, COMPARED) for name, languages in parts.items()},
         "per_language": _mean([one["per_language"] for one in results.values()]),
         "language_intervals": {x: table([x], ("mAP",)) for x in groups["all"]},
         "bias": _bias([one["bias"] for one in results.values()]),
@@ -159,9 +127,13 @@ def _arm(arm: Finished, rows: Rows, groups: dict[str, list[str]]) -> dict[str, A
 
 
 def _claim(
-    claim: Claim, arms: dict[str, Finished], rows: Rows, groups: dict[str, list[str]], margins: dict[str, float]
+    claim: Claim,
+    arms: dict[str, Finished],
+    scores: dict[str, Scores],
+    groups: dict[str, list[str]],
+    margins: dict[str, float],
 ) -> dict[str, Any]:
-    parts = [_part(part, arms, rows, groups, margins) for part in claim.parts]
+    parts = [_part(part, arms, scores, groups, margins) for part in claim.parts]
     tested = [part for part in parts if part]
     verdicts: list[Verdict] = [part["verdict"] if part else "not tested" for part in parts]
     return {
@@ -174,36 +146,40 @@ def _claim(
 
 
 def _part(
-    part: Part, arms: dict[str, Finished], rows: Rows, groups: dict[str, list[str]], margins: dict[str, float]
+    part: Part,
+    arms: dict[str, Finished],
+    scores: dict[str, Scores],
+    groups: dict[str, list[str]],
+    margins: dict[str, float],
 ) -> dict[str, Any] | None:
     """One difference, judged; None where it cannot be."""
     if part.arm not in arms or part.baseline not in arms:
         return None
-    arm, baseline = arms[part.arm], arms[part.baseline]
-    seeds = sorted(set(arm.folders) & set(baseline.folders))
+    seeds = sorted(set(arms[part.arm].folders) & set(arms[part.baseline].folders))
     if not seeds:
         return None
-    languages = groups[part.languages]
-    value_KN, baseline_KN = (one.scores(seeds, part.measure) for one in (arm, baseline))
-    found = rows.interval(value_KN - baseline_KN, part.setting, languages)
-    if not found:
+    own, baseline = (
+        scores[name].seeds([sorted(arms[name].folders).index(seed) for seed in seeds])
+        for name in (part.arm, part.baseline)
+    )
+    chosen = (part.measure, part.setting, groups[part.languages])
+    column = own.minus(baseline).column(*chosen)
+    if not groups[part.languages] or not column.enough:
         return None
-    of_baseline = rows.mean(baseline_KN, part.setting, languages)
-    margin = margins["share"] * of_baseline
-    if part.measure not in LOWER_IS_BETTER:
+    found = seed_interval(*column)
+    of_baseline = baseline.column(*chosen)
+    baseline_value = macro_mean(of_baseline.values_KN.mean(axis=0), of_baseline.strata)
+    margin = margins["share"] * baseline_value
+    if not MEASURES[part.measure].lower_is_better:
         margin = min(margin, margins["most"])
     return {
         **vars(part),
-        "difference": found.difference,
-        "interval": [found.low, found.high],
-        "p": found.p,
-        "detectable": found.detectable,
+        **found.as_dict(),
         "margin": margin,
-        "value": of_baseline + found.difference,
-        "baseline_value": of_baseline,
+        "value": baseline_value + found.difference,
+        "baseline_value": baseline_value,
         "verdict": judge(part, found, margin),
         "seeds": len(seeds),
-        "over": found.over,
     }
 
 

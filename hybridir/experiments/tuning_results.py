@@ -1,7 +1,4 @@
-"""From the folders of a search to its `results.json` and `trials.csv`: points, the front, and the winner's lead.
-
-Shapes: K seeds, N rows of `per_query.parquet`.
-"""
+"""From the folders of a search to its `results.json` and `trials.csv`: points, the front, and the winner's lead."""
 
 import csv
 import json
@@ -15,10 +12,11 @@ import numpy as np
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.intervals import seed_interval
+from hybridir.evaluation.scores import Column, Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.one_run import ArmRun
 from hybridir.experiments.space import described
-from hybridir.experiments.study_results import Finished, Rows, study_results
+from hybridir.experiments.study_results import Finished, study_results
 from hybridir.experiments.tuning import ERROR, Trial, TuneRecipe, outcome, validations
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import public
@@ -159,44 +157,35 @@ def _leads(recipe: TuneRecipe, winner: Trial, trials: Sequence[Trial]) -> list[t
     metric = recipe.validation.metric
     if metric == "loss":
         return []
-    rows = Rows(winner.first.output)
     found = []
     for other in trials:
         if other.arm.name == winner.arm.name:
             continue
         seeds = [n for n, run in enumerate(other.runs) if run.finished and winner.runs[n].finished]
-        own, others = (_weighted(rows, [one.runs[n].output for n in seeds], metric) for one in (winner, other))
-        difference_KN = own - others
-        chosen_N = np.isfinite(difference_KN).all(axis=0)
-        clusters = rows.clusters[chosen_N]
-        if len(np.unique(clusters)) < 2:
-            continue
-        strata = np.char.add(rows.setting, np.char.mod(" %d", rows.strata))[chosen_N]
-        lead = seed_interval(difference_KN[:, chosen_N], strata, clusters)
-        words: dict[str, Any] = {
-            "difference": lead.difference,
-            "interval": [lead.low, lead.high],
-            "p": lead.p,
-            "seeds": len(seeds),
-            "over": lead.over,
-        }
-        found.append((other.arm.name, words))
+        own, others = (
+            stack([read_scores(one.runs[n].output / "per_query.parquet") for n in seeds]) for one in (winner, other)
+        )
+        column = _decisive(own.minus(others), metric)
+        if column.enough:
+            found.append((other.arm.name, seed_interval(*column).as_dict() | {"seeds": len(seeds)}))
     return sorted(found, key=lambda one: abs(one[1]["difference"]))
 
 
-def _weighted(rows: Rows, folders: Sequence[Path], metric: Metric) -> np.ndarray:
-    """[K, N]: values whose macro-mean over strata is the metric; not-a-number where they do not count.
+def _decisive(scores: Scores, metric: Metric) -> Column:
+    """The column whose macro-mean over strata is the metric.
 
-    The mean of three settings gives each the same weight, whatever the number of its languages or pairs.
+    In the mean of the three settings each has the same weight, whatever the number of its languages or pairs.
     """
     settings = SETTINGS if metric == "mean" else ("multilingual",) if metric == "rank_distance" else (metric,)
     measure = "rank_distance" if metric == "rank_distance" else "mAP"
-    arm = Finished(name="", about="", x=None, folders=dict(enumerate(folders)), errors={})
-    values_KN = arm.scores(range(len(folders)), measure)
-    n_strata = {s: len(np.unique(rows.strata[rows.setting == s])) for s in settings}
-    total = sum(n_strata.values())
-    weight = {s: total / (len(settings) * n_strata[s]) for s in settings}
-    return values_KN * np.array([weight.get(s, np.nan) for s in rows.setting])
+    columns = {setting: scores.column(measure, setting) for setting in settings}
+    n_strata = {setting: len(np.unique(column.strata)) for setting, column in columns.items()}
+    weight = {s: sum(n_strata.values()) / (len(settings) * n) for s, n in n_strata.items() if n}
+    return Column(
+        np.concatenate([column.values_KN * weight.get(s, 1) for s, column in columns.items()], axis=1),
+        np.concatenate([np.char.add(f"{s} ", column.strata) for s, column in columns.items()]),
+        np.concatenate([column.clusters for column in columns.values()]),
+    )
 
 
 def _test(best: Path) -> dict[str, Any]:

@@ -15,21 +15,23 @@ from huggingface_hub.utils import validate_repo_id
 
 from hybridir.batches.sampling import KINDS
 from hybridir.data.formats import LICENSES
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.model.folder import read_layout
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
-_SHOWN = ("mAP", "nDCG@10", "R@10", "success@1")
 _COUNTS = ("n_queries", "excluded", "n_clusters")
 _ON_THE_HUB = {"xquad-r": "google-research-datasets/xquad_r", "miracl": "miracl/miracl"}
 """Ids of benchmarks that are datasets there."""
 _OF_ONE_PLACE = ("tracking", "output", "cache", "resume", "dry_run")
 """Sections of a config that decide no number, and that a page for others should not carry."""
 _BIAS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("rank distance of parallel answers", ("multilingual", "rank_distance"), ".0f"),
-    ("  as a share of what is possible", ("multilingual", "rank_distance_share"), ".3f"),
-    ("  in doublings of the reading depth", ("multilingual", "rank_distance_log2"), ".2f"),
+    *(
+        (f"{one.title} of parallel answers", ("multilingual", name), f".{one.digits}f")
+        for name, one in MEASURES.items()
+        if "parallel" in one.needs
+    ),
     ("queries whose first answer is in their language", ("bias", "preference_rate", "mean"), ".3f"),
     ("score of that answer above the others", ("bias", "score_margin", "mean"), ".3f"),
     ("agreement of results for translations (RBO)", ("bias", "rank_correlation", "mean"), ".3f"),
@@ -169,10 +171,10 @@ The licence of the model is for its publisher to state, in keeping with those of
 def _results(results: dict[str, Any], trained: list[str]) -> str:
     systems = _systems(results)
     rows = [
-        (setting, measure, *(_cell(one, (setting, measure), ".3f") for one in systems.values()))
+        (setting, one.title, *(_cell(found, (setting, name), f".{one.digits}f") for found in systems.values()))
         for setting in SETTINGS
-        for measure in _SHOWN
-        if measure in results[setting]
+        for name, one in MEASURES.items()
+        if one.main and "parallel" not in one.needs and name in results[setting]
     ]
     table = Grid(f"{results['benchmark']}, mean over languages", ("setting", "measure", *systems), rows).to_markdown()
     languages = []

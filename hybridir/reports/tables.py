@@ -5,25 +5,24 @@ from typing import Any
 
 from rich.table import Table
 
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
-
-COLUMNS = ("mAP", "R@1", "R@10", "success@1")
 
 
 def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
-    """Settings by measure for each system (name -> results), with the rank distance of the pooled setting."""
+    """Settings by the main measures, for each system (name -> results)."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column("setting")
-    for name in (*COLUMNS, "rank distance"):
-        table.add_column(name, justify="right")
+    main = {name: one for name, one in MEASURES.items() if one.main}
+    for one in main.values():
+        table.add_column(one.title, justify="right")
     for system, results in systems.items():
         for setting in SETTINGS:
             if "mAP" not in (values := results[setting]):
                 continue
-            cells = [f"{values[name]:.3f}" for name in COLUMNS]
-            distance = f"{values['rank_distance']:.0f}" if "rank_distance" in values else ""
-            table.add_row(system if setting == SETTINGS[0] else "", setting, *cells, distance)
+            cells = [f"{values[name]:.{one.digits}f}" if name in values else "" for name, one in main.items()]
+            table.add_row(system if setting == SETTINGS[0] else "", setting, *cells)
         table.add_section()
     return table
 

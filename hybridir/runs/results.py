@@ -10,8 +10,8 @@ import numpy as np
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.bias_summary import bias_results
 from hybridir.evaluation.comparisons import comparisons, intervals, language_intervals
-from hybridir.evaluation.scores import write_per_query
-from hybridir.evaluation.settings import SETTINGS, PerQuery, mean_over_seeds, measure, summarise
+from hybridir.evaluation.scores import Scores, stack, write_scores
+from hybridir.evaluation.settings import SETTINGS, measure, summarise
 from hybridir.reports.html import write_report
 from hybridir.reports.tables import bases, results_table
 from hybridir.retrieval.search import Ranking
@@ -33,16 +33,19 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
     `facts` are put into the first two: `provenance`, and what else there is; `encoder` there replaces the label of the
     first system in `results.json`.
     """
-    scores = {name: [measure(ranking, benchmark) for ranking in seeds] for name, seeds in rankings.items()}
-    means = {name: mean_over_seeds(seeds) for name, seeds in scores.items()}
-    systems = {name: _system(rankings[name], scores[name], means[name], benchmark) for name in rankings}
+    scores = {name: stack([measure(ranking, benchmark) for ranking in seeds]) for name, seeds in rankings.items()}
+    systems = {name: _system(rankings[name][0], scores[name], benchmark) for name in rankings}
     first, *others = systems
-    compared = [row for other in others for row in comparisons((first, other), scores[first], scores[other], benchmark)]
+    compared = [
+        row
+        for other in others
+        for row in comparisons((first, other), scores[first], scores[other], benchmark.languages)
+    ]
     results = systems[first] | {
         "encoder": first,
         "systems": {name: systems[name] for name in others},
         "comparisons": compared,
-        "examples": examples(rankings[first][0], means[first], benchmark),
+        "examples": examples(rankings[first][0], scores[first], benchmark),
         "notes": list(benchmark.notes),
         "versions": versions(),
         **facts,
@@ -50,7 +53,7 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
     if "untrained" in systems:
         results["untrained"] = {setting: systems["untrained"][setting] for setting in SETTINGS}
     write_report(results | {"encoder": first}, output)
-    write_per_query(scores, benchmark, output / "per_query.parquet")
+    write_scores(scores, output / "per_query.parquet")
     write_json(results, output)
     _show(benchmark, systems, compared)
 
@@ -60,14 +63,17 @@ def write_json(results: dict[str, Any], output: Path) -> None:
     replace_text(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
-def examples(ranking: Ranking, scores: Sequence[PerQuery], benchmark: Benchmark) -> list[dict[str, Any]]:
+def examples(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> list[dict[str, Any]]:
     """A few queries in different languages, from badly to well answered ones, with what was ranked first for them."""
-    pooled = sorted((one for one in scores if one.setting == "multilingual"), key=lambda one: one.values["mAP"])
-    asked = list(dict.fromkeys(benchmark.queries[one.query].language for one in pooled))
+    number = {query.query_id: n for n, query in enumerate(benchmark.queries)}
+    pool_N = np.flatnonzero(scores.rows["setting"] == "multilingual")
+    order_N = pool_N[np.argsort(scores.mean().values["mAP"][0, pool_N], kind="stable")]
+    pooled = [number[name] for name in scores.rows["query_id"][order_N].tolist()]
+    asked = list(dict.fromkeys(benchmark.queries[q].language for q in pooled))
     chosen: list[int] = []
     for n in range(EXAMPLES):
         language = asked[n * len(asked) // EXAMPLES] if len(asked) > EXAMPLES else asked[n % len(asked)]
-        ordered = [one.query for one in pooled if benchmark.queries[one.query].language == language]
+        ordered = [q for q in pooled if benchmark.queries[q].language == language]
         chosen.append(ordered[int((n + 0.5) / EXAMPLES * len(ordered))])
     top_score, top_place = ranking.pooled_top()
     starts = np.cumsum([0, *map(len, benchmark.relevant)])
@@ -97,15 +103,13 @@ def examples(ranking: Ranking, scores: Sequence[PerQuery], benchmark: Benchmark)
     return found
 
 
-def _system(
-    rankings: Sequence[Ranking], scores: Sequence[Sequence[PerQuery]], mean: Sequence[PerQuery], benchmark: Benchmark
-) -> dict[str, Any]:
-    summary = summarise(mean, benchmark)
-    return summary | {
-        "seeds": len(rankings),
-        "intervals": intervals(scores, benchmark),
-        "language_intervals": language_intervals(scores, benchmark),
-        "bias": bias_results(rankings[0], benchmark, summarise(scores[0], benchmark)),  # of several seeds the first
+def _system(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
+    """What `results.json` says of a system; bias is that of its first seed, which `ranking` is of."""
+    return summarise(scores, benchmark) | {
+        "seeds": scores.n_seeds,
+        "intervals": intervals(scores),
+        "language_intervals": language_intervals(scores, benchmark.languages),
+        "bias": bias_results(ranking, benchmark, summarise(scores.seeds([0]), benchmark)),
     }
 
 

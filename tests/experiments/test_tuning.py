@@ -18,13 +18,13 @@ from sentence_transformers import SentenceTransformer
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.evaluation.intervals import macro_mean
+from hybridir.evaluation.scores import read_scores
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.one_run import Runner, arms_here, attempt
 from hybridir.experiments.space import Point
-from hybridir.experiments.study_results import Rows
 from hybridir.experiments.tuning import ERROR, POINT, Event, TuneRecipe, trial_of
 from hybridir.experiments.tuning_job import run_tune
-from hybridir.experiments.tuning_results import _weighted, pareto_front
+from hybridir.experiments.tuning_results import _decisive, pareto_front
 from hybridir.runs.backend import here, track_nothing
 from hybridir.runs.recipe import ScalingConfig, TrackingConfig
 from hybridir.tracking.follow import follow
@@ -215,16 +215,14 @@ def test_where_nothing_ends_well_it_says_so(cache: Path, tmp_path: Path) -> None
 def test_leads_rest_on_values_whose_mean_is_the_metric(metric: Any, finished: Path) -> None:
     results = results_of(finished)
     run = Path(results["winner"]["run"])
-    rows, summary = Rows(run), results_of(run)
-    (values_N,) = _weighted(rows, [run], metric)
-    chosen = np.isfinite(values_N)
-    strata = np.char.add(rows.setting, np.char.mod(" %d", rows.strata))[chosen]
+    summary = results_of(run)
+    column = _decisive(read_scores(run / "per_query.parquet"), metric)
     expected = {
         **{setting: summary[setting]["mAP"] for setting in SETTINGS},
         "mean": np.mean([summary[setting]["mAP"] for setting in SETTINGS]),
         "rank_distance": summary["multilingual"]["rank_distance"],
     }[metric]
-    assert macro_mean(values_N[chosen], strata) == pytest.approx(expected, rel=1e-9)
+    assert macro_mean(column.values_KN[0], column.strata) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_front_is_what_nothing_beats() -> None:

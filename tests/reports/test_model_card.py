@@ -101,7 +101,7 @@ def test_the_page_says_what_the_files_say(run: Path) -> None:
     spanish = results["per_language"]["es"]["monolingual"]["mAP"]
     assert f"| es (only tested) | {spanish:.3f} [{low:.3f}, {high:.3f}] |" in text
     low, high = results["intervals"]["multilingual"]["rank_distance"]["interval"]
-    distance = f"{results['multilingual']['rank_distance']:.0f} [{low:.0f}, {high:.0f}]"
+    distance = f"{results['multilingual']['rank_distance']:.1f} [{low:.1f}, {high:.1f}]"
     assert f"| rank distance of parallel answers | {distance} |" in text
     shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     whole = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))

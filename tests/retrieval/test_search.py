@@ -5,6 +5,7 @@ from dataclasses import replace
 import ir_measures
 import numpy as np
 import pytest
+from helpers import rows_of
 
 from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.evaluation import metrics
@@ -87,7 +88,7 @@ def ordered(scores_P, places):
     ],
 )
 def test_hand_values(name, ranks, value):
-    assert MEASURES[name](np.array(ranks)) == pytest.approx(value, abs=1e-12)
+    assert MEASURES[name].function(np.array(ranks)) == pytest.approx(value, abs=1e-12)
 
 
 def test_measures_at_other_depths():
@@ -135,7 +136,9 @@ def by_ir_measures(made, scores_QP):
 
 
 def assert_agrees(made, scores_QP):
-    ours = {(one.query, one.passage_language): one.values for one in evaluate_scores(scorer(scores_QP), made)}
+    ours = {
+        (one.query, one.passage_language): one.values for one in rows_of(evaluate_scores(scorer(scores_QP), made), made)
+    }
     theirs = by_ir_measures(made, scores_QP)
     assert ours.keys() == theirs.keys()
     for key, values in theirs.items():
@@ -367,7 +370,7 @@ def test_excluded_are_counted():
     counts = {s: (result[s]["n_queries"], result[s]["excluded"]) for s in evaluate.SETTINGS}
     assert counts == {"monolingual": (4, 1), "crosslingual": (3, 7), "multilingual": (4, 1)}
     assert set(result["per_pair"]) == {"de-de", "de-en", "en-en", "en-de", "zh-zh", "zh-en"}
-    pooled = {one.query: one.values for one in scores if one.setting == "multilingual"}
+    pooled = {one.query: one.values for one in rows_of(scores, made) if one.setting == "multilingual"}
     assert [q for q in pooled if "rank_distance" in pooled[q]] == [0, 2, 3]  # at least two answers
 
 
@@ -400,7 +403,7 @@ def test_random_encoder_has_the_expected_rank_distance(n_languages, size):
     vectors = {("passage", t): rng.normal(size=256) for _, t in passages}
     vectors |= {("query", t): rng.normal(size=256) for _, t, _ in queries}
     scores = evaluate_encoder(Vectors(vectors), made)
-    distances = np.array([one.values["rank_distance"] for one in scores if one.setting == "multilingual"])
+    distances = scores.column("rank_distance", "multilingual").values_KN[0]
     total = len(passages)
     expected = (total + 1) * (n_languages - 1) / (n_languages + 1)
     assert abs(distances.mean() - expected) < 4 * distances.std() / len(distances) ** 0.5

@@ -7,9 +7,10 @@ import ir_measures
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers import rows_of
 from test_search import benchmark, random_benchmark, scorer
 
-from hybridir.evaluation.scores import write_per_query
+from hybridir.evaluation.scores import Scores, read_scores, stack, write_scores
 from hybridir.evaluation.settings import measure
 from hybridir.retrieval.search import rank_all
 from hybridir.retrieval.trec import encode, passage_names, write_qrels, write_runs
@@ -69,7 +70,7 @@ def by_ir_measures(folder, setting, run):
 
 
 def ours(made, scores, setting):
-    found = measure(rank_all(scorer(scores), made), made)
+    found = rows_of(measure(rank_all(scorer(scores), made), made), made)
     return {encode(made.queries[one.query].query_id): one.values for one in found if setting_of(one) == setting}
 
 
@@ -149,9 +150,14 @@ def test_fewer_passages_than_lines_and_settings_without_queries(tmp_path):
 
 
 def test_per_query(made, scores, tmp_path):
-    found = measure(rank_all(scorer(scores), made), made)
-    write_per_query({"a": [found], "b": [found[:5], found[:5]]}, made, tmp_path / "per_query.parquet")
-    rows = pq.read_table(tmp_path / "per_query.parquet").to_pylist()
+    measured = measure(rank_all(scorer(scores), made), made)
+    found, file = rows_of(measured, made), tmp_path / "per_query.parquet"
+    five = Scores(
+        {name: rows[:5] for name, rows in measured.rows.items()},
+        {name: values[:, :5] for name, values in measured.values.items()},
+    )
+    write_scores({"a": measured, "b": stack([five, five])}, file)
+    rows = pq.read_table(file).to_pylist()
     assert [(row["system"], row["seed"]) for row in rows] == [("a", 1)] * len(found) + [("b", 1)] * 5 + [("b", 2)] * 5
     assert any(row["rank_distance"] is None for row in rows)
     for row, one in zip(rows, [*found, *found[:5], *found[:5]], strict=True):
@@ -159,6 +165,7 @@ def test_per_query(made, scores, tmp_path):
         assert row | {"system": "", "seed": 0} == {
             "system": "",
             "seed": 0,
+            "condition": "",
             "query_id": query.query_id,
             "query_language": query.language,
             "passage_language": one.passage_language,
@@ -168,3 +175,10 @@ def test_per_query(made, scores, tmp_path):
             **{name: one.values.get(name) for name in found[-1].values},
             "rank_distance": one.values.get("rank_distance"),
         }
+    write_scores({"a": measured}, file)
+    again = read_scores(file)
+    assert {name: rows.tolist() for name, rows in again.rows.items()} == {
+        name: rows.tolist() for name, rows in measured.rows.items()
+    }
+    for name, values in measured.values.items():
+        np.testing.assert_array_equal(again.values[name], values)

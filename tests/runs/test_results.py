@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import rows_of
 
 from hybridir.data.records import Benchmark, Passage, Query, benchmark_fingerprint
 from hybridir.evaluation.bias_summary import bias_results
 from hybridir.evaluation.comparisons import comparisons, intervals
 from hybridir.evaluation.intervals import seed_interval
-from hybridir.evaluation.settings import PerQuery, mean_over_seeds, measure, summarise
+from hybridir.evaluation.scores import Scores, stack
+from hybridir.evaluation.settings import measure, summarise
 from hybridir.retrieval.search import Ranking, rank_all
 from hybridir.runs.provenance import provenance
 from hybridir.runs.results import examples, write_results
@@ -93,11 +95,11 @@ def test_one_language_has_no_bias() -> None:
     made = parallel(("de",))
     made = replace(made, relevant=tuple((n, (n + 1) % 6) for n in range(6)))
     ranking = ranked(made, own_first(made))
-    assert not [name for one in measure(ranking, made) for name in one.values if name.startswith("rank_distance")]
+    assert not [name for name in measure(ranking, made).values if name.startswith("rank_distance")]
     assert bias_results(ranking, made, summarise(measure(ranking, made), made)) == {}
 
 
-def noisy(made: Benchmark, seed: int, lead: float = 0.0) -> list[PerQuery]:
+def noisy(made: Benchmark, seed: int, lead: float = 0.0) -> Scores:
     random = np.random.default_rng(seed)
     score_QP = random.standard_normal((len(made.queries), len(made.passages))).astype(np.float32)
     score_QP += lead * (own_first(made) > 1.5)
@@ -106,48 +108,51 @@ def noisy(made: Benchmark, seed: int, lead: float = 0.0) -> list[PerQuery]:
 
 def test_differences_are_paired_over_seeds() -> None:
     made = parallel(n_questions=30, n_clusters=10)
-    ours, theirs = ([noisy(made, seed, lead) for seed in seeds] for seeds, lead in ((range(5), 1), (range(5, 10), 0)))
-    rows = comparisons(("ours", "theirs"), ours, theirs, made)
+    ours, theirs = (
+        stack([noisy(made, seed, lead) for seed in seeds]) for seeds, lead in ((range(5), 1), (range(5, 10), 0))
+    )
+    rows = comparisons(("ours", "theirs"), ours, theirs, made.languages)
     [row] = [one for one in rows if (one["setting"], one["measure"], one["language"]) == ("monolingual", "mAP", "")]
     assert (row["seeds"], row["over"]) == (5, "clusters and seeds")
-    kept = [n for n, one in enumerate(ours[0]) if one.setting == "monolingual"]
-    change = [[a[n].values["mAP"] - b[n].values["mAP"] for n in kept] for a, b in zip(ours, theirs, strict=True)]
-    of = [made.queries[ours[0][n].query] for n in kept]
+    by_seed = [[rows_of(one, made, seed) for seed in range(5)] for one in (ours, theirs)]
+    kept = [n for n, one in enumerate(by_seed[0][0]) if one.setting == "monolingual"]
+    change = [[a[n].values["mAP"] - b[n].values["mAP"] for n in kept] for a, b in zip(*by_seed, strict=True)]
+    of = [made.queries[by_seed[0][0][n].query] for n in kept]
     test = seed_interval(np.array(change), [one.language for one in of], [one.cluster for one in of])
     assert (row["difference"], *row["interval"]) == pytest.approx((test.difference, test.low, test.high))
     assert (row["p"], row["detectable"]) == pytest.approx((test.p, test.detectable))
-    assert row["value"] == pytest.approx(summarise(mean_over_seeds(ours), made)["monolingual"]["mAP"])
+    assert row["value"] == pytest.approx(summarise(ours, made)["monolingual"]["mAP"])
 
 
 def test_one_seed_is_compared_to_each_of_several_and_other_numbers_are_refused() -> None:
     made = parallel(n_questions=12)
-    several, one = [noisy(made, seed) for seed in range(3)], [noisy(made, 7)]
-    assert {row["seeds"] for row in comparisons(("ours", "BM25"), several, one, made)} == {3}
-    many = [noisy(made, seed) for seed in range(5)]
-    assert {row["over"] for row in comparisons(("ours", "BM25"), many, one, made)} == {
+    several, one = stack([noisy(made, seed) for seed in range(3)]), noisy(made, 7)
+    assert {row["seeds"] for row in comparisons(("ours", "BM25"), several, one, made.languages)} == {3}
+    many = stack([noisy(made, seed) for seed in range(5)])
+    assert {row["over"] for row in comparisons(("ours", "BM25"), many, one, made.languages)} == {
         "clusters and the system's seeds"
     }
     with pytest.raises(ValueError, match="ours has 3 seeds, theirs 2: compare equally many"):
-        comparisons(("ours", "theirs"), several, several[:2], made)
+        comparisons(("ours", "theirs"), several, several.seeds([0, 1]), made.languages)
 
 
 def test_pairs_of_languages_are_corrected_for_their_number() -> None:
     made = parallel(("de", "en", "es"), n_questions=24, n_clusters=12)
-    rows = comparisons(("ours", "theirs"), [noisy(made, 1)], [noisy(made, 2)], made)
+    rows = comparisons(("ours", "theirs"), noisy(made, 1), noisy(made, 2), made.languages)
     pairs = {one["language"]: one for one in rows if one["setting"] == "crosslingual" and one["language"]}
     assert pairs.keys() == {"de-en", "de-es", "en-de", "en-es", "es-de", "es-en"}
     least = min(pairs.values(), key=lambda one: one["p"])
     assert least["p_holm"] == pytest.approx(min(1, 6 * least["p"]))
     assert all(one["p_holm"] is None for one in rows if not one["language"])
     few = parallel(("de", "en", "es"), n_questions=12, n_clusters=6)  # p is 1 / 32 at least: no 6 tests can pass
-    rows = comparisons(("ours", "theirs"), [noisy(few, 1)], [noisy(few, 2)], few)
+    rows = comparisons(("ours", "theirs"), noisy(few, 1), noisy(few, 2), few.languages)
     assert {one["p_holm"] for one in rows} == {None}
 
 
 def test_every_headline_number_has_an_interval() -> None:
     made = parallel(n_questions=12)
     scores = noisy(made, 3)
-    found = intervals([scores], made)
+    found = intervals(scores)
     summary = summarise(scores, made)
     for setting, measures in found.items():
         counted = {k for k in summary[setting] if not k.startswith(("n_", "excluded"))}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hybridir.evaluation.intervals import MANY_SEEDS
+from hybridir.evaluation.intervals import MANY_SEEDS, seed_interval
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.studies import STUDIES
 from hybridir.experiments.study import StudyRecipe
 from hybridir.experiments.study_job import Runner, run_study
-from hybridir.experiments.study_results import Finished, Rows
+from hybridir.experiments.study_results import Finished
 from hybridir.on_ray.many import ray_arms
 from hybridir.runs.backend import track_nothing
 from hybridir.runtime.command_line import parse
@@ -39,17 +39,15 @@ def trained(folder: Path, seeds: int) -> Finished:
 
 def main(folder: Path, seeds: int, pairs: int) -> None:
     arm, random = trained(folder, seeds), np.random.default_rng(0)
-    rows = Rows(arm.folders[0])
-    languages = sorted(set(rows.language))
+    scores = arm.scores()
     print("| setting | measure | pairs | told apart |\n| --- | --- | --- | --- |")
     for setting, measure in [*((s, "mAP") for s in SETTINGS), ("multilingual", "rank_distance")]:
-        score_KN = arm.scores(range(seeds), measure)
         found = []
         for _ in range(pairs):
             chosen = random.permutation(seeds)[: 2 * MANY_SEEDS]
-            difference_KN = score_KN[chosen[:MANY_SEEDS]] - score_KN[chosen[MANY_SEEDS:]]
-            found.append(rows.interval(difference_KN, setting, languages))
-        apart = np.mean([not one.low <= 0 <= one.high for one in found if one])
+            one, other = (scores.seeds(half) for half in (chosen[:MANY_SEEDS], chosen[MANY_SEEDS:]))
+            found.append(seed_interval(*one.minus(other).column(measure, setting)))
+        apart = np.mean([not one.low <= 0 <= one.high for one in found])
         print(f"| {setting} | {measure} | {len(found)} | {apart:.3f} |", flush=True)
 
 

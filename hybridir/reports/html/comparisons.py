@@ -6,8 +6,6 @@ from typing import Any
 
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.reports.html.parts import (
-    LOWER_IS_BETTER,
-    MEASURE_NAMES,
     SETTING_NAMES,
     Section,
     Sheet,
@@ -15,9 +13,11 @@ from hybridir.reports.html.parts import (
     between,
     coded,
     details,
+    lower_is_better,
     number,
     p_value,
     table,
+    title_of,
     with_interval,
 )
 from hybridir.reports.html.plots import whisker
@@ -73,7 +73,7 @@ def _comparison_grid(title: str, found: Sequence[dict[str, Any]]) -> Grid:
     rows = []
     for one in found:
         measure = one["measure"]
-        what = f"{SETTING_NAMES[one['setting']]}, {MEASURE_NAMES.get(measure, measure)}"
+        what = f"{SETTING_NAMES[one['setting']]}, {title_of(measure)}"
         against = f"Against {one['baseline']}"
         language = one.get("language")
         rows.append(
@@ -116,7 +116,7 @@ def _verdict(one: dict[str, Any]) -> str:
         return "interval and test disagree"
     if not found:
         return ""
-    better = (low > 0) != (one["measure"] in LOWER_IS_BETTER)
+    better = (low > 0) != lower_is_better(one["measure"])
     doubt = ", not after Holm" if (one.get("p_holm") or 0) > ALPHA else ""
     return ("better" if better else "worse") + doubt
 

@@ -12,22 +12,17 @@ from urllib.parse import quote
 
 from babel import Locale, UnknownLocaleError
 
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.runtime.tables import Grid
 
 NONE = "–"
 SETTING_NAMES = {"monolingual": "Monolingual", "crosslingual": "Cross-lingual", "multilingual": "Multilingual"}
-MEASURE_NAMES = {
-    "rank_distance": "rank distance",
-    "rank_distance_share": "rank distance / pool",
-    "rank_distance_log2": "log₂ rank ratio",
-}
 Systems = dict[str, dict[str, Any]]
 """Results by name, the encoder's own first."""
 Point = tuple[float, Sequence[float] | None]
 """A value and its interval."""
 Mark = tuple[str, str]
 """What sets a cell apart: its class, and its title in words."""
-LOWER_IS_BETTER = frozenset(MEASURE_NAMES)
 
 
 @dataclass(frozen=True)
@@ -77,6 +72,16 @@ class Section:
         return "\n".join([*(grid.to_markdown() for grid in self.grids), *([notes] if notes else [])])
 
 
+def title_of(measure: str) -> str:
+    """What a measure, or the metric of a validation, is called."""
+    return MEASURES[measure].title if measure in MEASURES else measure
+
+
+def lower_is_better(measure: str) -> bool:
+    """Whether a measure, or the metric of a validation, falls as retrieval gets better."""
+    return measure == "loss" or (measure in MEASURES and MEASURES[measure].lower_is_better)
+
+
 def known(value: float | None) -> bool:
     """Whether there is a number at all."""
     return value is not None and math.isfinite(value)
@@ -86,7 +91,7 @@ def number(value: float | None, measure: str = "mAP", sign: bool = False) -> str
     """A value as the page shows it: as many digits as make sense for its measure."""
     if value is None or not math.isfinite(value):
         return NONE
-    digits = {"rank_distance": 1, "rank_distance_log2": 2}.get(measure, 3)
+    digits = MEASURES[measure].digits if measure in MEASURES else 3
     text = f"{value:{'+' if sign else ''},.{digits}f}"
     return text.replace("-", "−")
 

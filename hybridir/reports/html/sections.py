@@ -8,9 +8,9 @@ from html import escape
 from typing import Any
 
 from hybridir.evaluation.intervals import FEW_CLUSTERS
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.reports.html.parts import (
-    MEASURE_NAMES,
     SETTING_NAMES,
     Point,
     Section,
@@ -25,13 +25,13 @@ from hybridir.reports.html.parts import (
     point_text,
     scroll,
     table,
+    title_of,
     with_interval,
 )
 from hybridir.reports.html.plots import dots, legend, limits
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
-_HEADLINE = ("mAP", "R@1", "R@10", "R@100", "success@1", "success@10", "nDCG@10", "RR@10", "rank_distance")
 _LONGEST = 400
 """Characters of a passage shown among the examples."""
 
@@ -39,7 +39,8 @@ _LONGEST = 400
 def headline(results: dict[str, Any], systems: Systems) -> Section | None:
     """Settings by measures, for every system, and what to know about them."""
     shown = [s for s in SETTINGS if any("mAP" in one.get(s, {}) for one in systems.values())]
-    names = [m for m in _HEADLINE if any(m in one.get(s, {}) for one in systems.values() for s in shown)]
+    wanted = [m for m, one in MEASURES.items() if one.main or "parallel" not in one.needs]  # the rest: see bias_panel
+    names = [m for m in wanted if any(m in one.get(s, {}) for one in systems.values() for s in shown)]
     if not names:
         return None
     rows = []
@@ -53,9 +54,9 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
                 )
                 rows.append((_group(setting, systems), system, *cells))
     title = "Retrieval quality by setting, with 95\u00a0% intervals"
-    grid = Grid(title, ("setting", "system", *(MEASURE_NAMES.get(m, m) for m in names)), rows)
+    grid = Grid(title, ("setting", "system", *(title_of(m) for m in names)), rows)
     notes = (
-        '<p class="note">All measures run from 0 to 1 and higher is better, but for rank distance, where lower is '
+        '<p class="note">All measures run from 0 to 1 and higher is better, but for rank distances, where lower is '
         "better. A question with R right answers can have R@1 of at most 1/R, so in the multilingual setting R@1 stays "
         "small even for a perfect ranking; success@1 says how often the first passage is right. Intervals resample "
         "whole clusters (articles, territories) with all their questions and translations; they hold for these models "

@@ -6,17 +6,17 @@ from html import escape
 from typing import Any
 
 from hybridir.reports.html.parts import (
-    LOWER_IS_BETTER,
-    MEASURE_NAMES,
     NONE,
     SETTING_NAMES,
     Section,
     Sheet,
     below,
     between,
+    lower_is_better,
     number,
     p_value,
     table,
+    title_of,
     with_interval,
 )
 from hybridir.reports.html.plots import whisker
@@ -94,7 +94,7 @@ def _grid(claim: dict[str, Any]) -> Grid:
 
 def _row(part: dict[str, Any]) -> tuple[str, ...]:
     measure, ends = part["measure"], part.get("interval")
-    what = f"{SETTING_NAMES[part['setting']]} {MEASURE_NAMES.get(measure, measure)}"
+    what = f"{SETTING_NAMES[part['setting']]} {title_of(measure)}"
     which = "" if part["languages"] == "all" else f", {part['languages']} languages"
     return (
         f"{part['arm']} {_RELATIONS[part['relation']][0]} {part['baseline']}: {what}{which}",
@@ -148,7 +148,7 @@ def _meanings(claims: Sequence[dict[str, Any]]) -> str:
 
 
 def _notes(parts: Sequence[dict[str, Any]]) -> list[str]:
-    lower = any(part["measure"] in LOWER_IS_BETTER for part in parts)
+    lower = any(lower_is_better(part["measure"]) for part in parts)
     return [
         *bases(parts),
         *["Rank distance is better where it is lower, so there a difference below 0 is the better one."] * lower,

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.reports.html.bias_panel import WORDS
 from hybridir.reports.html.charts import axis, slopes
 from hybridir.reports.html.parts import (
-    LOWER_IS_BETTER,
-    MEASURE_NAMES,
     NONE,
     SETTING_NAMES,
     Mark,
@@ -21,19 +20,26 @@ from hybridir.reports.html.parts import (
     details,
     known,
     language_name,
+    lower_is_better,
     number,
     point,
     point_text,
     table,
+    title_of,
 )
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
-_COLUMNS = (
-    *((setting, measure) for setting in SETTING_NAMES for measure in ("mAP", "R@1", "R@10")),
-    ("multilingual", "rank_distance"),
-)
-_BY_LANGUAGE = (*((setting, "mAP") for setting in SETTING_NAMES), ("multilingual", "rank_distance"))
+_IN_SETTINGS = [
+    (setting, name)
+    for parallel in (False, True)
+    for setting in (["multilingual"] if parallel else SETTING_NAMES)
+    for name, one in MEASURES.items()
+    if ("parallel" in one.needs) == parallel
+]
+"""Settings with the measures that are defined there."""
+_COLUMNS = [(setting, name) for setting, name in _IN_SETTINGS if MEASURES[name].main]
+_BY_LANGUAGE = [(setting, name) for setting, name in _IN_SETTINGS if MEASURES[name].compared]
 _FEW = 6
 """Arms among which slopes are drawn."""
 _BETTER = {
@@ -216,13 +222,13 @@ def bias(results: dict[str, Any]) -> Section | None:
 
 
 def _named(setting: str, measure: str) -> str:
-    return f"{SETTING_NAMES[setting]} {MEASURE_NAMES.get(measure, measure)}"
+    return f"{SETTING_NAMES[setting]} {title_of(measure)}"
 
 
 def _slopes(
     what: tuple[str, str], arms: Sequence[str], rows: Mapping[str, Sequence[float | None]], zero_shot: Sequence[str]
 ) -> str:
-    name = f"{_named(*what)} (lower is better)" if what[1] in LOWER_IS_BETTER else _named(*what)
+    name = f"{_named(*what)} (lower is better)" if lower_is_better(what[1]) else _named(*what)
     values = [value for row in rows.values() for value in row if value is not None]
     y = axis(name, values or [0.0], what[1])
     return slopes(f"{name} by language", arms, rows, [language_name(x) for x in zero_shot], y)
@@ -249,7 +255,7 @@ def _by_arm(title: str, names: Sequence[str], columns: Mapping[str, Column], cor
     marks: Marks = {}
     for place, (header, (measure, column)) in enumerate(shown.items(), 1):
         values = {n: at[0] for n, at in enumerate(column) if at}
-        best = (min if measure in LOWER_IS_BETTER else max)(values.values())
+        best = (min if lower_is_better(measure) else max)(values.values())
         marks |= {(n, place): ("best", f"best: {header}") for n, v in values.items() if v == best and len(values) > 1}
     rows = [
         (name, *(point_text(column[n], measure) for measure, column in shown.values())) for n, name in enumerate(names)

@@ -8,7 +8,6 @@ from typing import Any
 
 from hybridir.reports.html.charts import Series, Spot, axis, lines, scatter
 from hybridir.reports.html.parts import (
-    LOWER_IS_BETTER,
     NONE,
     SETTING_NAMES,
     Mark,
@@ -18,6 +17,7 @@ from hybridir.reports.html.parts import (
     below,
     details,
     known,
+    lower_is_better,
     number,
     p_value,
     point,
@@ -240,7 +240,7 @@ def _text(value: Any) -> str:
 
 
 def _measure(metric: str) -> str:
-    return metric if metric in LOWER_IS_BETTER else "mAP"
+    return metric if lower_is_better(metric) else "mAP"
 
 
 def _number(value: float | None, metric: str) -> str:
