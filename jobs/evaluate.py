@@ -1,21 +1,12 @@
 """Measures retrievers across languages: python jobs/evaluate.py --encoder.name NAME [--section.key VALUE]."""
 
-import contextlib
 import sys
-from pathlib import Path
 
-from jsonargparse import ArgumentError
-
-from hybridir.runtime.owner import named_output, own
-from hybridir.runtime.secrets import errors_masked
-from hybridir.runtime.signals import interruptible
+from hybridir.runtime.job import job
 
 
 def main() -> None:
-    expected = (ArgumentError, ValueError, MemoryError, OSError)
-    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
-        if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
-            stack.enter_context(own(Path(output).absolute()))
+    with job(sys.argv[1:]) as stack:  # what follows is imported once the output folder is known to be free
         from hybridir.runs.backend import here
         from hybridir.runs.evaluation_run import Evaluation, preview_evaluation, run_evaluation
         from hybridir.runtime.command_line import parse

@@ -1,24 +1,16 @@
 """Trains the arms of a study, and tests its claims: python jobs/study.py NAME [--config FILE] [--section.key VALUE]."""
 
-import contextlib
 import sys
 from pathlib import Path
 
-from jsonargparse import ArgumentError
-
-from hybridir.runtime.owner import named_output, own
-from hybridir.runtime.secrets import errors_masked
-from hybridir.runtime.signals import interruptible
+from hybridir.runtime.job import job
 
 SAMPLE = Path(__file__).parent / "configs" / "study_sample.yaml"
 
 
 def main() -> None:
-    expected = (ArgumentError, ValueError, MemoryError, OSError)
     name, *arguments = sys.argv[1:] or [""]
-    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
-        if output := named_output(arguments):  # refused before anything heavy is imported, if it is another's
-            stack.enter_context(own(Path(output).absolute()))
+    with job(arguments) as stack:  # what follows is imported once the output folder is known to be free
         from hybridir.experiments.one_run import Runner, arms_here
         from hybridir.experiments.studies import STUDIES
         from hybridir.experiments.study import StudyRecipe

@@ -4,20 +4,13 @@ import contextlib
 import sys
 from pathlib import Path
 
-from jsonargparse import ArgumentError
-
-from hybridir.runtime.owner import named_output, own
-from hybridir.runtime.secrets import errors_masked
-from hybridir.runtime.signals import interruptible
+from hybridir.runtime.job import job
 
 SAMPLE = Path(__file__).parent / "configs" / "sample.yaml"
 
 
 def main() -> None:
-    expected = (ArgumentError, ValueError, FloatingPointError, MemoryError, OSError)
-    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
-        if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
-            stack.enter_context(own(Path(output).absolute()))
+    with job(sys.argv[1:]):  # what follows is imported once the output folder is known to be free
         from hybridir.runs.backend import Backend, here
         from hybridir.runs.recipe import Recipe
         from hybridir.runs.training_run import preview, run_training

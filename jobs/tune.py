@@ -1,23 +1,15 @@
 """Searches the mix of batches, or any other field: python jobs/tune.py [--config FILE] [--space.NAME VALUES]."""
 
-import contextlib
 import sys
 from pathlib import Path
 
-from jsonargparse import ArgumentError
-
-from hybridir.runtime.owner import named_output, own
-from hybridir.runtime.secrets import errors_masked
-from hybridir.runtime.signals import interruptible
+from hybridir.runtime.job import job
 
 SAMPLE = Path(__file__).parent / "configs" / "tune_sample.yaml"
 
 
 def main() -> None:
-    expected = (ArgumentError, ValueError, MemoryError, OSError)
-    with interruptible(), errors_masked(*expected), contextlib.ExitStack() as stack:
-        if output := named_output(sys.argv[1:]):  # refused before anything heavy is imported, if it is another's
-            stack.enter_context(own(Path(output).absolute()))
+    with job(sys.argv[1:]) as stack:  # what follows is imported once the output folder is known to be free
         from hybridir.experiments.one_run import Runner
         from hybridir.experiments.tuning import TuneRecipe
         from hybridir.experiments.tuning_job import preview_tune, run_tune

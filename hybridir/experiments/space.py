@@ -1,9 +1,12 @@
-"""A search space in words: by field of the recipe, what values it may take.
+"""The space that tuning tries: by field of the recipe, what values it may take, as plain YAML.
 
-`[0, 0.1, 0.2]` lists values, `steps(0, 1, 0.1)` all from 0 to 1, `uniform(LOW, HIGH)`, `loguniform(LOW, HIGH)` and
-`integer(LOW, HIGH)` are ranges. Two names stand for several fields: `alpha` for hybrid batches (monolingual with
-probability alpha, else cross-lingual), and `mix` for the weights of monolingual, mixed and cross-lingual batches,
-`simplex` for all of them, `simplex(4)` for those in quarters.
+- `[0, 0.1, 0.2]` lists values; `{low: 0, high: 1, step: 0.1}` means all from 0 to 1 in steps.
+- `{low: 0, high: 1}` is a range, `{low: 1e-6, high: 1e-4, log: true}` one that is drawn from evenly over the logarithm,
+  `{low: 1, high: 9, integer: true}` one of whole numbers.
+
+Two names stand for several fields: `alpha` for hybrid batches (monolingual with probability alpha, else cross-lingual),
+and `mix` for the weights of monolingual, mixed and cross-lingual batches: `simplex` for all weights that sum to 1,
+`{step: 0.25}` for those in quarters.
 
 A point is a value for each name.
 """
@@ -14,11 +17,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 Value = float | int | str | bool
+_KEYS = {"low", "high", "step", "log", "integer"}
 Point = Mapping[str, Value]
 MIX = ("mono", "mixed", "cross")
 DIGITS = 4
@@ -27,16 +31,17 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from `low` to `high`."""
+    """All numbers from `low` to `high`: evenly over their logarithm with `log`, whole numbers with `integer`."""
 
-    kind: Literal["uniform", "loguniform", "integer"]
     low: float
     high: float
+    log: bool = False
+    integer: bool = False
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched: by name its values, or a range of them."""
+    """By name the values to try, or a range of them."""
 
     dimensions: Mapping[str, Sequence[Value] | Range]
 
@@ -56,7 +61,7 @@ class Space:
             if not isinstance(one, Range):
                 return one[-last]
             end = one.high if last else one.low
-            return int(end) if one.kind == "integer" else end
+            return int(end) if one.integer else end
 
         return [{name: at(one, last) for name, one in self.dimensions.items()} for last in (False, True)]
 
@@ -65,7 +70,7 @@ class Space:
         point: dict[str, Value] = {}
         for name, value in drawn.items():
             of = self.dimensions[name]
-            if isinstance(of, Range) and of.kind != "integer":
+            if isinstance(of, Range) and not of.integer:
                 value = min(max(float(f"{value:.{DIGITS}g}"), of.low), of.high)
             point[name] = value
         return point
@@ -75,16 +80,17 @@ def parse_space(words: Mapping[str, Any]) -> Space:
     """`{"train.lr": ...}` and `{"train": {"lr": ...}}` are the same. `ValueError` naming what is not understood."""
     flat: dict[str, Any] = {}
     for name, of in words.items():
-        flat |= {f"{name}.{field}": one for field, one in of.items()} if isinstance(of, dict) else {name: of}
+        is_section = isinstance(of, dict) and not _KEYS & of.keys()
+        flat |= {f"{name}.{field}": one for field, one in of.items()} if is_section else {name: of}
     if not flat:
-        raise ValueError("space is empty: name what is searched, --space.alpha 'steps(0, 1, 0.1)' for example")
+        raise ValueError("space is empty: name what is tuned, --space.alpha '{low: 0, high: 1, step: 0.1}' for example")
     if "alpha" in flat and "mix" in flat:
         raise ValueError("space has alpha and mix, and both set the weights of batches: leave one out")
     dimensions: dict[str, Sequence[Value] | Range] = {}
     for name, text in flat.items():
         if name.removeprefix("sampling.") in (*MIX, "both"):
-            raise ValueError(f"space.{name} alone would not sum to 1 with the others: search alpha or mix")
-        dimensions |= _simplex(str(text)) if name == "mix" else {name: _dimension(name, text)}
+            raise ValueError(f"space.{name} alone would not sum to 1 with the others: tune alpha or mix")
+        dimensions |= _simplex(text) if name == "mix" else {name: _dimension(name, text)}
     return Space(dimensions)
 
 
@@ -139,57 +145,70 @@ def _rest(*weights: float) -> float:
     return max(0.0, round(1 - sum(weights), 2 * DIGITS))
 
 
-def _simplex(text: str) -> dict[str, Sequence[Value] | Range]:
-    if text == "simplex":
-        return {f"mix.{name}": Range("uniform", 0.0, 1.0) for name in MIX}
-    if not (found := re.fullmatch(r"simplex\((\d+)\)", text)) or not (parts := int(found[1])):
-        raise ValueError(f"space.mix is {text!r}: write simplex, or simplex(4) for all weights in quarters")
+def _simplex(words: Any) -> dict[str, Sequence[Value] | Range]:
+    words = _parsed("mix", words)
+    if words == "simplex":
+        return {f"mix.{name}": Range(0.0, 1.0) for name in MIX}
+    step = _number(words["step"]) if isinstance(words, dict) and words.keys() == {"step"} else None
+    parts = round(1 / step) if isinstance(step, int | float) and 0 < step <= 1 else 0
+    if not parts or not math.isclose(parts * float(str(step)), 1):
+        raise ValueError(
+            f"space.mix is {words!r}: write simplex, or {{step: 0.25}} for all weights in quarters; 1 divides by a step"
+        )
     grid = [(a, b, parts - a - b) for a in range(parts + 1) for b in range(parts + 1 - a)]
     return {"mix": ["/".join(map(str, one)) for one in grid]}
 
 
-def _dimension(name: str, text: Any) -> Sequence[Value] | Range:
+def _dimension(name: str, words: Any) -> Sequence[Value] | Range:
+    words = _parsed(name, words)
     hint = (
-        f"space.{name} is {text!r}: write [A, B, C], steps(FROM, TO, STEP), uniform(A, B), loguniform(A, B) or "
-        "integer(A, B)"
+        f"space.{name} is {words!r}: write [A, B, C], {{low: A, high: B}}, with step: C, log: true or integer: true "
+        "beside them where wanted"
     )
-    if isinstance(text, str):
-        if found := re.fullmatch(r"(uniform|loguniform|integer)\(([^,]+),([^,]+)\)", text.replace(" ", "")):
-            return _range(hint, found[1], found[2], found[3])
-        if found := re.fullmatch(r"steps\(([^,]+),([^,]+),([^,]+)\)", text.replace(" ", "")):
-            return _steps(hint, found[1], found[2], found[3])
-        text = yaml.safe_load(text)
-    if not isinstance(text, list) or not text or not all(isinstance(one, Value) for one in text):
+    if isinstance(words, dict):
+        low, high = (_number(words.get(end)) for end in ("low", "high"))
+        known = words.keys() <= _KEYS and sum(one in words for one in ("step", "log", "integer")) <= 1
+        if not known or isinstance(low, bool | str | None) or isinstance(high, bool | str | None):
+            raise ValueError(hint)
+        if "step" in words:
+            return _steps(hint, low, high, _number(words["step"]))
+        log, integer = (bool(words.get(one, False)) for one in ("log", "integer"))
+        if not low < high or (log and low <= 0) or (integer and (low != int(low) or high != int(high))):
+            raise ValueError(f"{hint}; low is below high (above 0 with log, whole numbers with integer)")
+        return Range(float(low), float(high), log, integer)
+    if not isinstance(words, list) or not words or not all(isinstance(one, Value) for one in words):
         raise ValueError(hint)
-    text = [_number(one) for one in text]
-    if len(set(text)) < len(text):
+    values = [_number(one) for one in words]
+    if len(set(values)) < len(values):
         raise ValueError(f"{hint}; a value is named twice")
-    return text
+    return values
 
 
-def _range(hint: str, kind: str, low: str, high: str) -> Range:
-    try:
-        ends = (float(low), float(high))
-    except ValueError:
-        raise ValueError(hint) from None
-    fits = ends[0] < ends[1] and (kind != "loguniform" or ends[0] > 0)
-    if not fits or (kind == "integer" and any(end != int(end) for end in ends)):
-        raise ValueError(f"{hint}, A below B (above 0 for loguniform, whole numbers for integer)")
-    return Range(kind, *ends)  # type: ignore[arg-type]  # one of the three
+def _steps(hint: str, low: float, high: float, step: Value | None) -> Sequence[Value]:
+    n = round((high - low) / step) if isinstance(step, int | float) and step else 0
+    if n < 1 or abs(low + n * float(str(step)) - high) > 1e-9 * abs(high - low):
+        raise ValueError(f"{hint}; from {low:g} to {high:g} there is no whole number of steps of {step}")
+    return [float(f"{low + k * float(str(step)):.10g}") for k in range(n + 1)]
 
 
-def _steps(hint: str, *texts: str) -> Sequence[Value]:
-    try:
-        low, high, step = (float(one) for one in texts)
-        n = round((high - low) / step)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(hint) from None
-    if n < 1 or abs(low + n * step - high) > 1e-9 * abs(high - low):
-        raise ValueError(f"{hint}; from {texts[0]} to {texts[1]} there is no whole number of steps of {texts[2]}")
-    return [float(f"{low + k * step:.10g}") for k in range(n + 1)]
+def _parsed(name: str, words: Any) -> Any:
+    """YAML from the command line; `ValueError` for the words of earlier versions, with what to write now."""
+    if not isinstance(words, str):
+        return words
+    if found := re.fullmatch(r"(steps|uniform|loguniform|integer|simplex)\((.*)\)", words.replace(" ", "")):
+        ends = [*found[2].split(","), "", ""]
+        now = {
+            "steps": f"{{low: {ends[0]}, high: {ends[1]}, step: {ends[2]}}}",
+            "uniform": f"{{low: {ends[0]}, high: {ends[1]}}}",
+            "loguniform": f"{{low: {ends[0]}, high: {ends[1]}, log: true}}",
+            "integer": f"{{low: {ends[0]}, high: {ends[1]}, integer: true}}",
+            "simplex": f"{{step: 1/{ends[0]}}}, as a number",
+        }[found[1]]
+        raise ValueError(f"space.{name} is {words!r}, which is now written {now}")
+    return yaml.safe_load(words)
 
 
-def _number(value: Value) -> Value:
+def _number(value: Any) -> Any:
     """`1e-3` is a text in YAML."""
     try:
         return float(value) if isinstance(value, str) else value

@@ -21,7 +21,7 @@ from hybridir.runtime.history import read_history
 from hybridir.training.validation import Metric, ValidationConfig, retrieval, value_of
 
 ERROR, POINT = "error.txt", "point.json"
-PAPER = {"alpha": "steps(0, 1, 0.1)"}
+PAPER = {"alpha": {"low": 0, "high": 1, "step": 0.1}}
 """The grid of arXiv 2408.10536, figure of the ablation over alpha."""
 
 
@@ -32,10 +32,11 @@ class TuneRecipe(Recipe):
     `validation.metric` decides: which points go on, and who wins. The test benchmark is looked at once, by the winner.
 
     Args:
-        space: by name what values are tried, for example `--space.alpha 'steps(0, 1, 0.1)'`: `[A, B, C]`,
-            `steps(FROM, TO, STEP)`, `uniform(A, B)`, `loguniform(A, B)` or `integer(A, B)`. Names are fields, such as
-            `train.lr`; `alpha`, for hybrid batches; and `mix`, for the weights of monolingual, mixed and cross-lingual
-            batches: `simplex`, or `simplex(4)` for those in quarters. Omitted: alpha in steps of .1, as in the paper.
+        space: by name the values to try, for example `--space.alpha '{low: 0, high: 1, step: 0.1}'`: a list
+            `[A, B, C]`, steps as in the example, or a range `{low: A, high: B}`, with `log: true` or `integer: true` if
+            wanted. Names are fields, such as `train.lr`; `alpha`, for hybrid batches; or `mix`, for the weights of
+            monolingual, mixed and cross-lingual batches: `simplex`, or `{step: 0.25}` for those in quarters. Omitted:
+            alpha in steps of .1, as in the paper.
         points: how many are tried where the space has a range; Optuna chooses them. A grid is tried whole.
         objectives: validation metrics that Optuna looks for and the Pareto front is drawn for: `monolingual`,
             `crosslingual`, `multilingual`, `mean`, `rank_distance`, `loss`. Omitted: `validation.metric`.
@@ -197,7 +198,7 @@ def _check(recipe: TuneRecipe, point: Point) -> None:
                 raise ValueError(f"space.{section}.{name}: there is no such field; {section} has {', '.join(hints)}")
             if not _takes(hints[name], value):
                 shown = getattr(hints[name], "__name__", str(hints[name]).removeprefix("typing."))
-                hint = "; integer(A, B) gives whole numbers" * isinstance(value, float)
+                hint = "; integer: true gives whole numbers" * isinstance(value, float)
                 raise ValueError(f"space.{section}.{name} has the value {value!r}, and the field takes {shown}{hint}")
         try:
             replace(config, **of_section)

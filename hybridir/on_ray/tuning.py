@@ -166,8 +166,8 @@ def _optuna(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) 
         name: optuna.distributions.CategoricalDistribution(one)
         if not isinstance(one, Range)
         else optuna.distributions.IntDistribution(int(one.low), int(one.high))
-        if one.kind == "integer"
-        else optuna.distributions.FloatDistribution(one.low, one.high, log=one.kind == "loguniform")
+        if one.integer
+        else optuna.distributions.FloatDistribution(one.low, one.high, log=one.log)
         for name, one in recipe.searched.dimensions.items()
     }
     modes = ["min" if metric in LOWER_IS_BETTER else "max" for metric in sought]

@@ -1,6 +1,7 @@
 """Search spaces in words: grids, ranges, the simplex, and what is refused."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hybridir.experiments.space import Range, changes, described, label, parse_s
 
 
 def test_the_paper_s_grid() -> None:
-    space = parse_space({"alpha": "steps(0, 1, 0.1)"})
+    space = parse_space({"alpha": "{low: 0, high: 1, step: 0.1}"})
     assert space.is_grid
     assert [point["alpha"] for point in space.points()] == [n / 10 for n in range(11)]
     assert changes({"alpha": 0.3}) == {"sampling": {"mono": 0.3, "mixed": 0.0, "cross": 0.7, "both": 0.0}}
@@ -27,7 +28,7 @@ def test_fields_may_be_nested_and_are_crossed() -> None:
 
 
 def test_the_simplex_in_parts_has_every_mix_once() -> None:
-    points = parse_space({"mix": "simplex(4)"}).points()
+    points = parse_space({"mix": {"step": 0.25}}).points()
     weights = [tuple(changes(point)["sampling"].values()) for point in points]
     assert len(set(weights)) == len(weights) == 15
     assert all(sum(float(one) for one in mix) == 1 for mix in weights)
@@ -36,7 +37,7 @@ def test_the_simplex_in_parts_has_every_mix_once() -> None:
 
 @pytest.mark.parametrize("parts", range(1, 12))
 def test_any_number_of_parts_sums_to_1(parts: int) -> None:
-    points = parse_space({"mix": f"simplex({parts})"}).points()
+    points = parse_space({"mix": {"step": 1 / parts}}).points()
     assert len(points) == (parts + 1) * (parts + 2) // 2
     assert len({label(point) for point in points}) == len(points)
     for point in points:
@@ -59,8 +60,10 @@ def test_draws_from_the_simplex_are_uniform() -> None:
 
 
 def test_drawn_numbers_keep_four_digits_and_their_range() -> None:
-    space = parse_space({"train.lr": "loguniform(1.23434e-4, 1e-2)", "train.steps": "integer(10, 99)"})
-    assert space.dimensions["train.steps"] == Range("integer", 10, 99)
+    space = parse_space(
+        {"train": {"lr": "{low: 1.23434e-4, high: 1e-2, log: true}", "steps": {"low": 10, "high": 99, "integer": True}}}
+    )
+    assert space.dimensions["train.steps"] == Range(10, 99, integer=True)
     assert space.rounded({"train.lr": 0.00123456, "train.steps": 57}) == {"train.lr": 0.001235, "train.steps": 57}
     assert space.rounded({"train.lr": 1.23434e-4, "train.steps": 10})["train.lr"] == 1.23434e-4
     low, high = space.corners()
@@ -74,23 +77,41 @@ def test_drawn_numbers_keep_four_digits_and_their_range() -> None:
     [
         ({}, "space is empty"),
         ({"alpha": [0.1], "mix": "simplex"}, "leave one out"),
-        ({"sampling.mono": [0.1]}, "search alpha or mix"),
-        ({"mix": "simplex(0)"}, "in quarters"),
+        ({"sampling.mono": [0.1]}, "tune alpha or mix"),
+        ({"mix": {"step": 0.3}}, "in quarters"),
         ({"mix": "[0, 1]"}, "in quarters"),
-        ({"train.lr": "uniform(2, 1)"}, "A below B"),
-        ({"train.lr": "loguniform(0, 1)"}, "above 0 for loguniform"),
-        ({"train.lr": "integer(1.5, 2)"}, "whole numbers"),
-        ({"train.lr": "uniform(a, b)"}, "write \\[A, B, C\\]"),
+        ({"train.lr": {"low": 2, "high": 1}}, "low is below high"),
+        ({"train.lr": {"low": 0, "high": 1, "log": True}}, "above 0 with log"),
+        ({"train.lr": {"low": 1.5, "high": 2, "integer": True}}, "whole numbers"),
+        ({"train.lr": {"low": "a", "high": "b"}}, "write \\[A, B, C\\]"),
+        ({"train.lr": {"low": 1}}, "write \\[A, B, C\\]"),
+        ({"train.lr": {"low": 1, "high": 2, "steps": 1}}, "write \\[A, B, C\\]"),
+        ({"train.lr": {"low": 1, "high": 2, "step": 1, "log": True}}, "write \\[A, B, C\\]"),
         ({"train.lr": "gauss(0, 1)"}, "write \\[A, B, C\\]"),
         ({"train.lr": []}, "write \\[A, B, C\\]"),
         ({"train.lr": [0.1, 0.1]}, "named twice"),
-        ({"train.lr": "steps(0, 1, 0.3)"}, "no whole number of steps"),
-        ({"train.lr": "steps(1, 0, 0.5)"}, "no whole number of steps"),
+        ({"train.lr": {"low": 0, "high": 1, "step": 0.3}}, "no whole number of steps"),
+        ({"train.lr": {"low": 1, "high": 0, "step": 0.5}}, "no whole number of steps"),
     ],
 )
 def test_what_is_refused(words: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_space(words)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("steps(0, 1, 0.1)", "{low: 0, high: 1, step: 0.1}"),
+        ("uniform(0,1)", "{low: 0, high: 1}"),
+        ("loguniform(1e-6, 1e-4)", "{low: 1e-6, high: 1e-4, log: true}"),
+        ("integer(1, 4)", "{low: 1, high: 4, integer: true}"),
+    ],
+)
+def test_the_words_of_before_are_refused_with_the_new_spelling(old: str, new: str) -> None:
+    with pytest.raises(ValueError, match=f"is now written {re.escape(new)}"):
+        parse_space({"train.lr": old})
+    assert parse_space({"train.lr": new})
 
 
 def test_a_name_without_a_section_is_refused() -> None:

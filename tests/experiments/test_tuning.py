@@ -244,15 +244,26 @@ def test_the_front_is_what_nothing_beats() -> None:
     [
         ({"space": {"trian.lr": [1.0]}}, "there is no section trian"),
         ({"space": {"train.lrr": [1.0]}}, "train has steps, batch_size"),
-        ({"space": {"train.steps": "uniform(1, 5)"}}, "integer"),
+        ({"space": {"train.steps": {"low": 1, "high": 5}}}, "integer"),
         ({"space": {"train.bf16": [1]}}, "the field takes bool"),
         ({"space": {"train.schedule": ["linear", "cosine"]}}, "has the value 'cosine'"),
-        ({"space": {"encoder.max_passage_length": "uniform(32, 128)"}}, "gives whole numbers"),
+        ({"space": {"encoder.max_passage_length": {"low": 32, "high": 128}}}, "gives whole numbers"),
         ({"space": {"alpha": [0.5, 1.5]}}, "alpha=1.5: sampling.mono"),
         ({"space": {"validation.every": [1, 2]}}, "could not be compared"),
         ({"space": {"data.facts": [80, 90]}}, "could not be compared"),
-        ({"space": {"loss.temperature": "uniform(0.1, 1)", "train.keep_last": "integer(0, 2)"}}, "must be at least 1"),
-        ({"space": {"train.batch_size": "integer(8, 12)"}, "scaling": ScalingConfig()}, "list those to try"),
+        (
+            {
+                "space": {
+                    "loss.temperature": {"low": 0.1, "high": 1},
+                    "train.keep_last": {"low": 0, "high": 2, "integer": True},
+                }
+            },
+            "must be at least 1",
+        ),
+        (
+            {"space": {"train.batch_size": {"low": 8, "high": 12, "integer": True}}, "scaling": ScalingConfig()},
+            "list those to try",
+        ),
         ({"seeds": 0}, "seeds is 0"),
         ({"finalists": 0}, "finalists is 0"),
         ({"scaling": ScalingConfig(num_workers=0)}, "a search runs on Ray"),

@@ -46,7 +46,7 @@ def run(arguments: list[str], folder: Path = ROOT) -> "subprocess.CompletedProce
 @pytest.mark.slow
 def test_worse_points_are_stopped_early(cache: Path, tmp_path: Path) -> None:
     """Optuna with ASHA: some points are stopped, some fail before they have a metric, and no process is left."""
-    ranges = '{train.lr: "loguniform(1e-5, 1e5)", mix: simplex}'
+    ranges = "{train.lr: {low: 1e-5, high: 1e5, log: true}, mix: simplex}"
     more = ("--space", ranges, "--points", "10", "--stop_early", "--finalists", "1", "--train.steps", "60")
     done = run(command(tmp_path / "out", cache, *SAMPLE, *more))
     assert (tmp_path / "out" / "results.json").exists(), done.stderr
