@@ -1,1 +1,1 @@
-"""The parts that need Ray. Nothing outside this package and `jobs/` names it."""
+"""Ray: clusters, training, encoding, studies and tuning. Only this room imports Ray."""

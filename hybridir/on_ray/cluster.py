@@ -1,4 +1,4 @@
-"""Joins the cluster that RAY_ADDRESS names, or starts one on this machine that listens on the loopback alone."""
+"""Joins the Ray cluster in RAY_ADDRESS, or starts one on this machine that listens on the loopback address only."""
 
 import contextlib
 import json
@@ -17,41 +17,41 @@ from hybridir.runtime.progress import say
 from hybridir.runtime.signals import handlers_kept
 
 _SAY_EVERY = 60.0
-"""Seconds between lines about a wait."""
+"""Seconds between messages about a wait."""
 _NODES_TAKE = 600.0
-"""Seconds that new nodes get to start before a run goes on with fewer."""
+"""Seconds to wait for new nodes before a run goes on with fewer workers."""
 CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
-"""The autoscaler's configuration, where `ray up` puts it: on the head, on which submitted jobs run."""
+"""The autoscaler's configuration, as `ray up` puts it on the head node, where submitted jobs run too."""
 
-# Read by Ray when it is imported or starts its processes; what the user has set stays.
+# Ray reads these when it is imported or starts processes. Values that the user has set are kept.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths are those of the driver
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # keep the driver's folder for relative paths
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 _LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # bind to 127.0.0.1
-    "RAY_num_workers_soft_limit": "8",  # else idle processes end after a second and start again
+    "RAY_num_workers_soft_limit": "8",  # otherwise idle processes end after a second and start again
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 
 @contextlib.contextmanager
 def cluster(num_cpus: int) -> Iterator[None]:
-    """A running Ray: the cluster of RAY_ADDRESS, else a local one with at least `num_cpus`, ended on leaving."""
+    """While entered, Ray runs: the cluster in RAY_ADDRESS, else a local one with at least `num_cpus` CPUs."""
     joined = "RAY_ADDRESS" in os.environ
     for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():
         os.environ.setdefault(name, value)
-    if not joined and "ray" not in sys.modules:  # read when Ray is imported: later, only half of it would take effect
+    if not joined and "ray" not in sys.modules:  # Ray reads it at import; later it would only half work
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors arrive as exceptions
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     local = (
         {}
@@ -62,7 +62,7 @@ def cluster(num_cpus: int) -> Iterator[None]:
     with handlers_kept():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     if joined:
-        _ask_for([])  # what a driver asked for that was killed while it waited
+        _ask_for([])  # withdraws the request of a driver that was killed while waiting
     try:
         yield
     finally:
@@ -70,14 +70,14 @@ def cluster(num_cpus: int) -> Iterator[None]:
 
 
 def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = None, can_wait: bool = False) -> int:
-    """How many workers to start: `num_workers`, or fewer where the nodes have no room and `min_workers` allows it.
+    """How many workers to start: `num_workers`, or fewer if the nodes have no room and `min_workers` allows it.
 
-    It is the largest number that the batch divides by (0 by any). Where nodes may come, it asks the autoscaler for
-    them, waits, and says so: for `min_workers` as long as it takes, for `enough` (all, if omitted) as long as nodes
-    take to start. Nodes that are about to go do not count.
+    It is the largest such number that divides `batch_size` (0: any). If the cluster can grow, this asks the autoscaler
+    for nodes, waits and reports the wait: without limit for `min_workers` workers, and ten minutes for `enough` of them
+    (omitted: `num_workers`). Nodes that are about to go do not count.
 
     Raises:
-        ValueError: there is not room enough, and never will be; with `can_wait`, lost nodes may come back.
+        ValueError: there is too little room and never will be more. With `can_wait` it waits: lost nodes may come back.
     """
     least = scaling.min_workers or scaling.num_workers
     numbers = [n for n in range(scaling.num_workers, least - 1, -1) if batch_size % n == 0]
@@ -99,21 +99,21 @@ def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = 
             )
             if most < numbers[-1] and not can_wait:
                 raise ValueError(
-                    f"{lacking}: it has no autoscaler that makes room for more than {most}, so this would never start. "
+                    f"{lacking}: no autoscaler can make room for more than {most}, so this would never start. "
                     "Lower scaling.num_workers or scaling.cpus_per_worker, set scaling.min_workers, or add nodes"
                 )
-            _ask_for([_needs(scaling)] * scaling.num_workers)  # each time: another job may have taken it back
+            _ask_for([_needs(scaling)] * scaling.num_workers)  # repeated: another job may have withdrawn it
             if time.monotonic() - said > _SAY_EVERY:
                 said = time.monotonic()
                 say(f"{lacking}{f' to {hoped_for}' if fitting else ''}: waiting for nodes")
             time.sleep(1)
     finally:
         if said > -math.inf:
-            _ask_for([])  # the workers themselves ask from now on
+            _ask_for([])  # from now on the workers are the demand
 
 
 def room(scaling: ScalingConfig) -> int:
-    """How many workers the nodes that are there can hold, each whole on one node."""
+    """How many workers fit on the present nodes, each of them on a single node."""
     return sum(_room_on(node, scaling) for node in _nodes())
 
 
@@ -122,21 +122,21 @@ def _room_on(node: Mapping[str, float], scaling: ScalingConfig) -> int:
 
 
 def free_places() -> None:
-    """Takes back the places that a lost controller of Ray Train had for its workers, on a cluster of this driver's own.
+    """Removes the placement groups that a lost controller of Ray Train left, on the driver's own local cluster only.
 
-    On one with a dashboard Ray does so itself.
+    On a cluster with a dashboard Ray removes them itself.
     """
     import ray
     from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
     if "RAY_ADDRESS" in os.environ or ray._private.worker.global_worker.mode != ray.SCRIPT_MODE:
-        return  # the places of others may be among them
+        return  # a shared cluster: they may belong to other jobs
     for name in placement_group_table():
         remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 
 
 def _nodes() -> list[dict[str, float]]:
-    """The resources of each node that stays."""
+    """The resources of each live node that is not about to go."""
     import ray
 
     going = ray._private.state.state.get_draining_nodes()
@@ -144,14 +144,14 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def _needs(scaling: ScalingConfig) -> dict[str, int]:
-    """The resources of a worker."""
+    """The resources of one worker."""
     return {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.use_gpu else {})
 
 
 def _ask_for(bundles: list[dict[str, int]]) -> None:
-    """Names to the autoscaler, if there is one, what all nodes together must hold: it adds none without a demand.
+    """Tells the autoscaler, if there is one, which resources to provide in total. Without a demand it adds no nodes.
 
-    It keeps to that until it hears something else.
+    The request holds until the next one.
     """
     from ray.autoscaler.sdk import request_resources
 
@@ -159,14 +159,14 @@ def _ask_for(bundles: list[dict[str, int]]) -> None:
 
 
 def _most(scaling: ScalingConfig) -> float:
-    """How many workers there may ever be room for; infinite where the autoscaler's limits are not known here."""
+    """The largest number of workers that can ever fit; infinite if the autoscaler's limits are not known here."""
     if not _grows():
         return room(scaling)
     if not (file := CLUSTER_FILE.expanduser()).exists():
         return math.inf
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     kinds = dict(config["available_node_types"])
-    if not all(kind["resources"] for kind in kinds.values()):  # as for machines of one's own
+    if not all(kind["resources"] for kind in kinds.values()):  # on-premise clusters do not declare them
         return math.inf
     most, left = _room_on(kinds.pop(config["head_node_type"])["resources"], scaling), config["max_workers"]
     by_room = [(_room_on(kind["resources"], scaling), kind.get("max_workers", left)) for kind in kinds.values()]
@@ -176,9 +176,9 @@ def _most(scaling: ScalingConfig) -> float:
 
 
 def _grows() -> bool:
-    """Whether the cluster may get more nodes by itself.
+    """Whether the cluster can add nodes by itself.
 
-    Without an autoscaler, Ray's monitor reports each node as a type of its own, named after it.
+    Without an autoscaler, Ray's monitor reports each node as a separate node type, named after the node.
     """
     from ray.experimental.internal_kv import _internal_kv_get
 

@@ -1,8 +1,8 @@
-"""Ray Data: the passes that read and tokenise a corpus, and the stream that brings a rank its batches.
+"""Ray Data: reading and tokenising a corpus, and the stream of batches for a rank.
 
-A stream has one block for every few steps and keeps their order, so the rows (step, rank) arrive one after the other on
-any number of workers. Its tasks take no CPU of their own: on a small machine the workers hold them all. One task at a
-time suffices, for a step takes about a millisecond to draw.
+A stream has one block for `STEPS_PER_BLOCK` steps and keeps the order of blocks, so that a rank gets its steps in order
+on any number of workers. Its tasks reserve no CPU, since on a small machine the training workers hold all of them. One
+task at a time is enough: drawing a step takes about a millisecond.
 """
 
 import functools
@@ -22,11 +22,11 @@ from hybridir.data.records import Shard
 
 STEPS_PER_BLOCK = 16
 READING_BYTES = 128_000_000
-"""Of the object store, for what is read and not yet written."""
+"""Limit for rows in the object store that are read and not yet written."""
 
 
 def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
-    """`job.run` of every chunk, in order, on all CPUs of the cluster; memory does not grow with the corpus."""
+    """`job.run` of every chunk, in order, on all CPUs of the cluster. Memory does not grow with the corpus."""
     with DataContext.current(ordered()):
         chunks = ray.data.range(n_chunks, override_num_blocks=n_chunks)
         done = chunks.map_batches(_tokenize, batch_size=None, fn_kwargs={"job": job})
@@ -36,7 +36,7 @@ def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
 
 
 def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-    """The checked batches of all shards, in order, read on all CPUs of the cluster."""
+    """The checked rows of all shards, as record batches in order, read on all CPUs of the cluster."""
     functions = [functools.partial(_read, shard, number) for number, shard in enumerate(shards)]
     context = ordered()
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=READING_BYTES)
@@ -49,7 +49,7 @@ def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def _unwrapped() -> Iterator[None]:
-    """While entered, the error of a task is raised as it is."""
+    """While entered, the original error of a Ray task is raised, without Ray's wrapper."""
     try:
         yield
     except ray.exceptions.RayTaskError as error:
@@ -57,13 +57,13 @@ def _unwrapped() -> Iterator[None]:
 
 
 def cause(error: BaseException) -> BaseException:
-    """What went wrong in a task, without Ray's words around it."""
+    """The original error inside Ray's wrappers."""
     inner = getattr(error, "cause", None) or error.__cause__
     return cause(inner) if inner else error
 
 
 def stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
-    """The batches of a rank, by a Ray Data pipeline of its own."""
+    """The batches of a rank for the steps from `start` to before `end`, by a Ray Data pipeline of its own."""
     blocks = [range(first, min(first + STEPS_PER_BLOCK, end)) for first in range(start, end, STEPS_PER_BLOCK)]
     functions = [functools.partial(_draw, source, steps, rank, world_size) for steps in blocks]
     with DataContext.current(ordered()):
@@ -78,7 +78,7 @@ def stream(source: BatchSource, start: int, end: int, rank: int, world_size: int
 
 
 class Tasks(Datasource):
-    """Tables made by functions, one task each, in order."""
+    """A data source of tables: each function makes some in a task of its own, in order."""
 
     def __init__(self, functions: Sequence[Callable[[], Iterable[pa.Table]]]) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def _tokenize(chunks: dict, job: TokenJob) -> pa.Table:
 
 
 def ordered() -> DataContext:
-    """Settings that keep the order of rows, errors as they are, and the screen clean."""
+    """Settings of Ray Data that keep the order of rows, raise original errors and print nothing."""
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     context.raise_original_map_exception = True

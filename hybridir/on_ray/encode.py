@@ -1,4 +1,4 @@
-"""Encoding on Ray: each worker loads the encoder once, and takes blocks of texts as it is free."""
+"""Encoding on Ray: each worker loads the encoder once, and takes the next block of texts whenever it is free."""
 
 import os
 import socket
@@ -24,16 +24,19 @@ from hybridir.runs.recipe import ScalingConfig
 from hybridir.runtime.progress import say
 
 BLOCKS_TAKE = 4
-"""Times `scaling.timeout` after which a worker with a block of texts counts as lost: on a CPU a block takes minutes."""
+"""A worker counts as lost after this many times `scaling.timeout` for one block: on a CPU, a block takes minutes."""
 
 
 def encode_on_ray(
     scaling: ScalingConfig, config: EncoderConfig, queries: Sequence[str], passages: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`encode_here` on the workers of `scaling`, in a Ray that runs: the same embeddings, float32 [Q, D] and [P, D].
+    """Like `encode_here`, on the workers of `scaling`: the same embeddings, float32 [Q, D] and [P, D]. Ray must run.
 
-    What a lost worker had in hand, or one that gives no answer, is encoded by another one: by a new one, or by those
-    that are left where there is no room for it. An error of the encoder is raised here as it is.
+    The block of a worker that is lost, or gives no answer, is encoded again by a new worker; or by the others, if there
+    is no room for a new one. An error of the encoder itself is raised unchanged.
+
+    Raises:
+        ConnectionError: more than `scaling.max_failures` workers were lost in a row.
     """
     is_folder = os.path.isdir(config.name)
     if is_folder:
@@ -45,10 +48,10 @@ def encode_on_ray(
 def _encoded(
     texts: Sequence[tuple[Side, Sequence[str]]], config: EncoderConfig, is_folder: bool, scaling: ScalingConfig
 ) -> Iterator[np.ndarray]:
-    """The embeddings of each block of texts, in order; `ConnectionError` where one worker after the other is lost."""
+    """The embeddings of each block of texts, in order."""
     remote = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=int(scaling.use_gpu))(_Worker)
     waiting, done = deque(range(len(texts))), dict[int, np.ndarray]()
-    going: dict[ray.ObjectRef, tuple[Any, int | None]] = {}  # a worker, and the block it has; None while it starts
+    going: dict[ray.ObjectRef, tuple[Any, int | None]] = {}  # the worker and its block; None while it starts
 
     def start(workers: int) -> None:
         for _ in range(workers):
@@ -64,7 +67,7 @@ def _encoded(
         ready, _ = ray.wait(list(going), timeout=patience)
         at_work = [ref for ref, (_, block) in going.items() if block is not None]
         if not ready and not at_work:
-            say("there is no place for a worker that encodes: waiting for nodes, or for the end of others")
+            say("there is no room for an encoding worker: waiting for nodes, or for other jobs to end")
             continue
         ref = (ready or at_work)[0]
         worker, block = going.pop(ref)
@@ -79,12 +82,12 @@ def _encoded(
             how = "was lost" if ready else f"gave no answer for {patience} s ({BLOCKS_TAKE} x scaling.timeout)"
             if lost > scaling.max_failures:
                 raise ConnectionError(
-                    f"{lost} workers that encode were lost, one after the other; the last {how}: {error}"
+                    f"{lost} encoding workers were lost in a row; the last one {how}: {error}"
                 ) from None
-            say(f"a worker that encodes {how}: what it had in hand is encoded again")
+            say(f"an encoding worker {how}: its block of texts is encoded again")
             waiting.extendleft([block] if block is not None else [])
             if going:
-                start(1)  # where it finds no place, the others do its part
+                start(1)  # without room for it, the others do its part
             continue
         if block is not None:
             done[block], lost = found, 0
@@ -97,14 +100,14 @@ def _encoded(
 
 
 class _Worker:
-    """Loads the encoder with its first block, so that an error of that is told from a worker that was lost."""
+    """Loads the encoder with its first block, not in `__init__`: there, an error would look like a lost worker."""
 
     def __init__(self, config: EncoderConfig, is_folder: bool, scaling: ScalingConfig) -> None:
         self._config, self._is_folder, self._scaling = config, is_folder, scaling
         self._encoder: Encoder | None = None
 
     def begin(self) -> None:
-        """Returns once the worker has its place."""
+        """Returns once the worker has its resources."""
 
     def encode(self, side: Side, texts: Sequence[str]) -> np.ndarray:
         self._encoder = self._encoder or self._load()
@@ -116,6 +119,6 @@ class _Worker:
         if self._is_folder and not os.path.isdir(self._config.name):
             raise ValueError(
                 f"the folder {self._config.name!r} is not on {socket.gethostname()}, where a worker runs: put the "
-                "model on storage that all nodes see, or name a hub id"
+                "model on storage that all nodes see, or give a hub id"
             )
         return Encoder.load(self._config).to(pick_device(self._scaling.use_gpu))

@@ -1,6 +1,6 @@
-"""What the end of a worker means: an error of its own, which would come again, or something that was lost.
+"""Tells two kinds of error apart: those that would come again, and those of a lost worker, GPU, network or storage.
 
-torch, gloo and NCCL tell most of these apart by their words alone; the tests have them as they were printed.
+Most errors of torch, gloo and NCCL differ only in their messages; the tests hold such messages as they were printed.
 """
 
 import torch
@@ -14,7 +14,7 @@ _OF_A_WAIT = ("imed out", "health check has been hanging")
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether an error comes from the loss of a worker or of its GPU, or of storage for a while."""
+    """Whether an error comes from a lost worker or GPU, or from storage that may come back: worth another try."""
     if isinstance(error, OSError):
         return error.errno not in PERMANENT
     if isinstance(error, torch.AcceleratorError):
@@ -24,28 +24,28 @@ def may_pass(error: Exception) -> bool:
 
 
 def is_of_ray(error: Exception) -> bool:
-    """Whether Ray says this of a worker that does not say anything itself."""
+    """Whether Ray raised the error on behalf of a worker that could not."""
     return type(error).__module__.startswith("ray.")
 
 
 def has_died(error: Exception) -> bool:
-    """Whether Ray saw the end of the worker."""
+    """Whether Ray saw the worker end."""
     return hasattr(error, "health_check_failure")
 
 
 def was_waited_for(error: Exception) -> bool:
-    """Whether Ray or a peer waited for an answer in vain."""
+    """Whether Ray or a peer waited for an answer until it timed out."""
     return any(words in str(error) for words in _OF_A_WAIT)
 
 
 def cause_of_end(error: Exception) -> Exception:
-    """What ended a start of Ray Train: an error of one of its workers, of their start, or of what controls them."""
+    """The error that ended a start of Ray Train: of a worker, of starting the workers, or of their controller."""
     failures = getattr(error, "worker_failures", None)
     error = next(iter(failures.values())) if failures else getattr(error, "controller_failure", error)
-    return getattr(error, "cause", error)  # of a task: peers of a worker that is lost while they meet
+    return getattr(error, "cause", error)  # in a task's error: a peer was lost during rendezvous
 
 
 def in_short(error: Exception) -> str:
-    """The cause of an error, in one line."""
+    """The cause of an error in one line of about 300 characters at most."""
     cause = getattr(error, "health_check_failure", error)
     return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0][:300]}"

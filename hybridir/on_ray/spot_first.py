@@ -1,8 +1,8 @@
-"""Which node type Ray's autoscaler launches next: spot, unless AWS just had none (`cluster.yaml` names this function).
+"""Chooses the node type that Ray's autoscaler launches next: spot, unless AWS recently had none. See `cluster.yaml`.
 
-Ray 2.60: the first autoscaler remembers for 30 minutes what could not be launched, but chooses by fit alone. The second
-(v2) has priorities, but lowers them only for instances that time out, not where the launch itself is refused: it would
-ask for spot again and again.
+Ray 2.60 has two autoscalers. The first remembers failed launches for 30 minutes, but by default chooses by fit alone.
+The second (v2) has priorities, but lowers them only for instances that time out, not for launches that are refused: it
+would ask for spot again and again. So `cluster.yaml` takes the first, with the function `score`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,10 @@ def score(
     *,
     node_availability_summary: NodeAvailabilitySummary,
 ) -> tuple[bool | float, ...] | None:
-    """Higher is launched first: no GPU for nothing, available, named spot..., Ray's own fit; None: it fits nothing."""
+    """The score of a node type; the highest is launched first; None if it fits no demand.
+
+    Compared in this order: no GPU without a demand for one, available, named spot..., Ray's own fit.
+    """
     fit = _default_utilization_scorer(
         node_resources, demands, node_type, node_availability_summary=node_availability_summary
     )

@@ -1,4 +1,4 @@
-"""Training under Ray Train: one process a worker, DDP, batches from Ray Data, checkpoints of our own."""
+"""Training under Ray Train: one process per worker, DDP, batches from Ray Data, this project's own checkpoints."""
 
 import contextlib
 import faulthandler
@@ -29,14 +29,14 @@ from hybridir.training.loop import STOP, Job, train
 from hybridir.training.memory import memory_error
 
 NOTICE_SECONDS = 2.0
-"""Between two questions whether a node is about to go."""
+"""Seconds between two checks whether a node is about to go."""
 
 
 @contextlib.contextmanager
 def ray_backend(scaling: ScalingConfig, batch_size: int = 0) -> Iterator[Backend]:
-    """Computes on the cluster of RAY_ADDRESS, or on one started here for as long as it is entered.
+    """While entered, gives a `Backend` on the cluster in RAY_ADDRESS, or on a local one that ends on leaving.
 
-    `ValueError` where it can never give the workers, of a number that `batch_size` divides by: see `find_room`.
+    `ValueError` if the cluster can never hold enough workers; their number must divide `batch_size` (see `find_room`).
     """
     with cluster(scaling.num_workers * scaling.cpus_per_worker):
         find_room(scaling, batch_size)
@@ -47,27 +47,30 @@ def ray_backend(scaling: ScalingConfig, batch_size: int = 0) -> Iterator[Backend
 
 
 def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
-    """Trains on the workers; see `hybridir.runs.backend.Backend`.
+    """Trains on the workers: `train` of a `hybridir.runs.backend.Backend`.
 
-    After the loss of a worker, or where one does not answer, all start again from the last checkpoint, as many as there
-    is room for (see `find_room`). Where a node is about to go, the run saves and starts again without it. An error of
-    the run's own is raised here as it is, without another try.
+    If a worker is lost or does not answer, all workers start again from the last checkpoint, as many as there is room
+    for (see `find_room`). If a node is about to go, the run saves and starts again without it. An error of the run
+    itself is raised unchanged and not retried.
+
+    Raises:
+        ConnectionError: workers were lost more than `scaling.max_failures` times in a row without a new checkpoint.
     """
     import ray.exceptions
     import ray.train
 
     scaling, job = recipe.scaling, prepared.job
-    lost_in_a_row, saved, workers = 0, _saved(job), 0  # for all of them was waited before
+    lost_in_a_row, saved, workers = 0, _saved(job), 0  # 0 workers: ray_backend has waited for all
     while True:
         workers = find_room(scaling, recipe.train.batch_size, enough=workers, can_wait=workers > 0)
-        with writing(job.output):  # a worker of a driver that was killed has ended
+        with writing(job.output):  # until a killed driver's worker has ended
             remove_half_written(job.output / "checkpoints")
         try:
             state = _in_thread(partial(_fit, prepared, scaling, workers))
         except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
             last = cause_of_end(error)
             if type(last).__name__ == "WorkerGroupStartupTimeoutError":
-                note(job.output, "the workers did not start in time: others may use the cluster, or a node went away")
+                note(job.output, "the workers did not start in time: others may use the cluster, or a node is gone")
                 continue
             if not may_pass(last):
                 raise last from None
@@ -77,13 +80,13 @@ def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
             if lost_in_a_row > scaling.max_failures:
                 raise ConnectionError(
                     f"workers were lost {lost_in_a_row} times without a new checkpoint, and scaling.max_failures is "
-                    f"{scaling.max_failures}. Go on with --resume when what ends them is mended. Where the system "
-                    "kills them for want of memory (see dmesg), lower train.batch_size or "
-                    f"encoder.max_passage_length. The last: {in_short(last)}"
+                    f"{scaling.max_failures}. Find out what ends them, then go on with --resume. If the system kills "
+                    "them because memory runs out (see dmesg), lower train.batch_size or "
+                    f"encoder.max_passage_length. The last error: {in_short(last)}"
                 ) from None
             if isinstance(error, ray.exceptions.RayActorError):
                 free_places()
-            if not isinstance(error, ray.train.WorkerGroupError):  # those were noted by _watch
+            if not isinstance(error, ray.train.WorkerGroupError):  # else _watch has noted it
                 note(job.output, f"the workers are started again ({in_short(last)})")
         else:
             if state["stopped"] != "signal" or (job.output / STOP).exists():
@@ -97,11 +100,11 @@ def _saved(job: Job) -> str:
 
 
 def _fit(prepared: Prepared, scaling: ScalingConfig, workers: int) -> dict[str, Any]:
-    """One start of Ray Train: the last state; `ray.train.WorkerGroupError` where a worker is lost."""
+    """One start of Ray Train; returns the last state. `ray.train.WorkerGroupError` if a worker is lost."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    job, name = prepared.job, f"attempt-{os.urandom(8).hex()}"  # Ray resumes a name that it knows
+    job, name = prepared.job, f"attempt-{os.urandom(8).hex()}"  # new: Ray resumes a known name
     mark = job.output / "ray" / f"{name}.here"
     mark.parent.mkdir(exist_ok=True)
     mark.touch()
@@ -131,7 +134,7 @@ def _fit(prepared: Prepared, scaling: ScalingConfig, workers: int) -> dict[str, 
 
 
 def _in_thread(function: Callable[[], Any]) -> Any:
-    """Calls it in a thread, so that Ray leaves this one's handlers of signals alone, and they interrupt the wait."""
+    """Calls `function` in a thread: Ray then keeps this thread's signal handlers, and signals interrupt the wait."""
     done: list[Any] = []
 
     def call() -> None:
@@ -155,11 +158,11 @@ class _Task:
     initial: EncoderConfig
     threads: int
     patience: int  # seconds
-    mark: Path  # a file that the driver has just made
+    mark: Path  # a file that the driver has just made, to see whether storage is shared
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
-    """What each worker does; the return value of rank 0 reaches the driver."""
+    """The function of each worker; the driver gets the return value of rank 0."""
     import ray.train
     import ray.train.torch
 
@@ -169,12 +172,12 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     for path, field in ((task.mark, "--output"), (Path(task.job.source.tokens), "--cache")):
         if not path.exists():
             raise ValueError(
-                f"{socket.gethostname()}, where a worker runs, does not see {path} of the driver: name by {field} a "
-                "folder on storage that all nodes share"
+                f"the worker on {socket.gethostname()} does not see the driver's {path}: set {field} to a folder on "
+                "storage that all nodes share"
             )
     torch.set_num_threads(task.threads)
     quiet_libraries()
-    faulthandler.dump_traceback_later(task.patience, exit=True, file=2)  # until the first batch: see _watched
+    faulthandler.dump_traceback_later(task.patience, exit=True, file=2)  # until the first batch, see _watched
     first = ray.train.get_context().get_world_rank() == 0
     notice = threading.Event()
     threading.Thread(target=_listen, args=(notice,), daemon=True).start()
@@ -191,7 +194,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listen(notice: threading.Event) -> None:
-    """Sets `notice` once Ray says that the node of a worker is about to go; all workers have to ask together."""
+    """Sets `notice` once Ray says that a worker's node is about to go. All workers must run this: they ask together."""
     import ray.train
 
     while not ray.train.get_preemption_info():
@@ -200,7 +203,7 @@ def _listen(notice: threading.Event) -> None:
 
 
 def _watched(stream: Stream, seconds: int) -> Stream:
-    """The same stream; it ends the process, with a traceback on stderr, where no batch is taken for so long."""
+    """The same stream; if no batch is taken for `seconds`, the process ends with a traceback on stderr."""
 
     def watched(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
         for batch in stream(source, start, end, rank, world_size):
@@ -211,10 +214,10 @@ def _watched(stream: Stream, seconds: int) -> Stream:
 
 
 def _watch(job: Job, scaling: ScalingConfig) -> Any:
-    """A callback of Ray Train's controller: notes what was lost; errors that would come again are not tried again.
+    """A callback of Ray Train's controller: notes which workers were lost, and raises errors that would come again.
 
-    What a lost worker causes, in Ray or in a collective operation of its peers, is tried again, and so is trouble with
-    storage that may pass.
+    Errors that a lost worker causes, in Ray or in a collective operation of its peers, are retried, and so are errors
+    of storage that may come back.
     """
     import ray.train
 
@@ -225,7 +228,7 @@ def _watch(job: Job, scaling: ScalingConfig) -> Any:
             last = last_line(job.output / "history.jsonl") or {"step": -1, "world_size": scaling.num_workers}
             errors = worker_exceptions.values()
             for error in errors:
-                if "running low on memory" in str(error):  # Ray ended the worker before the system would
+                if "running low on memory" in str(error):  # Ray killed the worker before the system did
                     batch = job.source.batch(last["step"] + 1, 0, last["world_size"])
                     raise memory_error(batch, in_short(error))
                 if not may_pass(error):
@@ -239,7 +242,7 @@ def _watch(job: Job, scaling: ScalingConfig) -> Any:
                 f"{f'gave no answer for {scaling.timeout} s' if hung else 'was lost'} after step {last['step'] + 1}, "
                 f"and is replaced ({in_short(next(iter(errors)))})"
             )
-            if words != self.said:  # Ray may ask many times
+            if words != self.said:  # Ray may call this many times
                 note(job.output, words)
             self.said = words
 

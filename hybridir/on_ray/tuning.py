@@ -1,7 +1,7 @@
-"""A search by Ray Tune: which points are tried (a grid, or Optuna), and which of them are stopped early (ASHA).
+"""Tuning with Ray Tune: which points are tried (a grid, or drawn by Optuna), and which are stopped early (ASHA).
 
-What is true of a point stands in its folders, not in Tune: a search that goes on gives Tune the points that were tried
-before, which only report again what their folders have.
+The state of a point is in its folders, not in Tune. Resumed tuning gives Tune the earlier points again; those that have
+ended only report what their folders hold.
 """
 
 import json
@@ -31,10 +31,10 @@ from hybridir.training.loop import STOP
 from hybridir.training.validation import LOWER_IS_BETTER, cost
 
 _POLL = 0.5
-"""Seconds between looks at a history."""
+"""Seconds between two reads of a history."""
 _NEVER = 1 << 30
 _DRAWS = 100
-"""How often Optuna is asked for a point that is new and goes with the recipe."""
+"""How often Optuna may draw again until a point is new and fits the recipe."""
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a point may fail before it has a metric
@@ -44,14 +44,14 @@ _QUIET = {
 
 
 class RayTune(RayArms):
-    """Searches, beside what runs of a study need."""
+    """What tuning needs from Ray, in addition to `RayArms`."""
 
     def __init__(self, scaling: ScalingConfig) -> None:
         super().__init__(scaling)
         self.encode = partial(encode_on_ray, scaling)
 
     def search(self, recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
-        """Does the first run of each point, those of `before` first."""
+        """Trains the first run of each point, those of `before` first; yields the start and end of each."""
         events: queue.Queue[Event | BaseException | None] = queue.Queue()
 
         def fit() -> None:
@@ -62,10 +62,10 @@ class RayTune(RayArms):
             except BaseException as error:
                 events.put(error)
 
-        threading.Thread(target=fit, daemon=True).start()  # so that Tune leaves the handlers of signals alone
+        threading.Thread(target=fit, daemon=True).start()  # so Tune leaves the signal handlers alone
         while True:
             try:
-                event = events.get(timeout=1.0)  # a wait without end would hold up signals
+                event = events.get(timeout=1.0)  # without a timeout, signals would have to wait
             except queue.Empty:
                 continue
             if isinstance(event, BaseException):
@@ -77,17 +77,18 @@ class RayTune(RayArms):
 
 @contextmanager
 def ray_tune(scaling: ScalingConfig) -> Iterator[RayTune]:
-    """Computes on the cluster of RAY_ADDRESS, or on one started here for as long as it is entered."""
+    """While entered, gives a `RayTune` on the cluster in RAY_ADDRESS, or on a local one that ends on leaving."""
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     with ray_arms(scaling):
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are listed
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are listed in the results
         yield RayTune(scaling)
 
 
 def _tuner(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point], at_once: int, events: Any) -> Any:
-    """The `ray.tune.Tuner` of a search.
+    """The `ray.tune.Tuner` of a recipe.
 
-    With DDP as many points go at a time as there is room for now: what drives one holds nothing that Tune could count.
+    With DDP, the number of points at a time is fixed by the room there is now: the process that drives a point reserves
+    nothing that Tune could count.
     """
     from ray import tune
 
@@ -117,15 +118,15 @@ def _tuner(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point], a
 
 
 def _storage(recipe: TuneRecipe) -> Path:
-    """Where Tune keeps what it needs while it runs."""
+    """The folder for Tune's own files while it runs."""
     return Path(recipe.output, "ray")
 
 
 def _optuna(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) -> Any:
     """Optuna's tree-structured Parzen estimator, for one objective or several.
 
-    It does not see how long a point took, nor seeds but the first. A point that was drawn before, or that the recipe
-    refuses, is drawn again.
+    It sees only the first seed of a point, and not how long it took. If a point was drawn before, or the recipe refuses
+    it, another one is drawn.
     """
     import optuna
     from ray.tune.search import Searcher
@@ -153,7 +154,7 @@ def _optuna(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) 
                 super().on_trial_result(trial_id, result)
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            known = result is not None and sought[0] in result  # else it failed before its first validation
+            known = result is not None and sought[0] in result  # False: it failed before its first validation
             super().on_trial_complete(trial_id, result if known else None, error=error or not known)
 
     def _fits(point: Point) -> bool:
@@ -181,14 +182,14 @@ def _optuna(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) 
 
 
 def _asha(recipe: TuneRecipe, held_out: BenchmarkConfig) -> Any:
-    """ASHA (Li et al. 2020, arXiv 1810.05934), which notes in a point's folder why it is stopped, and asks it to end.
+    """ASHA (Li et al. 2020, arXiv 1810.05934): writes to a point's folder why it is stopped, and asks its run to end.
 
-    Tune would kill its process, and leave what Ray Train reserved for its workers.
+    Tune itself would kill the process, and the resources that Ray Train reserved for the workers would stay reserved.
     """
     from ray.tune.schedulers import AsyncHyperBandScheduler
 
     metric = recipe.validation.metric
-    seen: defaultdict[int, dict[str, float]] = defaultdict(dict)  # by step the value of each trial
+    seen: defaultdict[int, dict[str, float]] = defaultdict(dict)  # step -> trial -> value
 
     class Asha(AsyncHyperBandScheduler):
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -201,8 +202,8 @@ def _asha(recipe: TuneRecipe, held_out: BenchmarkConfig) -> Any:
             if decision == self.STOP and not (run.finished or (run.output / STOPPED).exists()):
                 ranked = sorted(seen[step].values(), key=lambda one: cost(one, metric))
                 words = (
-                    f"after {step} steps its {metric} is {value:.4g}, place {ranked.index(value) + 1} of the "
-                    f"{len(ranked)} points that came so far, and 1 in {recipe.reduction} goes on"
+                    f"after {step} steps its {metric} is {value:.4g}, rank {ranked.index(value) + 1} of the "
+                    f"{len(ranked)} points that have got so far, and 1 in {recipe.reduction} goes on"
                 )
                 replace_text(run.output / STOPPED, json.dumps({"step": step, "value": value, "reason": words}))
                 (run.output / STOP).touch()
@@ -214,19 +215,19 @@ def _asha(recipe: TuneRecipe, held_out: BenchmarkConfig) -> Any:
         mode="min" if metric in LOWER_IS_BETTER else "max",
         grace_period=recipe.validation.every,
         reduction_factor=recipe.reduction,
-        max_t=_NEVER,  # Tune stops what reaches it, and a run still has to measure then
+        max_t=_NEVER,  # Tune kills a trial at max_t, but the run must still be measured
     )
 
 
 def _watch(recipe: TuneRecipe, held_out: BenchmarkConfig, events: Any) -> Any:
-    """A callback of Tune: tells what happens to the trials."""
+    """A callback of Tune: puts the start and end of each trial into `events`."""
     from ray import tune
 
     class Watch(tune.Callback):
         def __init__(self, events: Any) -> None:
             self.events = events
 
-        def __getstate__(self) -> dict[str, Any]:  # Tune saves it, with locks it could not
+        def __getstate__(self) -> dict[str, Any]:  # Tune saves it, and locks cannot be saved
             return {}
 
         def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -238,7 +239,7 @@ def _watch(recipe: TuneRecipe, held_out: BenchmarkConfig, events: Any) -> Any:
 
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             found = trial_of(recipe, held_out, _point(recipe, trial.config))
-            words = f"Ray gave up on it after {RETRIES} more tries: {_cause(trial)}"
+            words = f"Ray gave up on the point after {RETRIES} retries: {_cause(trial)}"
             found.first.output.mkdir(parents=True, exist_ok=True)
             replace_text(found.first.output / ERROR, words)
             self.events.put(Event(found.point, ended=True, error=words))
@@ -252,12 +253,12 @@ def _cause(trial: Any) -> str:
 
 
 def _point(recipe: TuneRecipe, config: dict[str, Any]) -> Point:
-    """What Tune drew, as it is trained."""
+    """The point of a trial: what Tune drew, with rounded values."""
     return config["point"] if "point" in config else recipe.searched.rounded(config)
 
 
 def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig) -> None:
-    """The first run of a point; reports each validation, and at last what the run ended with."""
+    """The first run of a point: reports each validation to Tune, and at the end the values of the kept weights."""
     from ray import tune
 
     trial = trial_of(recipe, held_out, _point(recipe, config))
@@ -265,7 +266,7 @@ def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig
     last = run.recipe.train.steps
     failed: list[str] = []
     thread = threading.Thread(target=lambda: failed.append(attempt(run, run_backend(recipe.scaling))), daemon=True)
-    if not (trial.finished or trial.stopped):  # else it only reports again
+    if not (trial.finished or trial.stopped):  # otherwise it only reports
         _begin(trial)
         thread.start()
     going = True
@@ -277,7 +278,7 @@ def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig
                     told = line["step"] + 1
                     tune.report({"step": told, **values(line["validation"], recipe.reported)})
         thread.join(_POLL) if going else None
-    if any(failed):  # not raised: Tune would try again
+    if any(failed):  # if raised, Tune would try again
         replace_text(run.output / ERROR, failed[0])
     if run.finished:
         tune.report({"step": last, **values(outcome(run), recipe.reported)})

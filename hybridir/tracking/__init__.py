@@ -1,1 +1,1 @@
-"""MLflow: the driver replays the files of a run's output folder; the only place that names MLflow."""
+"""MLflow: the driver replays the files of a run's output folder. Only this room imports MLflow."""

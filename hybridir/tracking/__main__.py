@@ -1,4 +1,4 @@
-"""Writes the output folder of a run to MLflow, as far as it is not there: python -m hybridir.tracking OUTPUT."""
+"""Writes to MLflow whatever it lacks of a run that has ended: python -m hybridir.tracking OUTPUT."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ from hybridir.tracking.target import Target, command, target, trouble
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hybridir.tracking", description=__doc__)
     parser.add_argument("output", type=Path, help="output folder of a run that has ended")
-    parser.add_argument("--uri", help="MLflow server or database; omitted: as in the run's config.yaml")
+    parser.add_argument("--uri", help="MLflow server or database; default: that of the run's config.yaml")
     arguments = parser.parse_args()
     with errors_masked(ValueError):
         _write(arguments.output.absolute(), arguments.uri)
@@ -28,14 +28,14 @@ def main() -> None:
 
 def _write(output: Path, uri: str | None) -> None:
     if not (output / "config.yaml").exists():
-        raise ValueError(f"{output} holds no run (no config.yaml): name the folder that was its --output")
+        raise ValueError(f"{output} holds no run (there is no config.yaml): give the --output folder of a run")
     config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8")).get("tracking", {})
     goal = target(TrackingConfig(**config | ({"uri": uri} if uri else {})), output)
     try:
         with only_writer(output):
             _complete(output, goal)
     except Timeout:
-        raise ValueError(f"the run in {output} is still going on, and writes itself to MLflow") from None
+        raise ValueError(f"the run in {output} is still going on, and writes to MLflow itself: wait for it") from None
 
 
 def _complete(output: Path, goal: Target) -> None:
@@ -47,14 +47,14 @@ def _complete(output: Path, goal: Target) -> None:
         said = complete(MlflowRun(goal, state, output), state)
     except Exception as error:
         shown = f"{without_secrets(goal.uri)}: {trouble(error)}"
-        sys.exit(f"error: MLflow at {shown}. Nothing is lost; try again: {command(goal.uri, output)}")
+        sys.exit(f"error: MLflow at {shown}. Nothing is lost; try again with: {command(goal.uri, output)}")
     save(replace(state, complete=True), output)
     for words in said:
         say(words)
 
 
 def _last_sign(output: Path) -> int:
-    """When the run was last heard of, in unix ms."""
+    """When the run last wrote one of its files, in unix milliseconds."""
     names = ("results.json", "history.jsonl", "config.yaml")
     return max((output / name).stat().st_mtime_ns for name in names if (output / name).exists()) // 10**6
 

@@ -1,7 +1,7 @@
-"""Writes a run to MLflow while it goes on, without ever being in its way.
+"""Writes a run to MLflow while it goes on, without disturbing it.
 
-Two threads read and write files of the output folder: one measures the machine, one replays to MLflow. Whatever goes
-wrong there is said and tried again; it never reaches the run.
+There are two threads: one measures the machine and writes to the output folder, the other replays the folder's files to
+MLflow. Their errors are reported and retried; they never reach the run.
 """
 
 import threading
@@ -21,24 +21,24 @@ from hybridir.tracking.state import FAILED, KILLED, State, begin, ending, is_inc
 from hybridir.tracking.target import command, quiet, reason, target, trouble
 
 EVERY, LONGEST_WAIT = 2.0, 30.0
-"""Seconds between two passes; after failures it doubles, up to the second one."""
+"""Seconds between two passes. After each failure the wait doubles, up to `LONGEST_WAIT`."""
 SAY_AFTER = 2
-"""Failures in a row after which it is said: one alone may be two runs making the same experiment."""
+"""Failures in a row before a message: a single one may come from two runs that create the same experiment."""
 DEAD_LIMIT, SILENT_LIMIT, FINISH_LIMIT = 5.0, 30.0, 900.0
-"""Seconds that the end of a run waits: where it was asked to stop or nothing was ever written, where the server is
-gone, where it answers (models are large)."""
+"""Seconds that the end of a run waits for MLflow: if the run was asked to stop or MLflow never answered; if MLflow does
+not answer any more; if it answers (models are large)."""
 SAY_EVERY = 15.0
-"""Seconds between lines about what is still to be written at the end."""
+"""Seconds between messages while the end of a run waits for MLflow."""
 
 
 @contextmanager
 def follow(config: TrackingConfig, output: Path, ended: bool = False) -> Iterator[None]:
-    """While entered, the run in `output` (with its `config.yaml`) is written to MLflow; on leaving, it is completed.
+    """While entered, the run in `output` (with its `config.yaml`) is written to MLflow; on leaving, so is the rest.
 
-    A run that has `ended` before is left as it is, unless its driver was killed before MLflow had all of it.
+    For a run that `ended` earlier, only what is missing is written (its driver may have been killed too early).
 
-    It ends as FINISHED if `results.json` was written meanwhile, as KILLED on KeyboardInterrupt or SystemExit, as
-    FAILED on any other exception. Exceptions pass through; none comes from here.
+    The status is FAILED after an exception other than KeyboardInterrupt and SystemExit. Otherwise it is FINISHED if
+    `results.json` was written meanwhile, else KILLED. Exceptions of the run pass through; tracking itself raises none.
     """
     if not config.enabled or (ended and not is_incomplete(output)):
         yield
@@ -60,12 +60,12 @@ def _begin(config: TrackingConfig, output: Path) -> "_Follower | None":
     try:
         return _Follower(config, output)
     except Exception as error:
-        say(f"tracking is off, as it could not begin ({reason(error)}); the run goes on")
+        say(f"tracking is off because it could not start ({reason(error)}); the run goes on")
         return None
 
 
 class _Follower:
-    """The threads of one attempt, started once the run has its name in `tracking.json`."""
+    """The two threads of one attempt. They start once the run's key is in `tracking.json`."""
 
     def __init__(self, config: TrackingConfig, output: Path) -> None:
         self._output, self._target = output, target(config, output)
@@ -75,7 +75,7 @@ class _Follower:
         self._sync = threading.Thread(target=self._follow, name="tracking", daemon=True)
         self._measuring = threading.Thread(target=self._measure, name="system metrics", daemon=True)
         self._words: list[str] = []
-        self._trouble, self._failures, self._answered = "there is more than fits into the wait", 0, False
+        self._trouble, self._failures, self._answered = "there was not enough time", 0, False
         self._lock = threading.Lock()
         self._only_writer = only_writer(output)
         self._only_writer.acquire()
@@ -86,7 +86,7 @@ class _Follower:
         self._sync.start()
 
     def finish(self, otherwise: str) -> None:
-        """Waits for the last pass, not for ever, and says where the run is, or how to write it later."""
+        """Waits for the last pass, up to a limit. Then prints where the run is, or the command that writes it later."""
         with suppress(OSError, ValueError, KeyError):
             self._update(**ending(self._state, self._output, otherwise))
         self._done.set()
@@ -96,17 +96,17 @@ class _Follower:
                 self._sync.join(0.1)
                 if time.monotonic() - said > SAY_EVERY:
                     said = time.monotonic()
-                    say("tracking: still writing the rest of the run to MLflow (interrupt to leave it for later)")
+                    say("tracking: still writing the rest of the run to MLflow (Ctrl-C leaves it for later)")
         self._only_writer.release()
         late = [
-            f"tracking: MLflow at {without_secrets(self._target.uri)} has not all of the run ({self._trouble})",
+            f"tracking: MLflow at {without_secrets(self._target.uri)} does not have all of the run ({self._trouble})",
             f"  nothing is lost; write it later with: {command(self._target.uri, self._output)}",
         ]
         for words in self._words or late:
             say(words)
 
     def _limit(self) -> float:
-        if self._state.status == KILLED:  # whoever sends the signal waits
+        if self._state.status == KILLED:  # whoever sent the signal is waiting
             return DEAD_LIMIT
         if self._remote:
             return FINISH_LIMIT
@@ -123,7 +123,7 @@ class _Follower:
         try:
             Sampler(self._output / "system.jsonl", self._seconds).run(self._done)
         except Exception as error:
-            say(f"tracking: the machine is not measured ({reason(error)})")
+            say(f"tracking: CPU, memory and GPU use are not recorded ({reason(error)})")
 
     def _follow(self) -> None:
         with suppress(Exception):
@@ -140,7 +140,7 @@ class _Follower:
                 wait = min(EVERY * 2 ** min(self._failures - 1, 9), LONGEST_WAIT)
                 if self._failures == SAY_AFTER:
                     shown = f"{without_secrets(self._target.uri)}: {self._trouble}"
-                    say(f"tracking: MLflow at {shown}; the run goes on, and is written when that is over")
+                    say(f"tracking: MLflow at {shown}; the run goes on, and is written later")
         self._measuring.join(1)  # for its last line
         for wait in (EVERY, 0):
             try:
@@ -156,14 +156,14 @@ class _Follower:
         self._failures += 1
 
     def _connected(self) -> MlflowRun:
-        """The run in MLflow; after a failure, connected anew."""
+        """The run in MLflow; after a failure, over a new connection."""
         if not self._remote:
             self._remote = MlflowRun(self._target, self._state, self._output)
         return self._remote
 
 
 def complete(remote: MlflowRun, state: State) -> list[str]:
-    """Ends a run whose `state` has ended, with all that its folder holds; what there is to say about it."""
+    """Writes everything in the folder of a run whose `state` has ended, and ends it in MLflow; returns messages."""
     assert state.ended
     model = remote.end(state.status, state.ended)
     return [f"tracking: {text}" for text in (model, remote.where()) if text]

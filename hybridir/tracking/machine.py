@@ -1,4 +1,4 @@
-"""The machine and the code that a run used: as tags, and measured while it runs. Of the driver's machine only."""
+"""Machine and code of a run: described by tags, and measured while it runs. Covers the driver's machine only."""
 
 import getpass
 import json
@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def describe() -> dict[str, str]:
-    """Tags: the git commit (where the package is a checkout), versions, hardware."""
+    """Tags: git commit (if the package is in a git checkout), versions of libraries, hardware."""
     found = _git() | {f"version.{name}": text for name, text in versions().items() if text != "not installed"}
     with suppress(PackageNotFoundError):
         found["version.mlflow"] = version("mlflow")
@@ -39,9 +39,9 @@ def describe() -> dict[str, str]:
 
 
 class Sampler:
-    """Measures CPU, memory, disk, network and GPUs with MLflow's monitors: a line in `path` every `every` seconds.
+    """Measures CPU, memory, disk, network and GPUs with MLflow's monitors; adds a line to `path` every `every` seconds.
 
-    A line holds `step` (its number, from 0), `time` (unix seconds) and what the monitors found, in their units.
+    A line holds `step` (its number, from 0), `time` (unix seconds) and the monitors' values in MLflow's units.
     """
 
     def __init__(self, path: Path, every: float) -> None:
@@ -50,11 +50,11 @@ class Sampler:
         self._step = sum(1 for _ in read_history(path))
         self._monitors = _monitors()
         for monitor in self._monitors:
-            monitor.collect_metrics()  # CPU use is measured from one call to the next
+            monitor.collect_metrics()  # CPU use is measured between two calls
             monitor.clear_metrics()
 
     def run(self, done: threading.Event) -> None:
-        """Measures until `done`, and once more then."""
+        """Measures until `done` is set, and then once more."""
         while not done.wait(self._every):
             self._measure()
         self._measure()
@@ -71,7 +71,7 @@ class Sampler:
 
 
 def _monitors() -> list[Any]:
-    """MLflow's monitors, as far as they work here: the one of GPUs needs a GPU and nvidia-ml-py."""
+    """The monitors of MLflow that work here; the one for GPUs needs a GPU and nvidia-ml-py."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
@@ -84,7 +84,7 @@ def _monitors() -> list[Any]:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Removes a last line that was cut off when its writer was killed: what follows would be lost with it."""
+    """Removes an incomplete last line of a killed writer: the next line would be joined to it and lost too."""
     if path.exists():
         with open(path, "rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
@@ -111,7 +111,7 @@ def _gpus() -> str:
 
 
 def _command(*words: str) -> str:
-    """What a command prints; nothing where it is missing or fails."""
+    """The output of a command; empty if the command is missing or fails."""
     if not shutil.which(words[0]):
         return ""
     with suppress(OSError, subprocess.TimeoutExpired):

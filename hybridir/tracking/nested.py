@@ -1,4 +1,4 @@
-"""Runs of a study or a search in MLflow, below its own: each is written when it has ended."""
+"""Runs of a study or of tuning, as child runs of its own run in MLflow; each is written when it has ended."""
 
 import time
 from dataclasses import replace
@@ -14,16 +14,16 @@ from hybridir.tracking.state import FAILED, FINISHED, KILLED, State, load, now, 
 from hybridir.tracking.target import Target, command, quiet, target, trouble
 
 PATIENCE = 30.0
-"""Seconds for the run above to appear."""
+"""Seconds to wait until MLflow has the parent run."""
 
 
 def record(config: TrackingConfig, output: Path, study: Path) -> None:
-    """Writes the run in `output` that has ended to MLflow below that of the folder `study`, where that is written too.
+    """Writes the ended run in `output` to the MLflow of the folder `study`, as a child of that folder's run.
 
-    It is FINISHED with results, KILLED if it was stopped early, else FAILED. What keeps it from that is said, and how
-    to write it later; it is not raised.
+    Its status is FINISHED if it has results, KILLED if it was stopped early, else FAILED. An error of MLflow is not
+    raised but printed, with the command that writes the run later.
     """
-    if not config.enabled or not (output / "config.yaml").exists():  # it failed before it was a run
+    if not config.enabled or not (output / "config.yaml").exists():  # it failed before it had a config
         return
     status = FINISHED if results_time(output) else KILLED if (output / STOPPED).exists() else FAILED
     quiet()
@@ -41,11 +41,11 @@ def record(config: TrackingConfig, output: Path, study: Path) -> None:
         complete(_connected(goal, state, output), state)
         save(replace(state, complete=True), output)
     except Exception as error:
-        say(f"tracking: {output.name} is not written ({trouble(error)}); later: {command(goal.uri, output)}")
+        say(f"tracking: {output.name} is not in MLflow ({trouble(error)}); write it with: {command(goal.uri, output)}")
 
 
 def _connected(goal: Target, state: State, output: Path) -> MlflowRun:
-    """The run, once the one above it is there: that is written by a thread, which needs some seconds to begin."""
+    """The run, as soon as MLflow has its parent: a thread writes the parent, and needs some seconds to start."""
     until = time.monotonic() + PATIENCE
     while True:
         try:

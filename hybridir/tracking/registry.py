@@ -1,4 +1,4 @@
-"""Models of finished runs in MLflow's registry: one version for each, the best by validation is `champion`."""
+"""Models of finished runs in MLflow's registry: a version each; the best by validation has the alias `champion`."""
 
 import math
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A trained model.
+    """A trained model that is to be registered.
 
     Attributes:
-        name: of the registered model.
-        folder: its files.
-        run_id: of its run in MLflow, in `experiment`.
-        key: names the run (tag `hybridir.key`).
-        validation: `metric`, `value`, `step` and `data` (a hash of validation data and plan), as far as known.
-        fingerprint: of the training data.
+        name: name of the registered model.
+        folder: folder with the model's files.
+        run_id: id of the model's run in MLflow.
+        experiment: id of the MLflow experiment of that run.
+        key: the run's own key (tag `hybridir.key`).
+        validation: `metric`, `value`, `step` and `data` (hash of validation data and plan); may lack some.
+        fingerprint: fingerprint of the training data.
     """
 
     name: str
@@ -39,10 +40,9 @@ class Candidate:
 
 
 def register(client: Any, candidate: Candidate) -> str:
-    """Makes the model a version of the registered one, if it is none yet, and `champion`, if it is the best.
+    """Registers the model as a version, unless it is one already, and makes it `champion` if it is the best.
 
-    A run that went on and found a better step, or a search that found another winner, gets another version. Returns
-    what was done, in words.
+    Another version is made if a resumed run found a better step, or resumed tuning another winner. Returns a message.
     """
     _make_registered_model(client, candidate.name)
     version = _find_version(client, candidate)
@@ -71,14 +71,14 @@ def _why_not(tags: dict[str, str], champion: Any) -> str:
     """Why a version with these tags does not become champion; empty if it does."""
     new = _value(tags)
     if new is None:
-        return f"results.json has no validation value that is a number, so it is no candidate for {CHAMPION}"
+        return f"results.json has no validation value that is a number, so the model cannot become {CHAMPION}"
     old = _value(champion.tags) if champion else None
     if old is None:
         return ""
     stays = f"version {champion.version} stays {CHAMPION}"
     for name in ("metric", "data"):
         if champion.tags.get(f"validation.{name}") != tags[f"validation.{name}"]:
-            return f"{stays}, as its validation {name} is another"
+            return f"{stays}: its validation {name} is not the same, so the two cannot be compared"
     metric = tags["validation.metric"]
     better = new < old if metric.endswith(("loss", "rank_distance")) else new > old
     return "" if better else f"{stays}, with {metric} {old:.4f} against {new:.4f}"
@@ -113,13 +113,13 @@ def _find_version(client: Any, candidate: Candidate) -> Any:
 
 
 def _is_of(tags: dict[str, str], candidate: Candidate) -> bool:
-    """Whether these tags are of the same step and value; the winner of a search that went on may be another run's."""
+    """Whether the tags have the candidate's step and value; after resumed tuning, the winner may be another run."""
     own = candidate.tags()
     return all(tags.get(name, "") == own[name] for name in ("validation.step", "validation.value"))
 
 
 def _upload(client: Any, candidate: Candidate) -> Any:
-    """The files as a logged model of the run; one that was begun before is completed."""
+    """Uploads the files as a logged model of the run, or completes an upload that was interrupted."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     tags = candidate.tags()

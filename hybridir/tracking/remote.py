@@ -1,7 +1,7 @@
 """One run in MLflow, written from the files of its output folder.
 
-What MLflow has is asked of MLflow: the run is found by its key, and the steps it has are not posted again. So writing
-twice, or again after an interruption anywhere, leaves what writing once leaves.
+MLflow itself is asked what it already has: the run is found by its key, and steps that are there are not posted again.
+So writing twice, or again after an interruption, has the same result as writing once.
 """
 
 import json
@@ -22,27 +22,27 @@ from hybridir.tracking.state import State
 from hybridir.tracking.target import Target, patience, quiet
 
 KEY = "hybridir.key"
-"""Tag of a run and of its model: the run's own name, whatever MLflow calls it."""
+"""Tag of a run and of its model: the run's own key, independent of MLflow's ids."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes MLflow's pages show training runs rather than language model traces."""
+"""Makes MLflow's pages show training runs instead of traces of language models."""
 RESULTS = ("results.json", "report.html", "table.md", "trials.csv")
 ARTIFACTS = ("config.yaml", "history.jsonl", "data_card.json", "data_card.md", *RESULTS)
 METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100
-"""MLflow's limits, as are the next two, in characters."""
+"""Limits of MLflow. The next two are limits too, in characters."""
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 CONSTANT = {"step", "time", "attempt", "world_size"}
-"""Of a line of the history: no metrics, as they say nothing or are among the parameters."""
+"""Fields of a history line that do not become metrics: they say nothing, or are parameters."""
 
 
 class MlflowRun:
-    """A run in MLflow: found by its key or made, and said to be running.
+    """A run in MLflow: found by its key or created, and set to RUNNING.
 
-    Every method raises whatever MLflow raises; after that, connect anew.
+    Every method raises whatever MLflow raises; after an exception, make a new `MlflowRun`.
 
     Args:
-        target: where it is.
-        state: what names and describes it.
-        output: its folder.
+        target: the MLflow to write to.
+        state: key, parent, times and tags of the run.
+        output: output folder of the run.
     """
 
     def __init__(self, target: Target, state: State, output: Path) -> None:
@@ -65,7 +65,7 @@ class MlflowRun:
         ]
 
     def where(self) -> str:
-        """Where the run is to be seen, in words: a command for a database, an address for a server."""
+        """How to look at the run, as a message: a command for a database, an address for a server."""
         shown = without_secrets(self._target.uri)
         if shown.startswith("http"):
             base = shown.replace("***@", "").partition("?")[0].rstrip("/")
@@ -73,7 +73,7 @@ class MlflowRun:
         return f"see the run with: mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
     def replay(self) -> None:
-        """Posts what the data is, once it is known, and the lines that the files hold and MLflow does not."""
+        """Posts the data card, once it is written, and all lines of the files that MLflow does not have yet."""
         card = self._output / "data_card.md"  # written after data_card.json
         if not self._has_card and card.exists():
             self._client.set_tag(self.run_id, "mlflow.note.content", _tag(card.read_text(encoding="utf-8")))
@@ -84,12 +84,12 @@ class MlflowRun:
                 self._post(series, lines)
 
     def end(self, status: str, ended: int) -> str | None:
-        """Posts the rest and ends the run at `ended` (unix ms) as FINISHED, KILLED or FAILED.
+        """Posts the rest and ends the run at `ended` (unix ms) with `status` FINISHED, KILLED or FAILED.
 
-        Results and model belong to a FINISHED run only. Returns what became of the model, in words, if there is one.
+        Results and model are posted for FINISHED only. Returns a message about the model; None without one.
         """
         self.replay()
-        self._describe()  # an attempt that did nothing gave back the config.yaml that it found
+        self._describe()  # an attempt that failed before training restored the old config.yaml
         finished = status == "FINISHED"
         said = None
         with patience():
@@ -121,18 +121,18 @@ class MlflowRun:
         name = self._output.name
         if self._state.parent:
             if not (above := self._find(self._state.parent)):
-                raise LookupError("MLflow does not have the run that it stands below: write that down first")
+                raise LookupError("MLflow does not have its parent run: write the study or tuning first")
             tags["mlflow.parentRunId"] = above
             name = f"{self._output.parent.name} {name}"
         return self._client.create_run(self._experiment, self._state.started, tags, without_secrets(name)).info.run_id
 
     def _find(self, key: str) -> str | None:
-        """The id of the run with that key."""
+        """The id of the run with that key; None without one."""
         found = self._client.search_runs([self._experiment], f"tags.`{KEY}` = '{key}'")
         return found[0].info.run_id if found else None
 
     def _describe(self) -> None:
-        """Parameters that MLflow does not have yet; those that differ now or did once, and all else, as tags."""
+        """Posts new parameters, and all tags. MLflow's parameters cannot change: new values are tags `changed.NAME`."""
         from mlflow.entities import Param, RunTag
 
         config = yaml.safe_load((self._output / "config.yaml").read_text(encoding="utf-8"))
@@ -150,11 +150,11 @@ class MlflowRun:
             self._client.log_batch(self.run_id, tags=all_tags[start : start + PARAMS_PER_REQUEST])
 
     def _last_step(self, key: str) -> int:
-        """The largest step of a metric that MLflow has, -1 without one."""
+        """The largest step that MLflow has of a metric; -1 without one."""
         return max((metric.step for metric in self._client.get_metric_history(self.run_id, key)), default=-1)
 
     def _post(self, series: "_Series", lines: list[dict[str, Any]]) -> None:
-        """Posts the lines of later steps, whole lines in each request."""
+        """Posts the lines after the last step that MLflow has. No line is split between two requests."""
         from mlflow.entities import Metric
 
         batch: list[Metric] = []
@@ -172,9 +172,9 @@ class MlflowRun:
             self._client.log_batch(self.run_id, metrics=batch)
 
     def _post_results(self, results: dict[str, Any]) -> None:
-        """The results as metrics of the last step: once, even if the run is evaluated again at that step.
+        """Posts the results as metrics of the last step, once, even if the run is evaluated again at that step.
 
-        Those of a study or a search, which has no steps of its own, once more whenever they are others.
+        A study or tuning has no steps of its own: whenever its results have changed, they are posted as a new step.
         """
         from mlflow.entities import Metric
 
@@ -186,13 +186,13 @@ class MlflowRun:
                 return
             step = 1 + self._last_step(next(iter(values), "loss"))
         timestamp = (self._output / "results.json").stat().st_mtime_ns // 10**6
-        if values and self._last_step(list(values)[-1]) < step:  # the last one: all before it are there too
+        if values and self._last_step(list(values)[-1]) < step:  # if MLflow has the last one, it has all
             metrics = [Metric(name, value, timestamp, step) for name, value in values.items()]
             for start in range(0, len(metrics), METRICS_PER_REQUEST):
                 self._client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
 
     def _post_dataset(self) -> None:
-        """The training data as the input of the run, named by format and fingerprint."""
+        """Posts the training data as the run's input, named by format and fingerprint."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         card = self._output / "data_card.json"
@@ -202,11 +202,11 @@ class MlflowRun:
         data = yaml.safe_load((self._output / "config.yaml").read_text(encoding="utf-8")).get("data", {})
         name = data.get("format") or "data"
         source = json.dumps({"uri": without_secrets(str(data.get("path") or name))})
-        dataset = Dataset(name, fingerprint[:36], "local", source)  # MLflow's longest digest
+        dataset = Dataset(name, fingerprint[:36], "local", source)  # MLflow's limit for a digest
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def _post_artifacts(self, names: list[str]) -> None:
-        """Copies without secrets."""
+        """Uploads copies of the files, without secrets."""
         with tempfile.TemporaryDirectory() as folder:
             for name in names:
                 if (file := self._output / name).exists():
@@ -216,7 +216,7 @@ class MlflowRun:
     def _register(self, results: dict[str, Any]) -> str | None:
         folders = (self._output / "model", self._output / "best" / "model")
         folder = next((one for one in folders if one.is_dir()), None)
-        if self._state.parent or not folder:  # which of many arms is best is no champion
+        if self._state.parent or not folder:  # a run within a study or tuning is no candidate
             return None
         candidate = Candidate(
             name=self._target.model_name,
@@ -232,7 +232,7 @@ class MlflowRun:
 
 @dataclass
 class _Series:
-    """A file of lines, what they hold as metrics, and the last step that MLflow has."""
+    """A file of lines, the function that turns a line into metrics, and the last step that MLflow has."""
 
     tail: Tail
     metrics: Callable[[dict[str, Any]], dict[str, float]]
@@ -240,7 +240,7 @@ class _Series:
 
 
 def _step_metrics(line: dict[str, Any]) -> dict[str, float]:
-    """All numbers of a line of the history, and its loss once more under the kind of its batch."""
+    """All numbers of a history line; the loss also under the kind of its batch, such as `loss.mono`."""
     numbers = {k: v for k, v in flatten(line).items() if is_number(v) and k not in CONSTANT}
     return numbers | ({f"loss.{line['kind']}": line["loss"]} if "kind" in line else {})
 

@@ -1,19 +1,19 @@
-"""What of `results.json` becomes metrics of a run."""
+"""The numbers of `results.json` that become metrics of a run."""
 
 from typing import Any
 
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
 BIAS = ("preference_rate", "rank_correlation", "score_margin")
-"""Measures of bias with a mean."""
+"""Bias measures that have a mean."""
 
 
 def numbers_of(results: dict[str, Any]) -> dict[str, float]:
-    """The measures by metric name, with their intervals, differences to the other systems and the measures of bias.
+    """Measures, their intervals, differences to the other systems and bias, by metric name.
 
-    `result.SETTING.MEASURE` and `result.SYSTEM.SETTING.MEASURE` are means; `result.interval.SETTING.MEASURE.low` and
-    `.high` the ends of intervals; `result.difference.SYSTEM.SETTING.MEASURE` (`.low`, `.high`) is the mean difference
-    to a system; `result.bias.NAME` a mean, `result.bias.top_k_languages_kl` a divergence. All names begin with
-    `result.`, which MLflow's page sorts behind the losses; it allows no @ in a name, so that `R@10` is `R_at_10`.
+    `result.SETTING.MEASURE` and `result.SYSTEM.SETTING.MEASURE` are means, `result.interval.SETTING.MEASURE.low` and
+    `.high` the ends of an interval. `result.difference.SYSTEM.SETTING.MEASURE` (and `.low`, `.high`) is the mean
+    difference to a system. `result.bias.NAME` is a mean, `result.bias.top_k_languages_kl` a divergence. MLflow's page
+    sorts names with `result.` after the losses. MLflow allows no @ in a name: `R@10` becomes `R_at_10`.
     """
     others = results.get("systems") or results.get("arms") or {}
     labels = _labels(list(others))
@@ -34,7 +34,7 @@ def numbers_of(results: dict[str, Any]) -> dict[str, float]:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    """Nested dicts as a flat one: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
@@ -55,7 +55,7 @@ def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
 
 
 def _labels(systems: list[str]) -> dict[str, str]:
-    """By system a part of a metric's name that MLflow allows and nothing else has."""
+    """A label for each system: unique, and with characters that MLflow allows in a metric name."""
     labels: dict[str, str] = {}
     taken = {*SETTINGS, "interval", "difference", "bias"}
     for system in systems:

@@ -1,4 +1,4 @@
-"""`tracking.json`: what a run's folder has to say to MLflow that its other files do not."""
+"""`tracking.json`: facts about a run that MLflow needs and no other file of its folder has."""
 
 import json
 import time
@@ -14,25 +14,25 @@ from hybridir.runtime.history import last_attempt
 from hybridir.runtime.secrets import without_secrets
 
 LOCK_WAIT = 2.0
-"""Seconds for another writer to be done."""
+"""Seconds to wait for another writer to finish."""
 RUNNING, FINISHED, KILLED, FAILED = "RUNNING", "FINISHED", "KILLED", "FAILED"
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """A run as its folder knows it.
+    """What a folder knows about its run in MLflow. An attempt is one start of the run.
 
     Attributes:
-        key: names the run in MLflow, over all attempts.
-        parent: likewise the run that it stands below; empty for none.
-        started: unix milliseconds of the first attempt.
-        ended: unix milliseconds of the last one; None while it goes on.
+        key: identifies the run in MLflow, over all attempts.
+        parent: key of the parent run (study or tuning); empty for none.
+        started: start of the first attempt, unix milliseconds.
+        ended: end of the last attempt, unix milliseconds; None while it goes on.
         status: RUNNING, FINISHED, KILLED or FAILED.
         results_before: modification time (ns) of `results.json` when the last attempt began; 0 without one.
-        attempts_before: attempts with lines in the history then.
-        finished_before: when the run ended, if it was FINISHED then.
-        tags: of code and machine.
-        complete: whether MLflow has all of it.
+        attempts_before: number of the last attempt in the history when the last attempt began.
+        finished_before: end of the run (unix ms) if it was FINISHED when the last attempt began; else None.
+        tags: describe code and machine.
+        complete: whether MLflow has everything.
     """
 
     key: str
@@ -48,26 +48,26 @@ class State:
 
 
 def load(output: Path) -> State:
-    """The state of a folder; a new one where there is none."""
+    """The state saved in a folder, or a new one; `ValueError` if the file is damaged."""
     path = output / "tracking.json"
     if path.exists():
         try:
             return State(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             raise ValueError(
-                f"{path} is damaged: delete it, and the run is written to MLflow anew, beside what is there of it"
+                f"{path} is damaged: delete it. MLflow then gets the run again, as a new one beside the old one"
             ) from None
     return State(key=uuid.uuid4().hex, started=now(), tags={})
 
 
 def save(state: State, output: Path) -> None:
-    """Replaces the file in one go."""
+    """Replaces the file atomically, without secrets."""
     text = json.dumps(asdict(state), indent=1, ensure_ascii=False)
     replace_text(output / "tracking.json", without_secrets(text))
 
 
 def is_incomplete(output: Path) -> bool:
-    """Whether a run is to be in MLflow, and is not there with all it has, as far as that is known."""
+    """Whether the run is tracked and, as far as its folder knows, MLflow does not have all of it."""
     try:
         return (output / "tracking.json").exists() and not load(output).complete
     except ValueError:
@@ -75,10 +75,10 @@ def is_incomplete(output: Path) -> bool:
 
 
 def begin(state: State, output: Path) -> State:
-    """The state as an attempt begins."""
+    """The state at the start of an attempt."""
     results, attempts = results_time(output), last_attempt(output / "history.jsonl")
     finished_before = state.ended if state.status == FINISHED else None
-    if state.status == RUNNING and results:  # killed, perhaps after all was done
+    if state.status == RUNNING and results:  # the driver was killed, perhaps after the results were written
         if results != state.results_before:
             finished_before = results // 10**6
         elif attempts == state.attempts_before:
@@ -95,10 +95,10 @@ def begin(state: State, output: Path) -> State:
 
 
 def ending(state: State, output: Path, otherwise: str, ended: int | None = None) -> dict[str, Any]:
-    """What changes when an attempt ends (`ended` unix ms, now if omitted).
+    """The fields that change when an attempt ends, at `ended` (unix ms; omitted: now).
 
-    Its status is `otherwise`; but FINISHED where `otherwise` is not FAILED and the attempt wrote results, and as before
-    where the run was FINISHED and the attempt trained nothing.
+    The status is FINISHED if the attempt wrote results and `otherwise` is not FAILED; else it is `otherwise`. But a run
+    that was FINISHED before stays as it was if the attempt trained nothing and wrote no results.
     """
     idle = last_attempt(output / "history.jsonl") <= state.attempts_before
     if idle and state.finished_before and results_time(output) == state.results_before:
@@ -108,13 +108,13 @@ def ending(state: State, output: Path, otherwise: str, ended: int | None = None)
 
 
 def results_time(output: Path) -> int:
-    """Modification time of `results.json` in ns, 0 without one."""
+    """Modification time of `results.json` in ns; 0 without one."""
     path = output / "results.json"
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def only_writer(output: Path) -> FileLock:
-    """Held by who writes the folder to MLflow; let go of by the system if that process dies."""
+    """The lock of the process that writes the folder to MLflow; the system releases it if that process dies."""
     return FileLock(output / "tracking.lock", timeout=LOCK_WAIT, thread_local=False)
 
 

@@ -1,4 +1,4 @@
-"""Where runs are written to: MLflow's settings, what must hold before MLflow is asked, errors in words."""
+"""The MLflow that runs are written to: its settings, checks before it is called, and short error messages."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from hybridir.runs.recipe import TrackingConfig
 from hybridir.runtime.secrets import without_secrets
 
 UPLOAD_TIMEOUT, DATABASE_TIMEOUT = 300, 60
-"""Seconds: that a server may take to store one file, and for other runs that set up the same database."""
+"""Seconds that a server may take to store one file, and seconds to wait while other runs set up the same database."""
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -24,34 +24,34 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Environment variables of MLflow, unless the user set them: quiet, without telemetry, soon done with a dead server."""
+"""MLflow's environment variables, unless the user set them: quiet, no telemetry, short waits for a dead server."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a run goes: `uri` with its credentials (never show it), experiment, name of the registered model."""
+    """The MLflow of a run: `uri` (may hold credentials: never show it), experiment, name of the registered model."""
 
     uri: str
     experiment: str
     model_name: str
 
     def file(self) -> Path | None:
-        """The sqlite file; None for anything else."""
+        """The sqlite file; None if `uri` names something else."""
         if not self.uri.startswith("sqlite:///"):
             return None
         return Path(self.uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
 
     def location(self) -> str | None:
-        """URI of the artifacts of a new experiment: beside a sqlite file; None leaves it to the server."""
+        """URI for the artifacts of a new experiment: beside the sqlite file; None lets the server choose."""
         file = self.file()
         return (file.parent / "mlartifacts").as_uri() if file else None
 
     @contextmanager
     def set_up(self) -> Iterator[None]:
-        """While entered, no other run sets up the same sqlite file, which can be written; else OSError, sqlite3.Error.
+        """While entered, no other run sets up the same sqlite file, and the file is known to be writable.
 
-        MLflow makes its tables without a lock of its own: two processes that do so at once break the file for good. Of
-        a file that cannot be written it says so only after minutes.
+        MLflow creates its tables without a lock: two processes that do so at once destroy the file. If the file cannot
+        be written, MLflow reports it only after minutes; this raises OSError or sqlite3.Error at once.
         """
         file = self.file()
         if file and not file.parent.is_dir():
@@ -64,18 +64,18 @@ class Target:
 
 
 def target(config: TrackingConfig, output: Path) -> Target:
-    """Where the run in `output` is written to."""
+    """The MLflow for the run in `output`."""
     uri = config.uri or f"sqlite:///{output.absolute().parent / 'mlflow.db'}"
     return Target(uri=uri, experiment=config.experiment, model_name=config.model_name)
 
 
 def command(uri: str, output: Path) -> str:
-    """What writes the folder to MLflow later."""
+    """The command that writes the folder to MLflow later."""
     return f"python -m hybridir.tracking {shlex.quote(str(output))} --uri {shlex.quote(without_secrets(uri))}"
 
 
 def trouble(error: BaseException) -> str:
-    """What keeps a run from MLflow, in a few words that can be shown."""
+    """Why a run could not be written to MLflow: a few words without secrets."""
     text = str(error)
     for sign, words in SIGNS.items():
         if sign in text:
@@ -93,18 +93,18 @@ SIGNS = {
     "Connection aborted": "connection broken off",
     "too many 50": "the server fails",
 }
-"""Troubles of the connection, by what their long messages hold."""
+"""Connection problems: a part of the long error message, and the words to show instead."""
 
 
 def reason(error: BaseException) -> str:
-    """An error in one line that can be shown."""
+    """An error in one line of about 200 characters at most, without secrets."""
     lines = without_secrets(str(error)).strip().splitlines() or [""]
     line = f"{type(error).__name__}: {lines[0]}"
     return line if len(line) <= 200 else line[:200].rpartition(" ")[0] + " ..."
 
 
 def quiet() -> None:
-    """Sets MLflow's defaults; nothing but errors that we print ourselves, as its own messages hold addresses."""
+    """Sets `DEFAULTS` and silences MLflow's own messages, which hold addresses; this room prints errors itself."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic", "sqlalchemy", "urllib3"):
@@ -113,7 +113,7 @@ def quiet() -> None:
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Lets the server take longer over a request, unless the user set another timeout."""
+    """While entered, requests may take `UPLOAD_TIMEOUT`, unless the user set another timeout."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     before = os.environ[name]
     if before == DEFAULTS[name]:

@@ -1,4 +1,4 @@
-"""What the ranks decide together at each step, from one small gather: none goes on alone, and none stops alone."""
+"""One small gather per step: all ranks get the same loss, stop request and errors, so they stop or go on together."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from hybridir.model.distributed import gather
 
 @dataclass(frozen=True)
 class Shared:
-    """The same on every rank.
+    """Values of one step that are the same on every rank.
 
     Attributes:
-        loss: mean over the ranks.
-        norm: the largest norm of the gradient.
+        loss: mean loss over the ranks.
+        norm: largest gradient norm of any rank.
         stop: whether any rank was asked to stop.
-        tokens: of all texts of the global batch.
-        sha256: of all items of the global batch, as they arrived.
-        not_finite: the items of the global batch whose own loss is not finite.
+        tokens: number of tokens in the global batch.
+        sha256: hash of all items of the global batch, as the ranks received them.
+        not_finite: indices in the global batch of the items whose own loss is NaN or infinite.
     """
 
     loss: float
@@ -35,7 +35,7 @@ class Shared:
 
 
 def exchange(losses: Tensor, norm: float, stop: bool, batch: TokenBatch) -> Shared:
-    """What all ranks must agree on, from the losses [b] of each one's items."""
+    """Gathers the losses [b], gradient norm, stop request and batch of each rank; the result is equal on all ranks."""
     head = np.array([losses.mean().item(), norm, stop, batch.lengths.sum()], dtype=np.float64).view(np.int64)
     finite = losses.detach().isfinite().cpu().numpy().astype(np.int64)
     backend = torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
@@ -53,7 +53,11 @@ def exchange(losses: Tensor, norm: float, stop: bool, batch: TokenBatch) -> Shar
 
 
 def not_finite_error(step: int, shared: Shared, source: BatchSource) -> FloatingPointError:
-    """The same error on every rank: it names the first items whose loss is not finite, with their texts."""
+    """The error for a loss or gradient that is NaN or infinite; the same on every rank.
+
+    It shows file, line and texts of up to three items: those with such a loss, or the first of the batch if there are
+    none.
+    """
     plan = source.plan()
     batch = plan.batch(step)
     shown = []
@@ -61,10 +65,10 @@ def not_finite_error(step: int, shared: Shared, source: BatchSource) -> Floating
         query, passage = (plan.corpus.pair(int(rows[item])) for rows in (batch.query_row, batch.passage_row))
         texts = f"query {query['query'][:200]!r}, passage {passage['passage']['text'][:200]!r}"
         shown.append(f"{place(query['file'], query['line'])}: {texts}")
-    many = f"the loss of {len(shared.not_finite)} of {len(batch.groups)} examples is not finite, the first"
-    what = many if shared.not_finite else "the losses are finite and the gradient is not; the batch begins with"
+    many = f"the loss of {len(shared.not_finite)} of {len(batch.groups)} examples is not finite. The first:"
+    what = many if shared.not_finite else "the losses are finite and the gradient is not. The batch begins with:"
     return FloatingPointError(
-        f"step {step}: no update was made and no checkpoint written, for {what}:\n  "
+        f"step {step}: no update was made and no checkpoint written, because {what}\n  "
         + "\n  ".join(shown)
-        + "\nLower train.lr, switch train.bf16 off, or mend the data"
+        + "\nLower train.lr, switch train.bf16 off, or correct the data"
     )

@@ -1,7 +1,7 @@
-"""Checkpoints: weights, optimiser and position in one folder that is either whole or not there.
+"""Checkpoints: weights, optimiser state and step in one folder, which is either complete or absent.
 
-A checkpoint is written beside its place, every file synced, its manifest (sizes and SHA-256) last, and then renamed. A
-folder whose files do not match its manifest is passed over, and said.
+A checkpoint is written to a temporary folder, every file is synced, the manifest (sizes and SHA-256) comes last, and
+then the folder gets its final name. A folder whose files do not match its manifest is reported and skipped.
 """
 
 import errno
@@ -20,21 +20,22 @@ from torch import Tensor, nn
 from hybridir.runtime.durable import storage_explained, sync
 
 MANIFEST = "manifest.json"
-_FOLDERS = "step-????????"  # and no copy that someone made beside them
+_FOLDERS = "step-????????"  # does not match a copy such as step-00000100.old
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 def folder(root: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps lies."""
+    """The folder of the checkpoint after `step` steps."""
     return root / f"step-{step:08d}"
 
 
 def save_checkpoint(
     root: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> Path:
-    """Writes `root/step-STEP`: the position after `step` steps. `state` is plain JSON.
+    """Writes the checkpoint after `step` steps to `root/step-STEP` and returns that path. `state` must be plain JSON.
 
-    `OSError` with a remedy where that fails; the checkpoints before it stay as they are.
+    Raises:
+        OSError: the storage failed; the message has a remedy. Earlier checkpoints stay as they are.
     """
     final = folder(root, step)
     work = root / f".{final.name}.tmp"
@@ -52,7 +53,7 @@ def save_checkpoint(
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             sync(work / MANIFEST)
             sync(work)
-            shutil.rmtree(final, ignore_errors=True)  # there only if damaged: the run went on from before it
+            shutil.rmtree(final, ignore_errors=True)  # exists only if damaged: the run resumed from an earlier one
             os.rename(work, final)
             sync(root)
     except OSError:
@@ -62,10 +63,13 @@ def save_checkpoint(
 
 
 def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
-    """The latest checkpoint whose files match its manifest, None where there is no checkpoint.
+    """The latest checkpoint whose files match its manifest; None if there is no checkpoint.
 
-    `say` hears of every damaged one. `ValueError` where all are damaged: a run never starts from zero silently.
-    `OSError` where the storage does not let them be read.
+    `say` is called with a message for every damaged checkpoint.
+
+    Raises:
+        ValueError: all checkpoints are damaged; the run does not silently start from zero.
+        OSError: the storage cannot be read.
     """
     found = sorted(root.glob(_FOLDERS), reverse=True)
     for checkpoint in found:
@@ -78,7 +82,7 @@ def newest_whole(root: Path, say: Callable[[str], None]) -> Path | None:
 
 
 def find_damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint, empty where nothing is; `OSError` where that cannot be seen."""
+    """What is wrong with a checkpoint; empty if it is complete. `OSError` if the storage cannot be read."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         for name in (_WEIGHTS, _OPTIMIZER, _STATE):
@@ -88,8 +92,8 @@ def find_damage(checkpoint: Path) -> str:
             if _sha256(checkpoint / name) != manifest[name]["sha256"]:
                 return f"{name} does not match its SHA-256"
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):  # storage that can be mended
-            raise OSError(error.errno, f"{checkpoint} cannot be read: {error}. Mend that, and go on") from error
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):  # not damage: permissions, for example
+            raise OSError(error.errno, f"{checkpoint} cannot be read: {error}. Fix that, then use --resume") from error
         return f"{type(error).__name__}: {error}"
     except (ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
@@ -97,31 +101,31 @@ def find_damage(checkpoint: Path) -> str:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The state that was saved, with `step`."""
+    """The `state` given to `save_checkpoint`, with `step`."""
     return json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
-    """Puts the saved weights into `model`."""
+    """Loads the saved weights into `model`."""
     model.load_state_dict(load_file(checkpoint / _WEIGHTS))
 
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Puts the saved moments into `optimizer`, whose parameters are those of `model`."""
+    """Loads the saved AdamW moments into `optimizer`, whose parameters must be those of `model`."""
     saved = load_file(checkpoint / _OPTIMIZER)
     for name, parameter in model.named_parameters():
         fields = {k.removeprefix(f"{name}|"): v for k, v in saved.items() if k.startswith(f"{name}|")}
         optimizer.state[parameter] = {
-            k: v.clone() if k == "step" else v.to(parameter.device, parameter.dtype, copy=True)  # lets go of the file
+            k: v.clone() if k == "step" else v.to(parameter.device, parameter.dtype, copy=True)  # no view of the file
             for k, v in fields.items()
         }
 
 
 def prune(root: Path, step: int, keep_last: int, best_step: int | None, say: Callable[[str], None] = print) -> None:
-    """Removes all but the last `keep_last` checkpoints up to `step` and that of `best_step`.
+    """Removes all checkpoints except the last `keep_last` up to `step` and that of `best_step`.
 
-    Those after `step` go too, as the run went on from before them because they are damaged. `say` hears of each that
-    cannot be removed: a run does not end for that.
+    Checkpoints after `step` are removed too: they were damaged, and the run resumed from an earlier one. If a
+    checkpoint cannot be removed, `say` gets a message and the run goes on.
     """
     found = sorted(root.glob(_FOLDERS))
     kept = [checkpoint for checkpoint in found if checkpoint <= folder(root, step)][-keep_last:]
@@ -132,11 +136,11 @@ def prune(root: Path, step: int, keep_last: int, best_step: int | None, say: Cal
             try:
                 shutil.rmtree(other)
             except OSError as error:
-                say(f"a checkpoint that is not needed any more could not be removed: {error}")
+                say(f"an old checkpoint could not be removed: {error}")
 
 
 def remove_half_written(root: Path) -> None:
-    """Removes what a kill left; while there is such a folder, a checkpoint counts as being written (see `signals`)."""
+    """Removes temporary folders left by a kill: `runtime.signals` would wait for them as checkpoints being written."""
     for work in root.glob(".step-*.tmp"):
         shutil.rmtree(work)
 

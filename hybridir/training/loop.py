@@ -1,7 +1,7 @@
 """The training loop: the same function in one process and on every rank of a process group.
 
-What the ranks decide (stop, non-finite loss) they decide together: see `agreement`. Nothing random is kept: torch's
-generators are seeded anew from (seed, step, rank).
+The ranks decide together whether to stop and whether the loss is finite: see `agreement`. Random states are not saved:
+torch is seeded at each step from (seed, step, rank).
 """
 
 import hashlib
@@ -32,26 +32,26 @@ from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
 from hybridir.training.validation import Validation, ValidationConfig, cost, value_of
 
 STOP = "STOP"
-"""Name of the file that asks a run to save and end."""
+"""Name of the file in the output folder that asks a run to save and end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The optimisation (AdamW).
+    """Optimisation with AdamW.
 
     Args:
-        steps: optimiser steps.
-        batch_size: pairs of a global batch, over all workers.
+        steps: number of optimiser steps.
+        batch_size: pairs in a global batch, all workers together.
         lr: peak learning rate.
-        weight_decay: of matrices; biases, norms and the temperature have none.
-        warmup_steps: steps over which the learning rate rises from 0.
-        schedule: `linear` falls to 0 at the last step, `constant` stays.
-        clip_norm: gradients are scaled down to this norm; 0 is off.
-        bf16: forward passes in bfloat16 (GPUs of the Ampere generation or later).
-        gradient_checkpointing: saves memory, costs a second forward pass.
-        checkpoint_every: steps between checkpoints; every validation makes one too.
-        keep_last: checkpoints kept, besides the best.
-        log_every: steps between lines on the screen.
+        weight_decay: weight decay of matrices; biases, norms and the temperature have none.
+        warmup_steps: steps over which the learning rate rises linearly from 0.
+        schedule: after the warm-up, `linear` falls to 0 at the end, `constant` keeps the peak.
+        clip_norm: gradients with a larger norm are scaled down to this norm; 0 is off.
+        bf16: forward passes in bfloat16 (needs a GPU of the Ampere generation or later).
+        gradient_checkpointing: recompute activations in the backward pass: saves memory, costs a second forward pass.
+        checkpoint_every: steps between checkpoints; every validation writes one too.
+        keep_last: number of latest checkpoints to keep, besides the best.
+        log_every: steps between progress lines (where the output is not a terminal).
     """
 
     steps: int = 400
@@ -73,7 +73,7 @@ class TrainConfig:
                 raise ValueError(f"train.{name} is {getattr(self, name)}: it must be at least 1")
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of `step` (from 0)."""
+        """Learning rate at `step`, counted from 0."""
         rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
         falling = (self.steps - step) / max(1, self.steps - self.warmup_steps)
         return self.lr * min(rising, falling if self.schedule == "linear" else 1.0)
@@ -81,13 +81,14 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the loop works on; the same on every rank.
+    """Everything that the loop needs; the same on every rank.
 
     Attributes:
-        source: the training plan.
-        validation_sources: plans of validation by kind, seeds independent of the run's.
-        held_out: the questions that retrieval is validated on; None for none.
-        identity: fixed part of the recipe and fingerprints of the data: a checkpoint of another one is refused.
+        source: the training plan over the tokenised pairs.
+        validation_sources: validation plan by kind of batch; their seed does not depend on the run's.
+        held_out: questions for validation of retrieval; None for none.
+        identity: fields that must not change on resume, and fingerprints of the data. A checkpoint with another
+            identity is refused.
     """
 
     output: Path
@@ -108,22 +109,22 @@ def train(
     stream: Stream = local_stream,
     asked: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Trains `encoder` from the newest checkpoint of `job.output`, or from its own weights, to the end.
+    """Trains `encoder` to the end, from the newest checkpoint in `job.output` or, without one, from its own weights.
 
-    Batches come from `stream`. Saves and ends at the next step where there is a file `STOP` in the output folder, or
-    `asked` says so on any rank. Leaves the best weights in `encoder`. Returns the last state: `step` (steps done),
-    `best_step`, `best_value` (of `validation.metric`), `stopped` (`end`, `patience` or `signal`).
+    Batches come from `stream`. If the output folder has a file `STOP`, or `asked` returns True on any rank, the run
+    saves after the current step and ends; otherwise `encoder` has the best weights at the end. Returns the last state:
+    `step` (steps done), `best_step`, `best_value` (of `validation.metric`), `stopped` (`end`, `patience`, `signal`).
 
     Raises:
-        ValueError: the newest checkpoint belongs to another recipe or other data, or lies after the last step.
-        FloatingPointError: loss or gradient is not finite; no update was made, the items are named.
-        MemoryError: the memory does not suffice for the batch, whose size is named.
+        ValueError: the newest checkpoint has another recipe, other data or no steps left; or the best is damaged.
+        FloatingPointError: loss or gradient is NaN or infinite. No update was made; the message shows the items.
+        MemoryError: the batch does not fit into memory; the message has its size.
         OSError: the output folder cannot be written.
     """
     model = DualEncoder(encoder, job.loss).to(device).train()
     if job.train.gradient_checkpointing:
         backbone: Any = encoder.backbone
-        # The first is the second's name since some release of transformers 5.
+        # transformers 5 renamed the second method to the first.
         enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     optimizer = _optimizer(model, job.train)
@@ -135,7 +136,7 @@ def train(
         best = ckpt.folder(job.output / "checkpoints", state["best_step"])
         if damage := ckpt.find_damage(best):
             raise ValueError(
-                f"the best checkpoint {best} is damaged ({damage}): restore it, or start anew with another --output"
+                f"the best checkpoint {best} is damaged ({damage}): restore it, or start a new run in another --output"
             )
         ckpt.load_weights(best, model)
     barrier()
@@ -150,7 +151,7 @@ def _steps(
     stream: Stream,
     asked: Callable[[], bool],
 ) -> dict[str, Any]:
-    """From `state["step"]` to the last step; returns the new state."""
+    """Trains from `state["step"]` to the last step; returns the new state."""
     config, start = job.train, state["step"]
     device = next(model.parameters()).device
     history = History(job.output, start) if rank() == 0 else None
@@ -165,7 +166,7 @@ def _steps(
         assert (batch.step, batch.rank) == (step, rank()), f"the stream gave {batch.step, batch.rank}, not {step}"
         with memory_explained(batch):
             if step == start and world_size() > 1:
-                # DDP lays its buckets out anew after the first backward pass; gloo's sums depend on the layout.
+                # Discarded: DDP rebuilds its buckets after the first backward pass, and gloo's sums depend on them.
                 batch_loss(wrapped, batch, device, config.bf16).mean().backward()
                 optimizer.zero_grad()
             _seed(job.seed, step)
@@ -221,7 +222,7 @@ def _steps(
 
 
 def _judge(state: dict[str, Any], found: dict[str, Any], config: ValidationConfig) -> dict[str, Any]:
-    """The state after a validation: a new best (any is, where the last counts), or one more without."""
+    """The state after a validation: a new best (always, with `keep: last`), or one more validation without one."""
     if not math.isfinite(found["loss"]):
         raise FloatingPointError(f"the validation loss after step {state['step']} is {found['loss']}: lower train.lr")
     value, best = value_of(found, config.metric), state["best_value"]
@@ -232,25 +233,25 @@ def _judge(state: dict[str, Any], found: dict[str, Any], config: ValidationConfi
 
 
 def check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
-    """`ValueError` naming the first value of `identity` that differs from what the checkpoint was written with."""
+    """Raises `ValueError` with the first value of `identity` that differs from the one in the checkpoint."""
     saved = ckpt.read_state(checkpoint)["identity"]
     for name in sorted(identity):
         if saved.get(name) != identity[name]:
             raise ValueError(
                 f"{checkpoint} was written with {name} = {saved.get(name)!r}, now it is {identity[name]!r}. "
-                "Resume with the same value, or start anew with another --output"
+                "Resume with the same value, or start a new run in another --output"
             )
 
 
 def check_steps(state: dict[str, Any], steps: int) -> None:
-    """`ValueError` where a run of so many steps has nothing to do after a checkpoint's `state`."""
+    """Raises `ValueError` if a run of `steps` steps has nothing left to do after a checkpoint's `state`."""
     at = state["step"]
     if at > steps or (at == steps and state["stopped"] in ("", "signal")):
-        raise ValueError(f"train.steps is {steps}, and the newest checkpoint stands at {at}: name more")
+        raise ValueError(f"train.steps is {steps}, and the newest checkpoint is at step {at}: raise train.steps")
 
 
 def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Loads the checkpoint that rank 0 finds, on every rank; else the state of a start."""
+    """Loads, on every rank, the checkpoint that rank 0 finds; returns its state, or the initial one."""
     found = _find(job) if rank() == 0 else None
     newest, state = cast("tuple[Path, dict[str, Any]]", broadcast_object(found))
     if state["step"]:
@@ -260,14 +261,14 @@ def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> 
 
 
 def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
-    """The checkpoint to go on from, and the state there."""
+    """The checkpoint to resume from (None: from the start), and its state."""
     root = job.output / "checkpoints"
     none_yet = {"best_step": None, "best_value": None, "waited": 0}
     ckpt.remove_half_written(root)
     newest = ckpt.newest_whole(root, partial(note, job.output))
     if newest is None:
         if line := last_line(job.output / "history.jsonl"):
-            note(job.output, f"{root} holds no checkpoint: the {line['step'] + 1} steps that were done are done again")
+            note(job.output, f"{root} has no checkpoint: the {line['step'] + 1} steps done so far are repeated")
         return None, {"step": 0, **none_yet, "stopped": ""}
     check_identity(newest, job.identity)
     state = ckpt.read_state(newest)
@@ -280,7 +281,7 @@ def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
         if damage := ckpt.find_damage(best):
             note(
                 job.output,
-                f"the best checkpoint {best} is damaged ({damage}): the best of the validations to come counts",
+                f"the best checkpoint {best} is damaged ({damage}): the best of the coming validations replaces it",
             )
             state |= none_yet
     return newest, state
@@ -294,6 +295,6 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def _seed(seed: int, step: int) -> None:
-    """Dropout depends on (seed, step, rank) alone."""
+    """Seeds torch: dropout depends on (seed, step, rank) alone."""
     key = hashlib.blake2b(f"{seed} {step} {rank()}".encode(), digest_size=7).digest()
     torch.manual_seed(int.from_bytes(key, "big"))

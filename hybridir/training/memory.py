@@ -1,4 +1,4 @@
-"""Out of memory: which batch it was, and what helps."""
+"""Out of memory: an error that names the batch and the settings that help."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from hybridir.batches.stream import TokenBatch
 
 @contextmanager
 def memory_explained(batch: TokenBatch, section: str = "train") -> Iterator[None]:
-    """While entered, running out of memory becomes the `memory_error` of `batch`, whatever torch calls it."""
+    """While entered, every kind of out-of-memory error from torch becomes the `memory_error` of `batch`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -21,7 +21,7 @@ def memory_explained(batch: TokenBatch, section: str = "train") -> Iterator[None
 
 
 def memory_error(batch: TokenBatch, reason: str, section: str = "train") -> MemoryError:
-    """The error of a worker that ran out of memory on `batch`, of training or of `validation`."""
+    """The error for a worker that ran out of memory on `batch`; `section` is `train` or `validation`."""
     more = "switch on train.gradient_checkpointing or train.bf16, or take more workers"
     return MemoryError(
         f"out of memory in step {batch.step}{' of validation' * (section == 'validation')}, with {len(batch.example)} "

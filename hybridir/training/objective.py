@@ -1,6 +1,6 @@
-"""The module that is trained and its loss on one batch, on any number of ranks.
+"""The trained module and its loss on one batch, on any number of ranks.
 
-Shapes: b queries of this rank, N texts, D dimension.
+Shapes: b queries of this rank, n hard negatives a query, N texts of this rank, D dimension.
 """
 
 import math
@@ -20,11 +20,11 @@ from hybridir.training.losses.info_nce import info_nce
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The objective: InfoNCE over the passages of all workers.
+    """The training loss: InfoNCE against the passages of all workers.
 
     Args:
-        temperature: of the softmax, above 0 (E5 takes 0.01, often 0.05).
-        learn_temperature: whether it is a parameter, starting from `temperature`.
+        temperature: similarities are divided by it before the softmax; above 0 (E5 uses 0.01; 0.05 is common).
+        learn_temperature: train the temperature too, starting from `temperature`.
     """
 
     temperature: float = 0.05
@@ -36,7 +36,7 @@ class LossConfig:
 
 
 class DualEncoder(nn.Module):
-    """What DDP wraps: the encoder with the temperature. Queries and passages go through in one forward pass."""
+    """The module that DDP wraps: encoder and temperature. Queries and passages share one forward pass."""
 
     def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class DualEncoder(nn.Module):
             self.register_buffer("log_temperature", log)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [N, D] of all texts, and the temperature."""
+        """Embeddings [N, D] of all texts, and the temperature (a scalar)."""
         return self.encoder(ids, lengths), self.log_temperature.exp()
 
 
 def batch_loss(model: nn.Module, batch: TokenBatch, device: torch.device, bf16: bool = False) -> Tensor:
-    """InfoNCE of this rank's queries against the passages of all ranks, [b]. `model` is a (wrapped) DualEncoder."""
+    """InfoNCE [b] of this rank's queries against the passages of all ranks. `model`: a `DualEncoder`, or DDP of one."""
     context = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
     with context:
         embeddings, temperature = model(*to_torch(batch, device))
@@ -72,7 +72,7 @@ def batch_loss(model: nn.Module, batch: TokenBatch, device: torch.device, bf16: 
 
 
 def _pools(batch: TokenBatch) -> Tensor:
-    """The half of the global batch that each of this rank's passages is in, int64 [b + b * n]."""
+    """For each passage of this rank, its half of the global batch (0 or 1), int64 [b + b * n]."""
     size = len(batch.example)
     item = batch.rank * size + torch.arange(size)
     pool = (item >= first_of_second_pool(size * world_size())).long()
@@ -80,5 +80,5 @@ def _pools(batch: TokenBatch) -> Tensor:
 
 
 def to_torch(batch: TokenBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids on the device, lengths on the CPU."""
+    """The batch's token ids, on the device, and lengths, on the CPU."""
     return torch.from_numpy(batch.ids.copy()).to(device), torch.from_numpy(batch.lengths.copy())

@@ -1,4 +1,4 @@
-"""Validation: fixed batches and questions, whatever is trained, so that all runs stop for the same reason."""
+"""Validation on fixed batches and questions, the same for every method: all runs are judged and stopped alike."""
 
 import math
 from dataclasses import dataclass
@@ -17,27 +17,28 @@ from hybridir.training.memory import memory_explained
 from hybridir.training.objective import DualEncoder, to_torch
 
 Metric = Literal["loss", "monolingual", "crosslingual", "multilingual", "mean", "rank_distance"]
-"""The validation loss; mAP in a setting, or its mean over the three; rank distance."""
+"""Validation loss; mAP in one setting, or its mean over the three; rank distance."""
 METRICS: tuple[Metric, ...] = get_args(Metric)
 LOWER_IS_BETTER: tuple[Metric, ...] = ("loss", "rank_distance")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """A fixed set of batches, half monolingual and half cross-lingual whatever is trained, and of questions.
+    """A fixed set of batches and questions. Half of the batches are monolingual, half cross-lingual, for every method.
 
     Args:
-        every: steps between validations; the last step has one too.
-        batches: number of batches; even.
-        batch_size: pairs of each.
-        temperature: of the softmax, the same for every run that is to be compared.
-        retrieval: groups of validation questions that retrieval is measured on too, each time; 0 is none.
-        metric: what is best: the least `loss` over the batches, or of `retrieval` the highest mAP `monolingual`,
-            `crosslingual`, `multilingual`, their `mean`, or the least `rank_distance`.
-        patience: validations without a new best after which training stops; 0 is never.
-        keep: the weights that a run ends with: those of the `best` validation, or of the `last` one, as comparisons at
-            equal steps need it: the best loss over both kinds of batch favours whoever trains on both.
-        languages: languages of the validation pairs; all of the data when omitted.
+        every: steps between validations; there is one after the last step too.
+        batches: number of validation batches; even.
+        batch_size: pairs in each validation batch.
+        temperature: softmax temperature of the validation loss; keep it equal in runs that you compare.
+        retrieval: number of validation groups whose questions also measure retrieval, at each validation; 0 is none.
+        metric: how the best weights are chosen: lowest `loss` over the batches; or, measured on the `retrieval`
+            questions, highest mAP (`monolingual`, `crosslingual`, `multilingual` or their `mean`) or lowest
+            `rank_distance`.
+        patience: training stops after this many validations without a new best; 0 is never.
+        keep: weights at the end of the run: of the `best` validation, or of the `last` one. Take `last` to compare runs
+            after equal steps: the best loss over both kinds of batch favours methods that train on both.
+        languages: languages of the validation pairs. Omitted: all languages of the data.
     """
 
     every: int = 50
@@ -54,36 +55,39 @@ class ValidationConfig:
         if self.every < 1 or self.temperature <= 0:
             raise ValueError(
                 f"validation.every is {self.every} and validation.temperature {self.temperature}: "
-                "they must be at least 1, and above 0"
+                "every must be at least 1, and the temperature above 0"
             )
         if self.retrieval < 0 or (self.metric != "loss" and not self.retrieval):
             raise ValueError(
-                f"validation.retrieval is {self.retrieval} and validation.metric {self.metric}: say how many groups of "
-                "validation questions retrieval is measured on, 500 for example"
+                f"validation.retrieval is {self.retrieval} and validation.metric {self.metric}: set "
+                "validation.retrieval to a number of groups of validation questions, for example 500"
             )
         if self.keep == "last" and self.patience:
-            raise ValueError("validation.patience waits for a new best, and validation.keep is last: set one of them")
+            raise ValueError(
+                f"validation.patience is {self.patience} and validation.keep is last: patience waits for a new best. "
+                "Set validation.patience to 0, or validation.keep to best"
+            )
         if self.batches < 2 or self.batches % 2:
             raise ValueError(f"validation.batches is {self.batches}: it must be even and at least 2")
 
 
 def value_of(found: dict[str, Any], metric: Metric) -> float:
-    """The value of a metric in what a validation found."""
+    """The value of `metric` in the result of `Validation.run`."""
     return float(found[metric] if metric in LOWER_IS_BETTER else found["mAP"][metric])
 
 
 def cost(value: float, metric: Metric) -> float:
-    """The value, or what it falls short of 0 where more is better: the least is the best."""
+    """The value, negated if higher is better, so that the smallest cost wins."""
     return value if metric in LOWER_IS_BETTER else -value
 
 
 def full_name(metric: Metric) -> str:
-    """Its name in MLflow and in results."""
+    """The metric's name in MLflow and in `results.json`."""
     return f"validation.{metric}" if metric in LOWER_IS_BETTER else f"validation.mAP.{metric}"
 
 
 def retrieval(summary: dict[str, Any]) -> dict[str, Any]:
-    """`mAP` by setting and their `mean`, and `rank_distance`, as far as `summary` has them (see `summarise`)."""
+    """`mAP` by setting with their `mean`, and `rank_distance`: whatever of these `summary` has (see `summarise`)."""
     found = {setting: summary[setting]["mAP"] for setting in SETTINGS if "mAP" in summary[setting]}
     if len(found) == len(SETTINGS):
         found["mean"] = sum(found.values()) / len(found)
@@ -92,7 +96,7 @@ def retrieval(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 class Validation:
-    """Validation batches, read once; each is computed whole by one rank, and `held_out` is searched by the first."""
+    """Reads the batches once. Each batch is computed by one rank; rank 0 alone measures retrieval on `held_out`."""
 
     def __init__(
         self,
@@ -107,7 +111,7 @@ class Validation:
         self._batches = [(kind, batch) for kind, source in sources.items() for batch in stream(source, 0, half, 0, 1)]
 
     def run(self, model: DualEncoder) -> dict[str, Any]:
-        """`loss`, the mean over the batches, by kind likewise, and what `retrieval` gives."""
+        """`loss` (mean over all batches), the mean loss of each kind of batch, and the result of `retrieval`."""
         model.eval()
         mine = torch.zeros(len(self._batches), dtype=torch.float64)
         with torch.no_grad():

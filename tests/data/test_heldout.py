@@ -89,7 +89,7 @@ def test_the_best_is_kept_by_the_metric_that_is_named(
 
 
 def test_a_metric_without_questions_is_refused() -> None:
-    with pytest.raises(ValueError, match="say how many groups of"):
+    with pytest.raises(ValueError, match=r"set validation\.retrieval to a number of groups"):
         ValidationConfig(metric="mean")
 
 

@@ -238,7 +238,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     elsewhere = ["--benchmark.name", "mlqa-r", "--benchmark.path", "/nowhere", "--benchmark.facts", 960]
     for options, message in (
         (["--train.steps", 80, "--train.lr", "1e-4"], "train.lr"),
-        (["--train.steps", 40], "the newest checkpoint stands at 60"),
+        (["--train.steps", 40], "the newest checkpoint is at step 60"),
         (["--train.steps", 80, *elsewhere], "/nowhere"),
     ):
         refused = job(*LONGER, *options, "--output", output, "--resume")

@@ -33,7 +33,7 @@ def test_filled_in_it_has_no_problem() -> None:
 def test_what_is_the_users_is_asked_for() -> None:
     found = problems(TEXT)
     assert len(found) == 5  # image, security group, profile; the file system twice
-    assert all(re.fullmatch(r"line \d+: still CHANGE-ME, put your own there", line) for line in found)
+    assert all(re.fullmatch(r"line \d+: still CHANGE-ME: fill in your own value", line) for line in found)
     command = [sys.executable, "-m", "hybridir.on_ray.cluster_file"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
@@ -56,24 +56,24 @@ def test_what_is_the_users_is_asked_for() -> None:
             "head_start_ray_commands[1]: 0.0.0.0 is open",
         ),  # Ray's default
         ("  region:", "  security_group: {GroupName: mine}\n  region:", "security_group is not known"),
-        ("SecurityGroupIds: [", "SecurityGroupId: [", "SecurityGroupId is not known, is it SecurityGroupIds?"),
+        ("SecurityGroupIds: [", "SecurityGroupId: [", "SecurityGroupId is not known, did you mean SecurityGroupIds?"),
         ("SecurityGroupIds: [", "SecurityGroupId: [", "SecurityGroupIds: None is not an id"),
         ("[sg-0123456789abcdef0]", "[sg_0123456789abcdef0]", "sg_0123456789abcdef0 is not an id like sg-"),
         ("HttpTokens: required", "HttpTokens: optional", "HttpTokens: required is missing"),
         ("Encrypted: true", "Encrypted: false", "with Encrypted: true"),
-        ("VolumeSize", "VolumeSiz", "VolumeSiz is not known, is it VolumeSize?"),
+        ("VolumeSize", "VolumeSiz", "VolumeSiz is not known, did you mean VolumeSize?"),
         ("cache_stopped_nodes", "cached_stopped_nodes", "cached_stopped_nodes is not known"),
         ("region: us-west-2", "region: eu-west-1", "the file system is in us-west-2, the cluster in eu-west-1"),
         ("export RAY_AUTH_MODE=token", "export", "without export RAY_AUTH_MODE=token"),
-        ("export RAY_AUTH_MODE=token", "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=abc", "a token stands in the file"),
+        ("export RAY_AUTH_MODE=token", "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=abc", "the file contains a token"),
         ("  ~/.ray/auth_token:", "  ~/.ray/other:", "~/.ray/auth_token is missing"),
         ("IamInstanceProfile: {Name: head}", "KeyName: mine", "without IamInstanceProfile Ray makes one"),
         ("InstanceType: m7i.2xlarge", "InstanceType: g6.2xlarge", "the head needs none"),
         ("InstanceType: g6.2xlarge", "InstanceType: g6.3xlarge", "g6.3xlarge is not known"),
         ("InstanceType: g6.2xlarge", "InstanceType: g6.12xlarge", "g6.12xlarge has {'CPU': 48, 'GPU': 4}, not"),
         ("min_workers: 0", "min_workers: 1", "1 nodes would run, and cost, when idle"),
-        ("MarketType: spot", "MarketType: sport", "MarketType is spot, or leave it out"),
-        ("  spot:", "  cheap:", "a node type is called spot... if it is one"),
+        ("MarketType: spot", "MarketType: sport", "MarketType must be spot"),
+        ("  spot:", "  cheap:", "a name begins with spot if the type is spot"),
         ("idle_timeout_minutes", "idle_timeout_minute", "'idle_timeout_minute' was unexpected"),  # Ray's own schema
         ("min_workers: 0", "min_worker: 0", "'min_worker' was unexpected"),
         ("type: aws", "type: gcp", "only aws is known here"),

@@ -149,7 +149,7 @@ def test_encoding_goes_on_without_a_node(small_run: Prepared, tmp_path: Path) ->
     ours, expected = (
         json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (output, tmp_path / "alone")
     )
-    assert "a worker that encodes was lost" in log.read_text(encoding="utf-8")
+    assert "an encoding worker was lost" in log.read_text(encoding="utf-8")
     for setting in ("monolingual", "crosslingual", "multilingual"):
         assert ours[setting] == pytest.approx(expected[setting], rel=1e-6)
 

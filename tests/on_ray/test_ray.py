@@ -153,7 +153,7 @@ def test_as_many_workers_as_there_is_room_for(
     [
         (
             {"num_workers": 8},
-            "1 nodes with room for 4 workers of 1 CPU each, and the run needs 8: it has no autoscaler",
+            "1 nodes with room for 4 workers of 1 CPU each, and the run needs 8: no autoscaler",
         ),
         ({"num_workers": 8, "min_workers": 5}, "and the run needs 8: "),
         ({"num_workers": 2, "cpus_per_worker": 3}, "room for 1 workers of 3 CPUs each, .* or scaling.cpus_per_worker"),

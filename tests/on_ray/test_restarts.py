@@ -115,11 +115,11 @@ def test_after_a_notice_the_workers_are_started_again(start: Callable[..., tuple
 
 def test_a_worker_that_does_not_see_the_storage_of_the_driver(small_run: Prepared) -> None:
     task = on_ray_train._Task(small_run.job, small_run.initial, 1, 600, Path("/nowhere/attempt.here"))
-    with pytest.raises(ValueError, match=r"does not see /nowhere/attempt.here of the driver: name by --output"):
+    with pytest.raises(ValueError, match=r"does not see the driver's /nowhere/attempt.here: set --output to a folder"):
         on_ray_train._work({"task": task})
     job = replace(small_run.job, source=replace(small_run.job.source, tokens="/nowhere/tokens-1"))
     task = on_ray_train._Task(job, small_run.initial, 1, 600, Path(__file__))
-    with pytest.raises(ValueError, match=r"does not see /nowhere/tokens-1 of the driver: name by --cache"):
+    with pytest.raises(ValueError, match=r"does not see the driver's /nowhere/tokens-1: set --cache to a folder"):
         on_ray_train._work({"task": task})
 
 
@@ -260,7 +260,7 @@ def test_more_than_the_autoscaler_may_ever_start_is_refused(
     (tmp_path / "limits.yaml").write_text(LIMITS)
     monkeypatch.setattr(cluster, "CLUSTER_FILE", tmp_path / "limits.yaml")
     if not most:
-        with pytest.raises(ValueError, match="needs 11: it has no autoscaler that makes room for more than 10, so"):
+        with pytest.raises(ValueError, match="needs 11: no autoscaler can make room for more than 10, so"):
             find_room(ScalingConfig(**scaling))
         return
     assert cluster._most(ScalingConfig(**scaling)) == most

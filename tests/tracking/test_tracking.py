@@ -249,8 +249,8 @@ def test_the_champion_is_the_best_by_the_same_validation(store: Path, capsys: py
         ({"value": 2.0}, 1, "version 1, is the champion now"),
         ({"value": 1.5}, 2, "version 2, is the champion now"),
         ({"value": 1.8}, 2, "version 2 stays champion, with validation.loss 1.5000 against 1.8000"),
-        ({"value": 1.0, "data": "plan-2"}, 2, "version 2 stays champion, as its validation data is another"),
-        ({"value": 9.0, "metric": "validation.mAP"}, 2, "as its validation metric is another"),
+        ({"value": 1.0, "data": "plan-2"}, 2, "version 2 stays champion: its validation data is not the same"),
+        ({"value": 9.0, "metric": "validation.mAP"}, 2, "its validation metric is not the same"),
         ({"value": float("nan")}, 2, "has no validation value that is a number"),
         ({"value": None}, 2, "has no validation value that is a number"),
     ]

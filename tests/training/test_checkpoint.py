@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_not_called_damaged(root: Path) -> None:
     weights = root / "step-00000002" / "model.safetensors"
     weights.unlink()
     weights.symlink_to(weights)
-    with pytest.raises(OSError, match=r"step-00000002 cannot be read: .* symbolic links.* Mend that"):
+    with pytest.raises(OSError, match=r"step-00000002 cannot be read: .* symbolic links.* Fix that"):
         ckpt.newest_whole(root, print)
 
 

@@ -250,7 +250,7 @@ def test_a_start_from_zero_after_steps_is_said_and_leaves_nothing_half_written(
     half = run.job.output / "checkpoints" / ".step-00000099.tmp"
     half.mkdir(parents=True)
     train_here(run, **at_step(0, lambda: half.exists() and pytest.fail("it is still there")))
-    assert "holds no checkpoint: the 5 steps that were done are done again" in events(run)
+    assert "has no checkpoint: the 5 steps done so far are repeated" in events(run)
     assert [line["step"] for line in history(run)] == list(range(8))
 
 
@@ -403,7 +403,7 @@ def fixed(recipe: Recipe) -> dict[str, Any]:
 def test_steps_that_lie_behind_are_refused(make_run: MakeRun, tmp_path: Path, steps: int) -> None:
     run = make_run(tmp_path / "run", validation={"every": 100})
     train_here(run, **at_step(4, (run.job.output / STOP).touch))
-    with pytest.raises(ValueError, match=f"train.steps is {steps}, and the newest checkpoint stands at 5"):
+    with pytest.raises(ValueError, match=f"train.steps is {steps}, and the newest checkpoint is at step 5"):
         train_here(replace(run, job=replace(run.job, train=replace(run.job.train, steps=steps))))
 
 

@@ -1,4 +1,4 @@
-"""Contrastive losses: pure functions of embeddings.
+"""InfoNCE, a contrastive loss: a pure function of embeddings.
 
 Shapes: Q queries of this rank, P passages of all ranks, D dimension.
 """
@@ -19,21 +19,22 @@ def info_nce(
     temperature: Tensor | float,
     pool_P: Tensor | None = None,
 ) -> Tensor:
-    """InfoNCE over in-batch and hard negatives, one loss a query, [Q], at least in float32.
+    """InfoNCE over in-batch and hard negatives: one loss a query, [Q], in float32 or wider.
 
-    -log(exp(s(q, d+) / t) / sum over d of exp(s(q, d) / t)), s the dot product of normalised embeddings (van den Oord
-    et al. 2018, arXiv 1807.03748). Equation 1 of arXiv 2408.10536 names hard negatives only and no temperature, its
-    text in-batch negatives: cosines without a temperature cannot train, so this is the usual form with both.
+    -log(exp(s(q, d+) / t) / sum over d of exp(s(q, d) / t)), with s the dot product of normalised embeddings and t the
+    temperature (van den Oord et al. 2018, arXiv 1807.03748). Equation 1 of arXiv 2408.10536 has hard negatives only and
+    no temperature; its text adds in-batch negatives. Cosines do not train without a temperature: this form has both.
 
     Args:
-        query_QD: normalised embeddings of the queries.
-        passage_PD: normalised embeddings of the passages they are scored against.
-        positive_Q: int64, the position of each query's positive among the passages.
-        passage_group_P: int64; passages in the passage group of the positive are left out of the sum, except the
-            positive itself: a translation of the answer is no negative.
-        temperature: above 0. Scores are taken in float32 at least, whatever autocast says: in bfloat16 at 0.02 they are
-            off by about 0.1.
-        pool_P: int64; passages in another pool than the positive are left out of the sum. Omitted: one pool.
+        query_QD: normalised query embeddings.
+        passage_PD: normalised embeddings of the passages that the queries are scored against.
+        positive_Q: int64, index of each query's positive in `passage_PD`.
+        passage_group_P: int64, passage group of each passage. Passages in the positive's group are left out of the sum,
+            since a translation of the answer is no negative; the positive itself stays.
+        temperature: above 0. Scores are computed in float32 or wider even under autocast: in bfloat16, at temperature
+            0.02, they would be off by about 0.1.
+        pool_P: int64, pool of each passage. Passages outside the positive's pool are left out of the sum. Omitted: all
+            passages are one pool.
     """
     with torch.autocast(query_QD.device.type, enabled=False):
         dtype = at_least_float32(query_QD.dtype)
