@@ -1,4 +1,4 @@
-"""What a plan draws, before anything is paid for: the first batches, and shares over the whole run."""
+"""Shows what a plan will draw, before training starts: the first batches, and shares over all steps."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from hybridir.runtime.tables import Grid, show
 class Census:
     """Counts over batches of a plan."""
 
-    kinds: Counter = field(default_factory=Counter)
-    pairs: Counter = field(default_factory=Counter)
-    sources: Counter = field(default_factory=Counter)
-    groups: set[int] = field(default_factory=set)
+    kinds: Counter = field(default_factory=Counter)  # batches by kind
+    pairs: Counter = field(default_factory=Counter)  # items by (query language, passage language)
+    sources: Counter = field(default_factory=Counter)  # items by source
+    groups: set[int] = field(default_factory=set)  # all groups that were drawn
     items: int = 0
-    negatives: int = 0
-    same_language: int = 0
+    negatives: int = 0  # of all items together
+    same_language: int = 0  # those that are positives of other items, in the language of the item's own positive
 
     def add(self, plan: Plan, batch: Batch) -> None:
-        """Counts a batch."""
+        """Adds a batch to the counts."""
         corpus, size = plan.corpus, len(batch.groups)
         self.kinds[batch.kind] += 1
         languages = zip(batch.query_language.tolist(), batch.passage_language.tolist(), strict=True)
@@ -33,7 +33,7 @@ class Census:
         self.sources.update(corpus.sources[s] for s in corpus.source_of[batch.groups].tolist())
         self.groups.update(batch.groups.tolist())
         self.items += size
-        # In-batch negatives of an item: all positives but its own, all hard negatives outside its passage group.
+        # Negatives of an item: the positives of all other items, and all hard negatives outside its passage group.
         own, hard = corpus.passage_group[batch.groups], corpus.negative_group[batch.negatives.ravel()]
         half = first_of_second_pool(size)
         for pool in (slice(0, half), slice(half, size)) if batch.kind == "both" else (slice(0, size),):
@@ -52,7 +52,7 @@ def take_census(plan: Plan, steps: int) -> Census:
 
 
 def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
-    """Prints the first batches and the census of `steps` steps."""
+    """Prints `items` pairs of each of the `first` batches, then the census of `steps` batches."""
     for step in range(first):
         _show_batch(plan, plan.batch(step), items)
     census = take_census(plan, steps)
@@ -71,8 +71,8 @@ def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
     possible = int(plan.corpus.groups(plan.part).sum())
     print(f"groups drawn at least once: {len(census.groups)} of {possible} ({len(census.groups) / possible:.1%})")
     print(
-        f"negatives of a query: {census.negatives / census.items:.1f} on average, "
-        f"{census.same_language / census.items:.1f} of the in-batch ones in the language of its positive"
+        f"negatives of a query: {census.negatives / census.items:.1f} on average; of them "
+        f"{census.same_language / census.items:.1f} are positives of other queries, in the language of its own positive"
     )
 
 

@@ -1,8 +1,8 @@
-"""The batch plan: (sampling config, corpus index, seed, step) -> the global batch, a pure function.
+"""The batch plan, a pure function: (corpus, sampling config, batch size, seed, step) -> the global batch.
 
-What kinds of batch there are says `sampling`. Within a batch no two items share a passage group, so no item is another
-one's false negative. Randomness is counter-based (Philox, keyed by the seed, with the step in its counter), so any step
-is reached by a jump, and only raw 64-bit words are used, whose stream NumPy guarantees.
+`sampling.py` explains the kinds of batch. No two items of a batch share a passage group, so no positive is a false
+negative of another item. Random numbers are counter-based (Philox: the seed is the key, the step is in the counter), so
+any step can be drawn without those before it. Only raw 64-bit words are used, because NumPy keeps their stream stable.
 
 Shapes: B items of a batch, n hard negatives an item, G groups, L languages.
 """
@@ -19,16 +19,16 @@ from hybridir.data.records import check_languages
 
 Uniform = Callable[[int], np.ndarray]
 _ROUNDS = 64
-"""Draws of an item before the groups that are still free are listed."""
+"""Random tries for an item before the groups that are still free are listed."""
 _NO_PART = {
     "train": "Lower data.validation_share, or check data.languages",
-    "validation": "Raise data.validation_share, or name a source of them as data.validation",
+    "validation": "Raise data.validation_share, or give validation data of its own by data.validation",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A global batch. Languages are indices into `Plan.languages`, rows and negatives positions in the corpus."""
+    """A global batch, or one rank's part. Language indices refer to `Plan.languages`, all others to the corpus."""
 
     step: int
     kind: str
@@ -37,12 +37,12 @@ class Batch:
     passage_language: np.ndarray  # int64 [B]
     query_row: np.ndarray  # int64 [B]
     passage_row: np.ndarray  # int64 [B]
-    negatives: np.ndarray  # int64 [B, n]
+    negatives: np.ndarray  # int64 [B, n], indices into `Corpus.negative_group`
 
     def part(self, rank: int, world_size: int) -> "Batch":
-        """The items of one rank, a contiguous slice."""
+        """The part of one rank: a contiguous slice of the items."""
         size = len(self.groups) // world_size
-        assert size * world_size == len(self.groups), "the batch divides by the number of workers"
+        assert size * world_size == len(self.groups), "the batch size is divisible by the number of workers"
         chosen = slice(rank * size, (rank + 1) * size)
         arrays = {k: v[chosen] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
         return Batch(step=self.step, kind=self.kind, **arrays)
@@ -51,10 +51,10 @@ class Batch:
 class Plan:
     """Draws the global batch of any step, from the groups of one part of the corpus (`train` or `validation`).
 
-    Where a mixed or cross batch runs out of groups in the languages drawn for an item, these are drawn again.
+    If a mixed or cross batch has no free group left in the languages drawn for an item, other languages are drawn.
 
     Raises:
-        ValueError: where some batch could not be filled, for whatever seed.
+        ValueError: the corpus cannot fill every batch that `sampling` may ask for, whatever the seed.
     """
 
     def __init__(self, corpus: Corpus, sampling: Sampling, batch_size: int, seed: int, part: str = "train") -> None:
@@ -63,7 +63,7 @@ class Plan:
         self.corpus, self.sampling, self.batch_size, self.seed, self.part = corpus, sampling, batch_size, seed, part
         self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
         self._column = np.array([corpus.languages.index(code) for code in self.languages])
-        self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # computed once a pair of languages
+        self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by pair of languages, once computed
         self._sort_groups()
         self._check()
 
@@ -98,14 +98,14 @@ class Plan:
         )
 
     def _draw_languages(self, kind: str, size: int, uniform: Uniform) -> np.ndarray:
-        """(query, passage) languages, int64 [size, 2]."""
+        """Draws the (query, passage) languages of `size` items, int64 [size, 2]; all are equal for `mono`."""
         pairs, weights = self._language_pairs[kind]
         drawn = _choose(weights, uniform(1 if kind == "mono" else size))
         return np.broadcast_to(pairs[drawn], (size, 2)).copy()
 
     @cached_property
     def _language_pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """By kind: the (query, passage) languages that can be drawn, int64 [P, 2], and their weights, [P]."""
+        """For each kind, the (query, passage) languages that can be drawn, int64 [pairs, 2], and their weights."""
         table = {}
         for kind in ("mono", "mixed", "cross"):
             every = [(x, y) for x in range(len(self.languages)) for y in range(len(self.languages))]
@@ -115,7 +115,7 @@ class Plan:
         return table
 
     def _sort_groups(self) -> None:
-        """Sorts the groups into classes: same source, same languages for the query, same for the passage."""
+        """Sorts groups into classes: same source, same languages of queries, same of passages with enough negatives."""
         corpus = self.corpus
         members = np.flatnonzero(corpus.groups(self.part))
         rows_GL = corpus.row_of[members][:, self._column]
@@ -148,7 +148,7 @@ class Plan:
         return np.concatenate([self._order[a:b] for a, b in spans] or [self._order[:0]])
 
     def _group_weights(self, query_language: int, passage_language: int) -> tuple[np.ndarray, np.ndarray]:
-        """Classes, and the probability of each: source by size ** exponent, then group uniformly within it."""
+        """The classes in these languages, and weights that draw a source by size ** exponent, then a group in it."""
         pair = (int(query_language), int(passage_language))
         if pair not in self._weights:
             classes, sizes = self._classes(*pair), self._sizes(*pair).astype(np.float64)
@@ -158,9 +158,10 @@ class Plan:
         return self._weights[pair]
 
     def _draw_groups(self, pair_B: np.ndarray, uniform: Uniform) -> np.ndarray:
-        """One group an item, no two of one passage group: an item that collides with one before it is drawn again.
+        """Draws one group for each item, int64 [B], all of different passage groups.
 
-        An item for whose languages no group is left gets others, which are written to `pair_B`.
+        An item that collides with an earlier one is drawn again. If no free group is left in the languages of an item,
+        other languages are drawn for it and written to `pair_B`.
         """
         groups = np.full(len(pair_B), -1, dtype=np.int64)
         taken = np.empty(0, dtype=np.int64)
@@ -192,7 +193,7 @@ class Plan:
     def _draw_free(self, pair: np.ndarray, taken: np.ndarray, uniform: Uniform) -> int:
         """A group with a query and a passage in these languages whose passage group is not taken; -1 if none is left.
 
-        By trial, and only where that fails from the list of all that are free.
+        Tries at random first, and lists all free groups only if that fails.
         """
         candidates = self._draw(pair, uniform(_ROUNDS), uniform(_ROUNDS)) if _ROUNDS else np.empty(0, dtype=np.int64)
         free = candidates[~np.isin(self.corpus.passage_group[candidates], taken)]
@@ -203,14 +204,14 @@ class Plan:
         return int(free[int(uniform(1)[0] * len(free))]) if len(free) else -1
 
     def _draw(self, pair: np.ndarray, choice: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """A group in these languages for each of the random numbers: `choice` takes the class, `place` the group."""
+        """Draws groups in these languages by numbers in [0, 1): `choice` picks the class, `place` the group in it."""
         classes, weights = self._group_weights(*pair)
         chosen = classes[_choose(weights, choice)]
         start, end = self._class_start[chosen], self._class_start[chosen + 1]
         return self._order[start + (place * (end - start)).astype(np.int64)]
 
     def _draw_negatives(self, passage_row: np.ndarray, uniform: Uniform) -> np.ndarray:
-        """`sampling.negatives` of each row's hard negatives, without replacement; int64 [B, n]."""
+        """Draws n = `sampling.negatives` hard negatives of each passage, without replacement; int64 [B, n]."""
         n = self.sampling.negatives
         drawn = np.empty((len(passage_row), n), dtype=np.int64)
         for item, row in enumerate(passage_row if n else ()):
@@ -219,7 +220,7 @@ class Plan:
         return drawn
 
     def _check(self) -> None:
-        """Each language fills a mono batch alone; mixed and cross batches are filled by all their languages."""
+        """Checks that each language alone can fill a mono batch, and all languages together the other kinds."""
         if not len(self._order):
             raise ValueError(f"the data has no {self.part} pairs. {_NO_PART[self.part]}")
         largest = int(np.bincount(self.corpus.passage_group[self._order]).max())
@@ -227,9 +228,9 @@ class Plan:
             pairs = self._language_pairs[kind][0]
             if not len(pairs):
                 raise ValueError(
-                    f"sampling asks for {kind} batches, and no group offers a {kind} pair in the languages "
-                    f"{', '.join(self.languages)} with {self.sampling.negatives} hard negatives. Ask for others, or "
-                    "add languages or hard negatives"
+                    f"sampling asks for {kind} batches, but no group has a {kind} pair in the languages "
+                    f"{', '.join(self.languages)} with at least {self.sampling.negatives} hard negatives. Ask for "
+                    "another kind of batch, or for fewer hard negatives, or add languages"
                 )
             for fillers in pairs[:, None] if kind == "mono" else [pairs]:
                 if max(self._sizes(*pair).sum() for pair in fillers) >= self.batch_size * largest:
@@ -240,7 +241,7 @@ class Plan:
                     names = self.languages[fillers[0][0]] if kind == "mono" else ", ".join(self.languages)
                     remedy = " or leave the language out of sampling.languages" if kind == "mono" else ""
                     if len(groups) > distinct:
-                        remedy += f"; {len(groups)} groups share them: check passage_id and passage_group_id"
+                        remedy += f"; {len(groups)} groups share these passages: check passage_id and passage_group_id"
                     raise ValueError(
                         f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there "
                         f"are {distinct}. Lower train.batch_size{remedy}"
@@ -248,6 +249,6 @@ class Plan:
 
 
 def _choose(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """For every u in [0, 1) an index drawn in proportion to `weights`."""
+    """For each u in [0, 1), an index with probability proportional to its weight."""
     bounds = np.cumsum(weights)
     return np.minimum(np.searchsorted(bounds, u * bounds[-1], side="right"), np.flatnonzero(weights)[-1])

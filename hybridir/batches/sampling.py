@@ -1,9 +1,9 @@
-"""What batches are made of: kinds, and how often each is drawn.
+"""The kinds of batch, and how often each is drawn.
 
 A batch is `mono` (one language for the whole batch), `mixed` (each pair within one language, languages mixed), `cross`
-(query and passage of every item in different languages) or `both` (half mono, half cross, each half with negatives of
-its own). The methods of arXiv 2408.10536 and LAReQA (2004.05484) are weights (mono, mixed, cross): X-X-mono (1, 0, 0),
-X-X (0, 1, 0), X-Y (0, 0, 1), hybrid with alpha (alpha, 0, 1 - alpha), En-En (1, 0, 0) with `languages: [en]`.
+(query and passage of every item in different languages) or `both` (half mono, half cross, each half with its own
+negatives). The methods of arXiv 2408.10536 and LAReQA (arXiv 2004.05484) are weights (mono, mixed, cross): X-X-mono is
+(1, 0, 0), X-X (0, 1, 0), X-Y (0, 0, 1), hybrid (alpha, 0, 1 - alpha), En-En (1, 0, 0) with `languages: [en]`.
 """
 
 from dataclasses import dataclass
@@ -13,21 +13,22 @@ KINDS = ("mono", "mixed", "cross", "both")
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """What batches are made of.
+    """Which batches are drawn.
 
     Args:
-        mono: probability that a batch has one language. With `mixed`, `cross` and `both` it sums to 1.
-        mixed: probability that a batch mixes pairs that are each in one language.
-        cross: probability that a batch has query and passage of every item in different languages.
-        both: probability that the first half of a batch is as in `mono`, the rest as in `cross`, and that items of the
-            two are no negatives of each other: its loss is the mean of a monolingual and a cross-lingual one.
-        mono_first: batches from the start that are monolingual, whatever the probabilities.
-        languages: languages to draw from; all of the corpus when omitted.
-        language_exponent: a language (for cross an ordered pair of languages) is drawn with probability proportional
+        mono: probability of a batch in one language. `mono`, `mixed`, `cross` and `both` must sum to 1.
+        mixed: probability of a batch of pairs in several languages, query and passage of each pair in the same one.
+        cross: probability of a batch in which query and passage of every item are in different languages.
+        both: probability of a batch whose first half is as in `mono` and whose second half is as in `cross`. Items of
+            one half are no negatives of the other half, so the loss is the mean of a monolingual and a cross-lingual
+            loss.
+        mono_first: number of steps at the start of training with a `mono` batch, whatever the probabilities.
+        languages: languages to draw from. Omitted: all languages of the corpus.
+        language_exponent: a language (for `cross`, an ordered pair of languages) is drawn with probability proportional
             to (number of its groups) ** language_exponent; 0 is uniform.
-        source_exponent: then a source, in proportion to (number of its groups in these languages) ** source_exponent;
-            1 makes every group equally likely.
-        negatives: hard negatives of each item; groups with fewer are not drawn.
+        source_exponent: in these languages, a source is drawn with probability proportional to (number of its groups in
+            them) ** source_exponent; 1 makes every group equally likely.
+        negatives: number of hard negatives of each item; passages with fewer are not drawn.
     """
 
     mono: float = 0.5
@@ -42,7 +43,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         weights = tuple(self.weights)
-        if not (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-9):  # not-a-number fails too
+        if not (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-9):  # NaN fails too
             raise ValueError(
                 f"sampling.mono, mixed, cross and both are {weights}: they must be at least 0 and sum to 1"
             )
@@ -57,12 +58,12 @@ class Sampling:
 
     @property
     def parts(self) -> set[str]:
-        """The kinds of batch, or of half a batch, that are drawn."""
+        """The kinds that are drawn, with `both` taken apart into `mono` and `cross`."""
         kinds = {kind for kind, weight in zip(KINDS, self.weights, strict=True) if weight}
         kinds |= {"mono", "cross"} if "both" in kinds else set()
         return (kinds | {"mono"} if self.mono_first else kinds) - {"both"}
 
 
 def first_of_second_pool(batch_size: int) -> int:
-    """Where the second half of a batch of the kind `both` begins."""
+    """The index of the first item of the second half, in a batch of the kind `both`."""
     return batch_size // 2

@@ -1,8 +1,8 @@
-"""Rows of the plan -> token ids and lengths: what a worker receives for a step.
+"""Turns batches of the plan into token ids and lengths: what a worker receives for a step.
 
-There is no padding here: how texts are laid out in a forward pass is the encoder's affair.
+There is no padding here: the encoder decides how texts are laid out in a forward pass.
 
-Shapes: b items of a rank, n hard negatives an item, T tokens of all its texts.
+Shapes: b items of one rank, n hard negatives an item, T tokens of all texts of the rank.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ from hybridir.data.corpus import Corpus
 
 @dataclass(frozen=True, kw_only=True)
 class TokenBatch:
-    """One rank's part of a global batch. Texts stand in the order: b queries, b positives, b * n hard negatives."""
+    """One rank's part of a global batch. Its texts are b queries, then b positives, then b * n hard negatives."""
 
     step: int
     rank: int
     kind: str
     ids: np.ndarray  # int32 [T]
     lengths: np.ndarray  # int32 [b + b + b * n]
-    passage_group: np.ndarray  # int64 [b + b * n]
-    example: np.ndarray  # uint64 [b, 3]: key of the group, language of the query, language of the passage
+    passage_group: np.ndarray  # int64 [b + b * n], of positives and hard negatives
+    example: np.ndarray  # uint64 [b, 3]: key of the group, index of the query language, of the passage language
 
     def digests(self) -> np.ndarray:
-        """int64 [b], a hash of each item as it arrived: group, languages and all its token ids."""
+        """A hash of each item (its group, languages and token ids) as it arrived at the worker, int64 [b]."""
         texts = np.split(self.ids, np.cumsum(self.lengths)[:-1])
         size = len(self.example)
         hashes = []
@@ -47,20 +47,21 @@ class TokenBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSource:
-    """Describes a plan over a tokenised corpus; small, and the same in every process that opens it."""
+    """A plan over a tokenised corpus, as a small value to send to other processes, which then open the files."""
 
-    corpus: str
-    tokens: str
+    corpus: str  # folder
+    tokens: str  # folder of the token cache
     sampling: Sampling
     batch_size: int
     seed: int
     part: str = "train"
 
     def plan(self) -> Plan:
+        """The plan; opened once a process."""
         return _open(self)[0]
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TokenBatch:
-        """The part of one rank in the global batch of `step`."""
+        """The part of one rank of the global batch of `step`."""
         plan, cache = _open(self)
         batch = plan.batch(step).part(rank, world_size)
         texts = cache.query.take(batch.query_row) + cache.passage.take(batch.passage_row)
@@ -74,21 +75,21 @@ class BatchSource:
             ids=np.concatenate(texts),
             lengths=np.array([len(text) for text in texts], dtype=np.int32),
             passage_group=np.concatenate(groups),
-            example=np.stack([column.astype(np.uint64) for column in example], axis=1),  # mixed types would be floats
+            example=np.stack([column.astype(np.uint64) for column in example], axis=1),  # mixed types become floats
         )
 
 
 Stream = Callable[[BatchSource, int, int, int, int], Iterator[TokenBatch]]
-"""(source, first step, end, rank, world size) -> the rank's batches of those steps, in order."""
+"""(source, start, end, rank, world size) -> the batches of one rank for the steps start to end - 1, in order."""
 
 
 def local_stream(source: BatchSource, start: int, end: int, rank: int, world_size: int) -> Iterator[TokenBatch]:
-    """A stream that draws in this process."""
+    """The `Stream` without Ray: draws batches in this process."""
     return (source.batch(step, rank, world_size) for step in range(start, end))
 
 
 def to_table(batches: list[TokenBatch]) -> pa.Table:
-    """Batches as the rows of an Arrow table."""
+    """An Arrow table with one row for each batch."""
     lists = ("ids", "lengths", "passage_group", "example")
     columns = {name: [getattr(batch, name) for batch in batches] for name in ("step", "rank", "kind")}
     columns |= {name: [getattr(batch, name).ravel() for batch in batches] for name in lists}

@@ -1,7 +1,7 @@
-"""The token cache: every text of a corpus tokenised once, kept on disk as flat ids and offsets.
+"""The token cache: every text of a corpus is tokenised once, and kept on disk as flat ids and offsets.
 
-The cache is named by the fingerprint of corpus, tokenizer and lengths. Ids are read with `pread`, not mapped into
-memory, so that the resident memory of a reader does not grow with the corpus.
+The folder is named by a fingerprint of the corpus, the tokenizer, the prefixes and the lengths. Ids are read with
+`pread`, not mapped into memory, so that the resident memory of a reader does not grow with the corpus.
 """
 
 import contextlib
@@ -32,16 +32,16 @@ _ID = np.dtype(np.int32)
 
 @dataclass(frozen=True, kw_only=True)
 class TokenJob:
-    """All that a process needs to tokenise a part of a corpus.
+    """What a process needs to tokenise chunks of a corpus.
 
     Args:
         corpus: folder of the corpus.
         tokenizer: folder or hub id of the tokenizer.
         revision: revision of the hub id.
-        query_prefix: put before every query.
-        passage_prefix: put before every passage.
-        max_query_length: tokens of a query, special tokens included; the rest is cut.
-        max_passage_length: likewise of a passage.
+        query_prefix: text put before every query.
+        passage_prefix: text put before every passage.
+        max_query_length: longest query in tokens, special tokens included; longer ones are cut.
+        max_passage_length: longest passage in tokens, in the same way.
     """
 
     corpus: str
@@ -53,18 +53,18 @@ class TokenJob:
     max_passage_length: int = 256
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with the corpus, the order of its rows, the tokenizer and its use."""
+        """16 hexadecimal digits that change with the corpus, its order of rows, the tokenizer, prefixes and lengths."""
         corpus = Corpus.open(self.corpus)
         identity = {k: v for k, v in asdict(self).items() if k not in ("corpus", "tokenizer", "revision")}
         identity |= {
             "corpus": corpus.fingerprint,
-            "rows": hashlib.sha256(corpus.row_of.tobytes()).hexdigest(),  # their order is that of the files
+            "rows": hashlib.sha256(corpus.row_of.tobytes()).hexdigest(),  # whose order `fingerprint` ignores
             "tokenizer": tokenizer_fingerprint(load_tokenizer(self.tokenizer, self.revision)),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def run(self, chunk: int) -> pa.RecordBatch:
-        """Token ids of one chunk: list<int32> for `query` and `passage`, a list of them for `negatives`."""
+        """Tokenises one chunk: list<int32> for `query` and `passage`, list<list<int32>> for `negatives`."""
         rows = Corpus.open(self.corpus).chunk(chunk)
         tokenizer = load_tokenizer(self.tokenizer, self.revision)
         queries, passages = rows["query"].to_pylist(), rows["passage"].field("text").to_pylist()
@@ -81,32 +81,32 @@ class TokenJob:
 
 
 class Ragged:
-    """Sequences of int32 on disk: `NAME.bin` holds them one after the other, `NAME.npy` where each begins."""
+    """Sequences of int32 on disk, one after another in `NAME.bin`; `NAME.npy` holds the offset of each, and the end."""
 
     def __init__(self, path: Path) -> None:
         self._start = np.load(path.with_suffix(".npy"), mmap_mode="r")
         self._file = os.open(path.with_suffix(".bin"), os.O_RDONLY)
         if os.fstat(self._file).st_size != int(self._start[-1]) * _ID.itemsize:
-            raise ValueError(f"{path}.bin is not whole: delete the folder {path.parent}, and it is made again")
+            raise ValueError(f"{path}.bin is not whole: delete the folder {path.parent}; the next run makes it again")
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             os.close(self._file)
 
     def take(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The sequences of `rows`, int32 [length] each."""
+        """The sequences at `rows`, int32 [length] each."""
         spans = [(int(self._start[r]), int(self._start[r + 1])) for r in rows]
         size = _ID.itemsize
         return [np.frombuffer(os.pread(self._file, (b - a) * size, a * size), dtype=_ID) for a, b in spans]
 
     @property
     def lengths(self) -> np.ndarray:
-        """Length of every sequence."""
+        """The length of every sequence."""
         return np.diff(self._start)
 
 
 class TokenCache:
-    """The token ids of a corpus: `query` and `passage` by row, `negatives` by hard negative."""
+    """The token ids of a corpus: `query` and `passage` have an entry a row, `negatives` an entry a hard negative."""
 
     def __init__(self, directory: str | Path) -> None:
         self.query, self.passage, self.negatives = (Ragged(Path(directory) / name) for name in COLUMNS)
@@ -116,17 +116,17 @@ ChunkRunner = Callable[[TokenJob, int], Iterable[pa.RecordBatch]]
 
 
 def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
-    """The folder of the cache, beside the corpus; made, chunk by chunk, where it is not there yet.
+    """Returns the folder of the token cache, beside the corpus; makes the cache first if it is not there.
 
-    `run_chunks(job, n)` yields `job.run(0)` to `job.run(n - 1)` in order; the default does it in this process. Only one
-    process at a time writes a cache, the others wait for it.
+    `run_chunks(job, n)` yields `job.run(0)` to `job.run(n - 1)` in order; the default is `tokenize_here`. A lock lets
+    only one process write the cache, and the others wait.
     """
     corpus = Corpus.open(job.corpus)
     root = corpus.directory.parent
     final = root / f"tokens-{job.fingerprint()}"
     with FileLock(root / f"{final.name}.lock"):
         if not final.exists():
-            for stale in root.glob(f"{final.name}-*.tmp"):  # of a process that was killed
+            for stale in root.glob(f"{final.name}-*.tmp"):  # left by a process that was killed
                 shutil.rmtree(stale, ignore_errors=True)
             work = root / f"{final.name}-{uuid.uuid4().hex}.tmp"
             work.mkdir(parents=True)
@@ -140,7 +140,7 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
 
 
 def tokenize_here(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
-    """`job.run` of every chunk, in this process."""
+    """Tokenises all chunks in this process, in order."""
     return (job.run(chunk) for chunk in range(n_chunks))
 
 

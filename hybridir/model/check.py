@@ -1,4 +1,4 @@
-"""Whether a model can be trained or measured, looked at before anything large is read."""
+"""Checks that a model can be loaded, before any data or any large file is read."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from hybridir.model.tokenizer import load_tokenizer
 
 
 def check_encoder(config: EncoderConfig) -> None:
-    """`ValueError` where `config.name` is no encoder that can be trained; nothing large is read or fetched."""
+    """Raises `ValueError` if `config.name` names no usable encoder; weights of the backbone are not read or fetched."""
     resolve(config)
     if config.name:
         load_tokenizer(config.name, config.revision)
@@ -23,7 +23,7 @@ def check_encoder(config: EncoderConfig) -> None:
 
 
 def _check_whole(model: Path) -> None:
-    """`ValueError` where a file of weights was cut off; only the heads of files are read."""
+    """Raises `ValueError` if a file of weights is truncated; reads only the headers of the files."""
     for file in model.rglob("*.safetensors"):
         try:
             with safe_open(file, framework="pt"):

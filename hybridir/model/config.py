@@ -11,20 +11,25 @@ class EncoderConfig:
     """The encoder to train or to measure.
 
     Args:
-        name: Hugging Face hub id, or folder (Hugging Face or sentence-transformers); weights of half precision are
-            loaded as float32, float64 stays. Empty: a small BERT is built, with a tokenizer trained on the corpus.
-        revision: revision of the hub id (a commit, for a run that can be repeated).
-        pooling: `mean` or `cls`; `pooler` is CLS and the backbone's own dense layer with tanh. Omitted: as the
-            sentence-transformers folder says, with its dense layer, which no other choice takes; else mean.
-        query_prefix: put before every query. Omitted: the model's own prompt, else nothing.
-        passage_prefix: put before every passage, likewise.
-        max_query_length: tokens of a query, special tokens included, at least 3. Omitted: as the model was trained,
-            else 64, or less where the model takes less.
-        max_passage_length: tokens of a passage, likewise; else 256.
-        vocab_size: of the tokenizer, when one is built; at least 260 (all bytes and the special tokens).
-        layers: of the encoder, when one is built.
-        hidden_size: likewise, its width and the dimension of the embeddings; each whole 64 is a head (192 goes).
-        dropout: dropout in the backbone (BERT, XLM-R and others of their names); omitted: as the model's config says.
+        name: Hugging Face hub id, or folder (plain Hugging Face or sentence-transformers). Weights in half precision
+            are loaded as float32, others as they are. Empty: a small BERT is built, with a tokenizer trained on the
+            corpus.
+        revision: revision of the hub id. Give a commit to make the run repeatable.
+        pooling: how token vectors become one embedding: `mean`, `cls` (first token), or `pooler` (first token, then the
+            backbone's own dense layer with tanh). Omitted: as a sentence-transformers model says, else `mean`. The
+            dense layer of a sentence-transformers model is used only if this is omitted.
+        query_prefix: text put before every query. Omitted: the model's own prompt, if it has one.
+        passage_prefix: text put before every passage. Omitted: the model's own prompt, if it has one.
+        max_query_length: longest query in tokens, special tokens included, at least 3; longer ones are cut. Omitted: as
+            saved with a model of this project; else 64 in training (less if the model takes less) and the model's own
+            maximum in evaluation.
+        max_passage_length: longest passage in tokens, by the same rules with 256 instead of 64.
+        vocab_size: tokens of the tokenizer that is trained if `name` is empty; at least 260 (256 bytes, 4 special).
+        layers: transformer layers of the encoder that is built if `name` is empty.
+        hidden_size: width of that encoder and dimension of its embeddings. It has one attention head for each whole 64,
+            and the size must be divisible by the number of heads (192 is, 200 is not).
+        dropout: dropout in the backbone, for BERT, XLM-R and models with the same field names. Omitted: as the model's
+            config says; 0 if `name` is empty.
     """
 
     name: str = ""
@@ -46,19 +51,19 @@ class EncoderConfig:
                 raise ValueError(f"encoder.{name} is {value}: it must be at least {least}")
         if self.hidden_size < 1 or self.hidden_size % self.heads:
             raise ValueError(
-                f"encoder.hidden_size is {self.hidden_size}: it must be above 0 and divide by its {self.heads} heads "
-                "(one for each whole 64)"
+                f"encoder.hidden_size is {self.hidden_size}: it must be above 0 and divisible by its {self.heads} "
+                "attention heads (one for each whole 64)"
             )
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout is {self.dropout}: it must be at least 0 and below 1")
 
     @property
     def heads(self) -> int:
-        """Attention heads of an encoder that is built."""
+        """Attention heads of the encoder that is built if `name` is empty."""
         return max(1, self.hidden_size // 64)
 
     def max_length(self, side: Side) -> int:
-        """Tokens of a text, in a config from `resolve`."""
+        """The longest text of a side in tokens; the config must come from `encoder.resolve`."""
         length = self.max_query_length if side == "query" else self.max_passage_length
         assert length is not None, "the config is resolved"
         return length

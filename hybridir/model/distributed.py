@@ -1,6 +1,8 @@
-"""Devices, ranks, and a gather that carries gradients. Needs torch alone; without a process group there is one rank.
+"""Devices, ranks and collective operations; without a process group there is one rank.
 
-All ranks must call these functions together, with tensors of equal shape.
+All ranks must call a collective operation together, with tensors of equal shape.
+
+Shapes: n rows of one rank, W ranks.
 """
 
 import torch
@@ -9,10 +11,10 @@ from torch import Tensor
 
 
 def pick_device(use_gpu: bool) -> torch.device:
-    """The GPU of this process, or its CPUs; `ValueError` where it has no GPU."""
+    """The GPU of this process if `use_gpu`, else the CPU; `ValueError` if torch sees no GPU."""
     if use_gpu and not torch.cuda.is_available():
         raise ValueError(
-            "scaling.use_gpu is true, and torch sees no GPU here: set it to false, or install a CUDA build"
+            "scaling.use_gpu is true, but torch sees no GPU here: set it to false, or install a CUDA build of torch"
         )
     return torch.device("cuda" if use_gpu else "cpu")
 
@@ -26,7 +28,7 @@ def rank() -> int:
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The tensors of all ranks, joined along the first dimension in the order of the ranks; without gradient."""
+    """Joins the tensors [n, ...] of all ranks in rank order, [W * n, ...]; without gradient."""
     if world_size() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
@@ -35,17 +37,17 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def gather_with_grad(tensor: Tensor) -> Tensor:
-    """As `gather`, and every rank's loss reaches the embeddings of all ranks.
+    """Like `gather`, but with gradient: the loss of every rank reaches the embeddings of all ranks.
 
-    The backward pass sums the gradients that all ranks have for this rank's part. With the loss of a rank being the
-    mean over *its* queries, the mean over ranks that DDP takes is exactly the gradient of the global batch: no factor
-    of the world size belongs anywhere.
+    The backward pass sums, over all ranks, the gradients for this rank's rows. The loss of a rank is the mean over its
+    own queries, and DDP averages gradients over ranks: the result is exactly the gradient of the global batch, without
+    any factor W.
     """
     return tensor if world_size() == 1 else _Gather.apply(tensor)
 
 
 def broadcast_object(value: object) -> object:
-    """Rank 0's value, on every rank."""
+    """Returns rank 0's value (any object that pickles) on every rank."""
     if world_size() == 1:
         return value
     box = [value]
@@ -65,6 +67,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd may share what it hands over
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd may share it, all_reduce changes it
         dist.all_reduce(gradient)
         return gradient.chunk(world_size())[rank()]

@@ -1,11 +1,12 @@
 """The shared dual encoder: a Hugging Face backbone, pooling, an optional dense head, normalisation.
 
-It loads plain Hugging Face encoders and the sentence-transformers layout (folder or hub id), or builds a small one, and
-saves the sentence-transformers layout (see folder.py).
+`Encoder.load` reads plain Hugging Face encoders and the sentence-transformers layout (folder or hub id),
+`build_small_encoder` makes a new one, and `Encoder.save` writes the sentence-transformers layout (see folder.py).
 
-Texts arrive as flat token ids with lengths. They are sorted by length and padded only within chunks of similar length.
+Input is flat: the token ids of all texts one after another, and the length of each text. Texts are sorted by length
+and padded only to the longest text of their chunk.
 
-Shapes: N texts, T tokens of all of them, D dimension.
+Shapes: N texts, T tokens of all N texts together, D dimension.
 """
 
 from collections.abc import Sequence
@@ -36,11 +37,11 @@ from hybridir.model.precision import at_least_float32
 from hybridir.model.tokenizer import load_tokenizer, tokenize
 
 BLOCK = 2048
-"""Texts that `Encoder.encode` takes at a time, sorted by length: its memory does not grow with their number."""
+"""Texts that `Encoder.encode` embeds at a time, so that its memory does not grow with their number."""
 
 
 class Encoder(nn.Module):
-    """Maps token ids to embeddings, and texts too."""
+    """Maps token ids (`forward`) or texts (`encode`) to embeddings."""
 
     def __init__(self, backbone: nn.Module, head: Head, tokenizer: Any, config: EncoderConfig) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class Encoder(nn.Module):
 
     @classmethod
     def load(cls, config: EncoderConfig) -> "Encoder":
-        """The encoder that `config.name` names; `ValueError` with the remedy where it is not one."""
+        """Loads the encoder that `config.name` names; `ValueError` with the remedy if that fails."""
         layout, resolved = read_layout(config.name, config.revision), resolve(config)
         backbone, with_pooler = _load_backbone(config, layout)
         if config.pooling == "pooler":
@@ -64,15 +65,20 @@ class Encoder(nn.Module):
             backbone.pooler = None
         tokenizer = load_tokenizer(config.name, config.revision)
         if layout.lower_case and tokenizer.tokenize("AbC") != tokenizer.tokenize("abc"):
-            raise ValueError(f"{config.name!r} lowers the case of texts before its tokenizer, which is not supported")
+            raise ValueError(
+                f"{config.name!r} lowers the case of texts before the tokenizer (do_lower_case), which is not "
+                "supported: save the model with a tokenizer that lowers the case itself"
+            )
         return cls(backbone, head, tokenizer, resolved).to(backbone.dtype)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Embeddings [N, D], of length 1 unless the model is one that scores by the dot product of others.
+        """Embeds texts given as token ids; at least float32 [N, D].
+
+        The embeddings have length 1, except for a model that scores by dot product without normalising (see `Head`).
 
         Args:
-            ids: int [T], token ids of all texts one after the other.
-            lengths: int [N], on the CPU; every text has at least one token.
+            ids: int [T], token ids of all texts one after another.
+            lengths: int [N], on the CPU, number of tokens of each text, at least 1.
         """
         order = torch.argsort(lengths, descending=True, stable=True)
         texts = ids.split(lengths.tolist())
@@ -82,9 +88,9 @@ class Encoder(nn.Module):
         return F.normalize(embeddings, dim=-1) if self.head.normalize else embeddings
 
     def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
-        """Embeddings of texts as queries or passages (their prefix is added), float32 [N, D].
+        """Embeds texts as queries or as passages, with the prefix and the longest length of that side; float32 [N, D].
 
-        `ValueError` where one is not finite.
+        Raises `ValueError` if an embedding is not finite.
         """
         prefix = self.config.query_prefix if side == "query" else self.config.passage_prefix
         limit = self.config.max_length(side)
@@ -103,14 +109,14 @@ class Encoder(nn.Module):
         if not np.isfinite(embeddings).all():
             raise ValueError(
                 f"some embeddings of {self.config.name!r} are not finite: its weights are broken (NaN or far too "
-                "large). Fetch the model again, or take an earlier checkpoint"
+                "large). Fetch the model again, or use an earlier checkpoint"
             )
         return embeddings
 
     def save(self, directory: str | Path) -> None:
-        """Writes the sentence-transformers layout, with the prompts `query`, `passage` and `document`, the same again.
+        """Writes the sentence-transformers layout with the prompts `query`, `passage` and `document` (= `passage`).
 
-        sentence-transformers takes `document` to be empty where it is missing, and its `encode_document` uses it first.
+        Without `document`, sentence-transformers adds an empty one, which its `encode_document` prefers to `passage`.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -123,7 +129,7 @@ class Encoder(nn.Module):
         write_layout(directory, self.head, width, prompts, lengths)
 
     def _chunks(self, order: Tensor, lengths: Tensor) -> list[list[int]]:
-        """Texts in the order given (longest first), cut where the padded size would pass a budget of tokens."""
+        """Cuts `order` (longest text first) into chunks whose padded size stays within a budget of tokens."""
         budget = 1024 if next(self.parameters()).device.type == "cpu" else 16384
         chunks: list[list[int]] = []
         for text in order.tolist():
@@ -133,7 +139,7 @@ class Encoder(nn.Module):
         return chunks
 
     def _embed(self, texts: list[Tensor]) -> Tensor:
-        """Pooled outputs of texts of similar length, [len(texts), D]."""
+        """Embeds the texts of one chunk, without normalisation: [len(texts), D]."""
         padding = self.tokenizer.pad_token_id
         ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=padding).long()
         sizes = torch.tensor([len(text) for text in texts], device=ids.device)
@@ -144,10 +150,10 @@ class Encoder(nn.Module):
 
 
 def resolve(config: EncoderConfig) -> EncoderConfig:
-    """`config` with prefixes and lengths filled in: what is omitted is as the model says, else the defaults.
+    """Fills omitted prefixes and lengths from the model's files, else with the defaults for training.
 
     Raises:
-        ValueError: there is no encoder of that name, or it takes no texts so long.
+        ValueError: there is no encoder of that name, or a length is above what the model can take.
     """
     layout = read_layout(config.name, config.revision) if config.name else DEFAULT
     prompts, lengths = layout.prompts, layout.lengths
@@ -161,16 +167,16 @@ def resolve(config: EncoderConfig) -> EncoderConfig:
     longest = max(resolved.max_length(side) for side in get_args(Side))
     if layout.positions and longest > layout.positions:
         raise ValueError(
-            f"encoder.max_query_length and max_passage_length go up to {longest} tokens, and {config.name!r} has "
-            f"{layout.positions} positions: lower them"
+            f"the longer of encoder.max_query_length and encoder.max_passage_length is {longest} tokens, but "
+            f"{config.name!r} takes at most {layout.positions}: lower it"
         )
     return resolved
 
 
 def as_published(config: EncoderConfig) -> EncoderConfig:
-    """`config` with the lengths that sentence-transformers would cut at, unless it or the model says others.
+    """Fills omitted lengths with the model's own maximum, at which sentence-transformers would cut too.
 
-    A model of this project says its own; training another one takes the shorter defaults of `EncoderConfig`.
+    For measuring a published model. A model of this project keeps the lengths that it was trained with.
     """
     longest = read_layout(config.name, config.revision).longest
     return replace(
@@ -181,7 +187,7 @@ def as_published(config: EncoderConfig) -> EncoderConfig:
 
 
 def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Encoder:
-    """A BERT of the size that `config` gives, with random weights drawn from `seed`."""
+    """Builds a BERT of the size in `config`, with random weights drawn from `seed`."""
     from transformers import BertConfig, BertModel
 
     config = resolve(config)
@@ -207,7 +213,7 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
 
 
 def _pool(hidden_NTD: Tensor, mask_NT: Tensor, sizes_N: Tensor, mode: str) -> Tensor:
-    """One vector for each text, [N, D], from those of its tokens; T is the longest text's."""
+    """Pools token vectors [N, T, D] into one vector a text, [N, D]; here T is the length of the longest text."""
     if mode == "cls":
         return hidden_NTD[:, 0]
     if mode == "lasttoken":
@@ -222,7 +228,7 @@ def _pool(hidden_NTD: Tensor, mask_NT: Tensor, sizes_N: Tensor, mode: str) -> Te
 
 
 def _load_backbone(config: EncoderConfig, layout: Layout) -> tuple[Any, bool]:
-    """The backbone with the dropout of `config`, and whether its pooler has weights."""
+    """Loads the backbone with the dropout of `config`; also returns whether its pooler has weights."""
     from transformers import AutoModel
 
     check_weights(config.name, config.revision, layout.backbone)
@@ -247,20 +253,20 @@ def _load_backbone(config: EncoderConfig, layout: Layout) -> tuple[Any, bool]:
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
         raise ValueError(
-            f"the weights of {config.name!r} lack {len(missing)} of its config.json, {', '.join(missing[:3])} first: "
-            "fetch or save the model again"
+            f"the weights of {config.name!r} lack {len(missing)} tensors of the model in its config.json, the first "
+            f"{', '.join(missing[:3])}: fetch or save the model again"
         )
     head = getattr(getattr(backbone, "pooler", None), "dense", None)
     return backbone, head is not None and not any("pooler" in key for key in report["missing_keys"])
 
 
 def _set_dropout(settings: Any, dropout: float) -> None:
-    """Sets it in a backbone's config; `ValueError` where that has none by BERT's names."""
+    """Sets the dropout in a backbone's config; `ValueError` if the config has no field that BERT's has for it."""
     names = [name for name in ("hidden_dropout_prob", "attention_probs_dropout_prob") if hasattr(settings, name)]
     if not names:
         raise ValueError(
-            f"encoder.dropout is {dropout}, and {settings.model_type} models name their dropout otherwise: leave it "
-            "out, and set it in the model's own config.json"
+            f"encoder.dropout is {dropout}, but {settings.model_type} models have other fields for dropout than BERT: "
+            "leave it out, and set the dropout in the model's config.json"
         )
     for name in names:
         setattr(settings, name, dropout)

@@ -1,7 +1,7 @@
-"""Model folders: what the sentence-transformers layout says beyond the backbone, of a folder or a hub id.
+"""Reads and writes the files that surround a backbone in the sentence-transformers layout, of a folder or a hub id.
 
-modules.json lists the modules and their folders: Transformer (at the top, or in `0_Transformer`), Pooling, at most one
-Dense, Normalize. A plain Hugging Face folder has no modules.json. Weights are read from safetensors only.
+modules.json lists the modules and their folders: Transformer (at the top, or in `0_Transformer`), Pooling, perhaps one
+Dense, perhaps Normalize. A plain Hugging Face folder has no modules.json. Weights are read from safetensors only.
 """
 
 import json
@@ -23,11 +23,11 @@ Side = Literal["query", "passage"]
 _DEFAULT_LENGTHS: dict[Side, int] = {"query": 64, "passage": 256}
 _LENGTHS = "text_lengths.json"
 _UNLIMITED = 100_000
-"""Tokens: a limit from here on is none (tokenizers say 10^30)."""
+"""A limit of so many tokens or more counts as no limit (tokenizers write 10^30)."""
 _SETTINGS = "config_sentence_transformers.json"
 _SENTENCE_TRANSFORMERS = "sentence_transformers.models"
 _SHIFTED = ("roberta", "camembert", "mpnet", "xmod", "data2vec-text", "longformer")
-"""Types of model whose positions start behind the padding id."""
+"""Types of model whose position numbers start after the padding id."""
 _POOLING = {
     "mean": "mean_tokens",
     "cls": "cls_token",
@@ -35,23 +35,23 @@ _POOLING = {
     "weightedmean": "weightedmean_tokens",
     "lasttoken": "lasttoken",
 }
-"""Ways to pool by their names, and by those of the flags in files of sentence-transformers 5 and before."""
+"""Poolings, and the flags for them in the files of sentence-transformers 5 and earlier."""
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"Tanh": torch.tanh, "Identity": lambda x: x}
-"""What may follow a dense layer."""
+"""The functions that may follow a dense layer."""
 _PROMPTS: dict[Side, tuple[str, ...]] = {"query": ("query",), "passage": ("passage", "document", "corpus")}
-"""The names of prompts that are for one side."""
+"""The names that models give the prompt of a side, the preferred name first."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What comes after the backbone.
+    """What comes after the backbone: pooling, perhaps a dense layer, normalisation.
 
     Attributes:
-        pooling: how the vectors of a text's tokens become one: `mean`, `cls`, `max`, `weightedmean` (token n counts n
-            times) or `lasttoken`.
-        dense: a layer after it, if any.
-        activation: what follows the layer, `Tanh` or `Identity`.
-        normalize: whether embeddings get length 1.
+        pooling: how the token vectors of a text become one: `mean`, `cls` (first token), `max`, `weightedmean` (token n
+            has weight n) or `lasttoken`.
+        dense: the layer after pooling, if any.
+        activation: the function after that layer, `Tanh` or `Identity`.
+        normalize: whether embeddings are scaled to length 1.
     """
 
     pooling: str = "mean"
@@ -62,16 +62,18 @@ class Head:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the files of a model say besides its weights.
+    """What the files of a model say besides its weights and its head.
 
     Attributes:
-        backbone: subfolder of backbone and tokenizer, mostly "".
-        config: transformers' config of the backbone; None of a new model.
-        positions: the longest text in tokens that the backbone takes; None where it sets no limit.
-        prompts: prefix by side: by its own name, else the one that the model takes by default, else "".
-        lengths: tokens of a text by side: as the model was trained, else 64 and 256, or less where it takes less.
-        longest: likewise, but else what sentence-transformers would take.
-        lower_case: whether sentence-transformers puts texts in lower case, even if the tokenizer would not.
+        backbone: subfolder of backbone and tokenizer, mostly "" (the top).
+        config: transformers' config of the backbone; None for a new model.
+        positions: the longest text in tokens that the backbone can take; None if there is no limit.
+        prompts: prefix by side: the prompt named for that side, else the model's default prompt, else "".
+        lengths: longest text in tokens by side, in training: as saved by this project, else 64 for queries and 256 for
+            passages, or the model's maximum if that is less.
+        longest: longest text in tokens by side, in evaluation: as saved by this project, else the model's maximum (512
+            if it has none).
+        lower_case: whether sentence-transformers lowers the case of texts before the tokenizer.
     """
 
     backbone: str
@@ -84,11 +86,11 @@ class Layout:
 
 
 DEFAULT = Layout("", None, None, {"query": "", "passage": ""}, _DEFAULT_LENGTHS, _DEFAULT_LENGTHS, lower_case=False)
-"""Of a new model."""
+"""The layout of a new model."""
 
 
 def read_layout(name: str, revision: str | None) -> Layout:
-    """The layout of a folder or hub id, plain or of sentence-transformers; `ValueError` where it holds no encoder."""
+    """Reads the layout of a plain or sentence-transformers folder or hub id; `ValueError` if it holds no encoder."""
     from transformers import AutoConfig
 
     backbone = backbone_folder(name, revision)
@@ -98,7 +100,8 @@ def read_layout(name: str, revision: str | None) -> Layout:
         raise ValueError(f"no encoder at {name!r}: {error}") from error
     if getattr(config, "is_decoder", False):
         raise ValueError(
-            f"{name!r} is a decoder (is_decoder in its config.json), where no token sees the next: name an encoder"
+            f"{name!r} is a decoder (is_decoder in its config.json), whose tokens do not see those after them: "
+            "name an encoder"
         )
     positions = _count_positions(config)
     tokenizer = _read_json(name, revision, os.path.join(backbone, "tokenizer_config.json")) or {}
@@ -112,21 +115,23 @@ def read_layout(name: str, revision: str | None) -> Layout:
         lengths = {side: min(length, limit) for side, length in _DEFAULT_LENGTHS.items()}
         longest = dict.fromkeys(lengths, limit if limit < _UNLIMITED else 512)
     if not isinstance(lengths, dict) or not all(isinstance(lengths.get(side), int) for side in get_args(Side)):
-        raise ValueError(f"{name!r}: {_LENGTHS} must give the tokens of `query` and `passage`: save the model again")
+        raise ValueError(f"{name!r}: {_LENGTHS} must give lengths for `query` and `passage`: save the model again")
     return Layout(backbone, config, positions, prompts, lengths, longest, bool(limits.get("do_lower_case")))
 
 
 def backbone_folder(name: str, revision: str | None) -> str:
-    """The subfolder of a model's backbone and tokenizer, "" for the top."""
+    """The subfolder of a model's backbone and tokenizer; "" if they lie at the top."""
     modules = _read_modules(name, revision)
     return modules[0]["path"] if modules else ""
 
 
 def read_head(name: str, revision: str | None) -> Head:
-    """What a model does after its backbone; a plain folder pools by mean.
+    """Reads what a model does after its backbone; a plain Hugging Face model is pooled by mean.
 
-    Embeddings get length 1 also where no Normalize says so: by cosine that changes nothing. Only a model that scores by
-    the dot product keeps the lengths that it gives.
+    Embeddings are normalised even without a Normalize module, as cosine similarity does not depend on their length.
+    The exception is a model whose files ask for dot product (`similarity_fn_name`) and have no Normalize module.
+
+    Raises `ValueError` for modules, poolings, activations and similarities that are not supported.
     """
     modules = _read_modules(name, revision)
     if modules is None:
@@ -144,17 +149,17 @@ def read_head(name: str, revision: str | None) -> Head:
 
 
 def check_weights(name: str, revision: str | None, folder: str) -> None:
-    """`ValueError` with the remedy where a folder of a model (or "") has no weights in safetensors."""
+    """Raises `ValueError` with the remedy if a subfolder of a model ("" for the top) has no safetensors weights."""
     files = [os.path.join(folder, f"model.safetensors{end}") for end in ("", ".index.json")]
     if all(_find(name, revision, file) is None for file in files):
         raise ValueError(
-            f"{name!r} has no {files[0]}, and weights in other formats are not read (they can run code). Where you "
-            f"trust it, convert it once, SentenceTransformer({name!r}).save_pretrained(FOLDER), and name that folder"
+            f"{name!r} has no {files[0]}, and weights in other formats are not read (they can run code). If you trust "
+            f"it, convert it once by SentenceTransformer({name!r}).save_pretrained(FOLDER), and name FOLDER"
         )
 
 
 def write_layout(directory: Path, head: Head, width: int, prompts: dict[str, str], lengths: dict[Side, int]) -> None:
-    """Writes the sentence-transformers layout around a backbone of `width` and its tokenizer, saved at the top."""
+    """Writes the files of the layout to `directory`, which has the tokenizer and a backbone of hidden size `width`."""
     dense = head.dense
     kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), *(["Normalize"] if head.normalize else [])]
     paths = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds) if i)]
@@ -187,6 +192,7 @@ def write_layout(directory: Path, head: Head, width: int, prompts: dict[str, str
 
 
 def _count_positions(config: Any) -> int | None:
+    """The longest text in tokens that a backbone can take; None if there is no limit."""
     positions = getattr(config, "max_position_embeddings", None) or 0
     if any(kind in config.model_type for kind in _SHIFTED):
         positions -= config.pad_token_id + 1
@@ -204,23 +210,23 @@ def _pooling_mode(name: str, config: dict[str, Any]) -> str:
     wanted = config.get("pooling_mode") or (modes.pop() if len(modes) == 1 else sorted(modes))
     mode = next((mode for mode, flag in _POOLING.items() if wanted in (mode, [mode], flag)), None)
     if mode is None:
-        raise ValueError(f"{name!r} pools by {wanted}; to pool otherwise set encoder.pooling to mean or cls")
+        raise ValueError(f"{name!r} pools by {wanted}, which is not supported: set encoder.pooling to mean or cls")
     if not config.get("include_prompt", True):
-        raise ValueError(f"{name!r} pools without the tokens of its prompt, which is not supported")
+        raise ValueError(f"{name!r} pools without the tokens of its prompt (include_prompt), which is not supported")
     return mode
 
 
 def _read_dense(name: str, revision: str | None, path: str) -> tuple[nn.Linear, str]:
-    """The layer and what follows it."""
+    """The dense layer and the name of the function after it."""
     config = _read_json(name, revision, f"{path}/config.json") or {}
     activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
     if activation not in ACTIVATIONS:
         raise ValueError(f"{name!r}: the dense layer's activation {activation} is not one of {', '.join(ACTIVATIONS)}")
     if config.get("use_residual"):
-        raise ValueError(f"{name!r}: a dense layer with a residual is not supported")
+        raise ValueError(f"{name!r}: a dense layer with a residual connection is not supported")
     check_weights(name, revision, path)
     file = _find(name, revision, f"{path}/model.safetensors")
-    assert file is not None, "a dense layer is one file"
+    assert file is not None, "the weights of a dense layer are one file"
     try:
         weights = {key.removeprefix("linear."): value for key, value in load_file(file).items()}
         dtype = at_least_float32(next((value.dtype for value in weights.values()), torch.float32))
@@ -247,11 +253,11 @@ def _read_json(name: str, revision: str | None, file: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: fetch or save the model again ({error})") from error
+        raise ValueError(f"{path} is not valid JSON: fetch or save the model again ({error})") from error
 
 
 def _find(name: str, revision: str | None, file: str) -> str | None:
-    """The path of a file of a folder or hub id, None where it has none."""
+    """The local path of a file of a folder or hub id (fetched if need be); None if there is no such file."""
     from transformers.utils import cached_file
 
     if os.path.isdir(name):
@@ -266,4 +272,4 @@ def _find(name: str, revision: str | None, file: str) -> str | None:
             _raise_exceptions_for_connection_errors=False,
         )
     except OSError as error:
-        raise ValueError(f"no encoder at {name!r}, which is neither a folder nor a hub id: {error}") from error
+        raise ValueError(f"no encoder at {name!r}: it is no folder, and the hub gave no model ({error})") from error

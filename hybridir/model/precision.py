@@ -1,8 +1,8 @@
-"""What is computed in which precision."""
+"""The precision of weights and similarities."""
 
 import torch
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """float32 for half types, whose similarities and weights would be too coarse; float64 stays."""
+    """float32 instead of a half type, which is too coarse for weights and similarities; float64 stays."""
     return torch.promote_types(dtype, torch.float32)

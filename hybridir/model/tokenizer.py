@@ -1,4 +1,4 @@
-"""The tokenizer of a model: loaded, applied, and known again."""
+"""Loads and applies the tokenizer of a model, and gives its fingerprint."""
 
 import hashlib
 import json
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4)
 def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerFast":
-    """The fast tokenizer of a folder or hub id; kept for the process."""
+    """Loads the fast tokenizer of a folder or hub id, once a process; `ValueError` if there is none."""
     from transformers import AutoTokenizer
 
-    from hybridir.model.folder import backbone_folder  # here: it imports torch, which readers of the cache do without
+    from hybridir.model.folder import backbone_folder  # imports torch; readers of the token cache need not
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, subfolder=backbone_folder(name, revision))
-    except Exception as error:  # whatever the library makes of a broken file, a KeyError among others
+    except Exception as error:  # a broken file can raise anything, such as KeyError
         raise ValueError(
-            f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with a whole tokenizer.json; where it "
-            f"has only SentencePiece's own file, pip install sentencepiece ({type(error).__name__}: {error})"
+            f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with a whole tokenizer.json; if it has "
+            f"only a SentencePiece file, pip install sentencepiece ({type(error).__name__}: {error})"
         ) from error
-    if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:  # transformers makes an empty one where files are missing
+    if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:  # transformers makes an empty one if files are missing
         raise ValueError(f"no tokenizer at {name!r}: it has no vocabulary. Save tokenizer.json beside the model")
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {name!r} has no tokenizer.json: save it once as a fast tokenizer")
@@ -34,13 +34,13 @@ def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokeniz
 def tokenize(
     tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], prefix: str, max_length: int
 ) -> list[list[int]]:
-    """Token ids of `prefix + text`, special tokens included, cut to `max_length`."""
+    """The token ids of `prefix + text` for each text, special tokens included, cut to `max_length` tokens."""
     if not texts:
         return []
     return tokenizer([prefix + text for text in texts], truncation=True, max_length=max_length)["input_ids"]
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """SHA-256 of the tokenizer's description, without the truncation and padding that a call leaves in it."""
+    """SHA-256 of the tokenizer's JSON, without the settings for truncation and padding, which calls change."""
     description = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""A tokenizer trained on a corpus, for the small encoder that is built from nothing.
+"""Trains a tokenizer on a corpus, for the small encoder that is built from nothing.
 
-Byte-level BPE: it knows every script, and training it twice gives the same pieces (the Unigram and WordPiece trainers
-of the tokenizers library do not).
+It is a byte-level BPE, which covers every script. Trained twice, it has the same tokens both times; the Unigram and
+WordPiece trainers of the tokenizers library do not guarantee that.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from filelock import FileLock
 from hybridir.data.corpus import Corpus
 
 MAX_PAIRS = 100_000
-"""Pairs that a tokenizer is trained on."""
+"""The most pairs that a tokenizer is trained on."""
 
 
 def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
-    """The folder of a tokenizer of up to `vocab_size` pieces trained on the corpus's queries and passages.
+    """Trains a tokenizer of up to `vocab_size` tokens on the training queries and passages; returns its folder.
 
-    It lies beside the corpus and is trained once.
+    The folder lies beside the corpus, and the tokenizer in it is reused.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -34,7 +34,7 @@ def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
         special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        # Words are split at spaces and punctuation alone: the usual regex cuts Thai and Devanagari at every mark.
+        # Words end at spaces, punctuation and digits only: the usual regex cuts Thai and Devanagari at every mark.
         words = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits()]
         to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, to_bytes])
@@ -57,7 +57,7 @@ def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
 
 
 def _texts(corpus: Corpus) -> Iterator[str]:
-    """Queries and passages that are trained on: all, or `MAX_PAIRS` evenly spaced."""
+    """The queries and passages of all training pairs, or of at most `MAX_PAIRS` evenly spaced ones."""
     rows = np.sort(corpus.row_of[corpus.groups("train")], axis=None)
     rows = rows[np.searchsorted(rows, 0) :]
     rows = rows[:: -(-len(rows) // MAX_PAIRS)]

@@ -1,13 +1,13 @@
-"""BM25 as a baseline, by the library bm25s, with a tokenisation that needs no dictionary in any language.
+"""BM25 as a baseline, by the library bm25s, with a tokenisation that works in any language without a dictionary.
 
-Words are runs of letters, marks and digits in lower case (with the dotless i of Turkish and Azerbaijani), without the
-vowel marks and the lengthening stroke of Arabic script and without invisible format characters; scripts written without
-spaces (Thai, Chinese, Japanese, Lao, Khmer, Burmese) are cut into overlapping pairs of characters.
+A word is a sequence of letters, marks and digits, in lower case (with the dotless i of Turkish and Azerbaijani). Vowel
+marks and lengthening strokes of Arabic script and invisible format characters are removed. Text in scripts without
+spaces (Thai, Chinese, Japanese, Lao, Khmer, Burmese) is cut into overlapping pairs of characters.
 
-There is no stemming, no splitting of compounds, no list of stop words and no dictionary, so a word is found in its own
-form alone: languages with many forms (Finnish, Turkish, Arabic) are at a disadvantage, and so is Greek in capitals,
-which drops accents. Variants of a letter or of a script (Arabic alef with and without hamza, simplified and traditional
-Chinese) are different letters.
+There is no stemming, no splitting of compounds and no list of stop words, so a word matches only in the same form.
+Languages with many forms (Finnish, Turkish, Arabic) are at a disadvantage, and so is Greek in capitals, which drops
+accents. Variants of a letter or of a script (Arabic alef with and without hamza, simplified and traditional Chinese)
+do not match each other.
 """
 
 import unicodedata
@@ -20,30 +20,30 @@ from hybridir.data.records import Benchmark
 from hybridir.retrieval.search import Scorer
 
 _UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-"""How the names of their characters begin; IDEOGRAPHIC are 々, 〆 and 〇."""
+"""How the Unicode names of characters in scripts without spaces begin; IDEOGRAPHIC covers 々, 〆 and 〇."""
 _DROPPED = dict.fromkeys([*range(0x064B, 0x0653), 0x0670, 0x0640])
 """Arabic vowel marks and the lengthening stroke (tatweel)."""
 
 
 def bm25_scorer(benchmark: Benchmark) -> Scorer:
-    """Scores of BM25 (Lucene's variant, k1 = 1.5, b = 0.75); each language is an index of its own.
+    """Scores by BM25 (Lucene's variant, k1 = 1.5, b = 0.75), with one index for each language.
 
-    Document frequencies are those of the passage's language, so that a pool of languages is what one engine with an
-    index a language would give.
+    Document frequencies are those of the passage's language. The scores over a pool of languages are therefore those of
+    a search engine that keeps one index a language and sorts all results by score.
     """
     query_words = [tokens(query.text, query.language) for query in benchmark.queries]
     words_of: dict[str, list[list[str]]] = {language: [] for language in benchmark.languages}
-    place_P = []  # of each passage among those of its language
+    place_P = []  # the position of each passage within its language
     for passage in benchmark.passages:
         place_P.append(len(words_of[passage.language]))
         words_of[passage.language].append(tokens(passage.text, passage.language))
     indices = {}
     for language, words in words_of.items():
-        if any(words):  # the library cannot index nothing
+        if any(words):  # the library cannot index texts without words
             indices[language] = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
             indices[language].index(words, show_progress=False)
 
-    @lru_cache(maxsize=1)  # shards of one language are asked for one after the other
+    @lru_cache(maxsize=1)  # consecutive shards are mostly of one language
     def of_language(language: str, first: int, end: int) -> np.ndarray:
         size = len(words_of[language])
         return np.stack([_scores(indices.get(language), words, size) for words in query_words[first:end]])
@@ -62,7 +62,7 @@ def _scores(index: bm25s.BM25 | None, words: list[str], size: int) -> np.ndarray
 
 
 def tokens(text: str, language: str = "") -> list[str]:
-    """The words of a text in a language; without one, `I` is the capital of `i`."""
+    """The words of a text. The language matters for Turkish and Azerbaijani, where `I` is the capital of `ı`."""
     text = "".join(character for character in text if unicodedata.category(character) != "Cf")
     text = unicodedata.normalize("NFKC", text).translate(_DROPPED).replace("İ", "i")
     if language.partition("_")[0] in ("tr", "az"):

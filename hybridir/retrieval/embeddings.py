@@ -1,12 +1,13 @@
-"""Embeddings that were made elsewhere, as something to evaluate.
+"""Reads and writes embeddings as files, so that embeddings made by other programs can be evaluated.
 
-A folder holds `queries` and `passages`, each in one of two forms:
+A folder holds the embeddings of queries and those of passages, each in one of two forms (here for queries):
 
 - `queries.parquet` with the columns `id` and `embedding` (lists of float16, float32 or float64); others are ignored;
-- `queries.npy`, a 2-D array of such floats, with `queries.ids.txt`: an id a line, in the order of the rows.
+- `queries.npy`, a 2-D array of one of these types, and `queries.ids.txt`, one id a line in the order of the rows.
 
-Ids are `LANGUAGE:ID`; `write_embeddings` shows them, with the texts. Embeddings are scored by dot product as they are:
-normalise them for cosine. Zero vectors are allowed. Rows and lines are counted from 1.
+Ids are `LANGUAGE:ID`; the files of `write_embeddings` list them with the texts. The score is the dot product of the
+embeddings as they are: normalise them first for cosine similarity. Zero vectors are allowed. Messages count rows and
+lines from 1.
 
 Shapes: Q queries, P passages, D dimension.
 """
@@ -25,16 +26,16 @@ from hybridir.data.records import Benchmark, place
 
 SIDES = ("queries", "passages")
 _BLOCK = 2**14
-"""Rows that are read at a time."""
+"""Rows read at a time."""
 _FLOATS = "float16, float32 or float64"
 
 Block = tuple[Sequence[str], np.ndarray]
-"""Ids and embeddings [rows, D]."""
+"""Ids, and their embeddings [rows, D]."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """float32 embeddings in the order of a benchmark; `notes` say what else the files hold."""
+    """float32 embeddings in the order of a benchmark, [Q, D] and [P, D]; `notes` say what was left out."""
 
     query_QD: np.ndarray
     passage_PD: np.ndarray
@@ -42,14 +43,15 @@ class Embeddings:
 
 
 def holds_embeddings(path: str) -> bool:
-    """Whether `path` is a folder with embeddings rather than a model; they may still be incomplete."""
+    """Whether `path` is a folder of embeddings rather than of a model; files may be missing from it."""
     return path != "" and any((Path(path) / f"{side}.{form}").exists() for side in SIDES for form in ("parquet", "npy"))
 
 
 def read_embeddings(path: str, benchmark: Benchmark) -> Embeddings:
-    """The embeddings of all queries and passages of a benchmark; others are left out and counted in the notes.
+    """Reads the embeddings of all queries and passages of a benchmark; other ids are left out and noted.
 
-    `ValueError` naming file, row and id where one is missing, there twice, not finite or of another dimension.
+    Raises `ValueError` with file, row and id if an embedding is missing, there twice, not finite or of another
+    dimension.
     """
     ids = ([query.query_id for query in benchmark.queries], [passage.full_id for passage in benchmark.passages])
     files = [_find(Path(path), side) for side in SIDES]
@@ -80,14 +82,14 @@ def write_embeddings(path: str, benchmark: Benchmark, query_QD: np.ndarray, pass
 def _find(folder: Path, side: str) -> Path:
     found = [file for form in ("parquet", "npy") if (file := folder / f"{side}.{form}").exists()]
     if not found:
-        raise ValueError(f"{folder} has neither {side}.parquet nor {side}.npy: embeddings of both sides are needed")
+        raise ValueError(f"{folder} has neither {side}.parquet nor {side}.npy: both queries and passages are needed")
     if len(found) > 1:
         raise ValueError(f"{folder} has both {side}.parquet and {side}.npy: remove one of them")
     return found[0]
 
 
 def _read(file: Path, ids: Sequence[str], side: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The embeddings of `ids` in their order, and a note on those of others."""
+    """The embeddings of `ids`, in that order, and a note on the other ids in the file."""
     place_of = {name: n for n, name in enumerate(ids)}
     row_of: dict[str, int] = {}
     rows_ND = np.empty((0, 0), dtype=np.float32)
@@ -97,13 +99,13 @@ def _read(file: Path, ids: Sequence[str], side: str) -> tuple[np.ndarray, tuple[
             rows_ND = np.zeros((len(ids), block.shape[1]), dtype=np.float32)
         for row, name in enumerate(names, start=first):
             if row_of.setdefault(name, row) != row:
-                raise ValueError(f"{file}: row {row}: the id {name!r} is also that of row {row_of[name]}: keep one")
+                raise ValueError(f"{file}: row {row} has the same id {name!r} as row {row_of[name]}: keep one")
         with np.errstate(over="ignore"):
             block = block.astype(np.float32, copy=False)
         if len(bad := np.argwhere(~np.isfinite(block))):
             row, column = bad[0]
             value = f"{block[row, column]} in float32"
-            raise ValueError(f"{file}: row {first + row} ({names[row]!r}) has a value that is {value}: embed it again")
+            raise ValueError(f"{file}: row {first + row} ({names[row]!r}) has the value {value}: embed that text again")
         places = np.array([place_of.get(name, -1) for name in names])
         rows_ND[places[places >= 0]] = block[places >= 0]
     if not rows_ND.shape[1]:
@@ -111,10 +113,10 @@ def _read(file: Path, ids: Sequence[str], side: str) -> tuple[np.ndarray, tuple[
     if missing := [name for name in ids if name not in row_of]:
         raise ValueError(
             f"{file} lacks {len(missing)} of the {len(ids)} {side} of the benchmark, the first {missing[0]!r}: add "
-            f"them; ids are LANGUAGE:ID (here {next(iter(row_of))!r} comes first)"
+            f"them; ids are LANGUAGE:ID (the first in this file is {next(iter(row_of))!r})"
         )
     others = len(row_of) - len(ids)
-    return rows_ND, (f"{others} embeddings in {file} are of no {side} of the benchmark: left out",) if others else ()
+    return rows_ND, (f"{others} embeddings in {file} are not of {side} of the benchmark: left out",) if others else ()
 
 
 def _parquet_blocks(file: Path) -> Iterator[Block]:
@@ -134,7 +136,7 @@ def _parquet_blocks(file: Path) -> Iterator[Block]:
                     raise ValueError(
                         f"{where} has the dimension {sizes[n]}, the first row {dimension}: embed all with one model"
                     )
-                values = embedding.flatten().to_numpy(zero_copy_only=False)  # null is NaN, and refused as such
+                values = embedding.flatten().to_numpy(zero_copy_only=False)  # null becomes NaN, which `_read` refuses
                 yield names, values.reshape(len(names), dimension)
                 first += len(names)
     except (pa.ArrowException, OSError) as error:
@@ -144,10 +146,10 @@ def _parquet_blocks(file: Path) -> Iterator[Block]:
 def _check_columns(file: Path, schema: pa.Schema) -> None:
     for name in ("id", "embedding"):
         if name not in schema.names:
-            raise ValueError(f"{file} has no column {name!r} but {', '.join(schema.names)}: it needs id and embedding")
+            raise ValueError(f"{file} has no column {name!r}, only {', '.join(schema.names)}: add id and embedding")
     id_type, kind = schema.field("id").type, schema.field("embedding").type
     if not (pa.types.is_string(id_type) or pa.types.is_large_string(id_type)):
-        raise ValueError(f"{file}: the column id is {id_type}: write ids as texts, LANGUAGE:ID")
+        raise ValueError(f"{file}: the column id is {id_type}: write ids as strings, LANGUAGE:ID")
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not (is_list and pa.types.is_floating(kind.value_type)):
         raise ValueError(f"{file}: the column embedding is {kind}: write lists of {_FLOATS}")
@@ -155,7 +157,7 @@ def _check_columns(file: Path, schema: pa.Schema) -> None:
 
 def _npy_blocks(file: Path) -> Iterator[Block]:
     try:
-        rows_ND = np.load(file, mmap_mode="r")  # refuses arrays of objects, which would run code
+        rows_ND = np.load(file, mmap_mode="r")  # refuses arrays of objects, which could run code
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{file} cannot be read ({error}): save a 2-D array of {_FLOATS}") from error
     if not isinstance(rows_ND, np.ndarray) or rows_ND.ndim != 2 or not np.issubdtype(rows_ND.dtype, np.floating):

@@ -1,6 +1,6 @@
-"""Embeddings of many queries and passages, block by block, with progress on the screen.
+"""Embeds many queries and passages, block by block, and shows progress.
 
-Blocks are those of `Encoder.encode`, so that any number of processes gives the same embeddings.
+The blocks are those of `Encoder.encode`, so any number of processes gives the same embeddings.
 
 Shapes: Q queries, P passages, D dimension.
 """
@@ -19,22 +19,22 @@ from hybridir.runtime.progress import watch_encoding
 def encode_here(
     config: EncoderConfig, queries: Sequence[str], passages: Sequence[str], use_gpu: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings by the encoder that `config` names, float32 [Q, D] and [P, D], in this process.
+    """Embeds queries and passages in this process, with the encoder that `config` names; float32 [Q, D] and [P, D].
 
-    `ValueError` where there is no such encoder, or an embedding is not finite.
+    Raises `ValueError` if there is no such encoder, or if an embedding is not finite.
     """
     encoder = Encoder.load(config).to(pick_device(use_gpu))
     return collect((encoder.encode(texts, side) for side, texts in cut(queries, passages)), len(queries), len(passages))
 
 
 def cut(queries: Sequence[str], passages: Sequence[str]) -> list[tuple[Side, Sequence[str]]]:
-    """The blocks of all texts, in order, with the side that each is on."""
+    """Cuts the texts into blocks: first of queries, then of passages, each with its side."""
     sides: dict[Side, Sequence[str]] = {"query": queries, "passage": passages}
     return [(side, texts[i : i + BLOCK]) for side, texts in sides.items() for i in range(0, len(texts), BLOCK)]
 
 
 def collect(blocks: Iterable[np.ndarray], n_queries: int, n_passages: int) -> tuple[np.ndarray, np.ndarray]:
-    """The embeddings of the blocks that `cut` gives, one after the other: of queries and of passages."""
+    """Joins the embeddings of the blocks of `cut`, in order: float32 [Q, D] of queries and [P, D] of passages."""
     total, done = n_queries + n_passages, 0
     embeddings = np.empty((0, 0), dtype=np.float32)
     for block in watch_encoding(blocks, total):

@@ -1,8 +1,8 @@
 """Exact search: the top k, and the exact rank of every relevant passage, over shards of passages.
 
-One rule for ties everywhere: higher score first, then the passage that stands first.
+The tie rule everywhere: a higher score comes first; of equal scores, the passage with the lower position comes first.
 
-Shapes: Q queries, P passages, D dimension, R (query, relevant passage) combinations, L languages.
+Shapes: Q queries, P passages, D dimension, R pairs of a query and a relevant passage, L languages.
 """
 
 import importlib.util
@@ -16,18 +16,18 @@ import torch
 from hybridir.data.records import Benchmark
 
 DEPTH = 100
-"""Passages of each language that are kept of a ranking."""
+"""The number of best passages in each language that an evaluation keeps of a ranking."""
 
 Scorer = Callable[[slice, slice], np.ndarray]
-"""(queries, passages) -> scores [queries, passages]. Passages come as `passage_shards` cuts them."""
+"""(slice of queries, slice of passages) -> their scores, 2-D. The slices of passages are those of `passage_shards`."""
 
 PASSAGE_SHARD = 65536
 _BLOCK_SCORES = 2**24
-"""Scores that are held at a time: 64 MiB."""
+"""Scores held at a time (64 MiB), unless those of 16 queries are more."""
 
 
 def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
-    """Dot products; cosines for normalised embeddings."""
+    """Scores by dot product, which is cosine similarity for normalised embeddings."""
 
     def score(queries: slice, passages: slice) -> np.ndarray:
         return query_QD[queries] @ passage_PD[passages].T
@@ -38,14 +38,14 @@ def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
 def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best passages of each query: scores float32 [Q, k] in descending order and positions int64 [Q, k].
 
-    By faiss where it is installed, with this project's rule for ties; else by torch.
+    Uses faiss if it is installed, with the tie rule above, else torch. With fewer than k passages, all are returned.
     """
     k = min(k, len(passage_PD))
     if k == 0 or importlib.util.find_spec("faiss") is None:
         return _top_k_torch(query_QD, passage_PD, k)
     import faiss
 
-    more = min(k + 1, len(passage_PD))  # one more shows whether the last place is tied
+    more = min(k + 1, len(passage_PD))  # one more shows whether rank k is tied with rank k + 1
     scores, places = faiss.knn(query_QD, passage_PD, more, metric=faiss.METRIC_INNER_PRODUCT)
     order = np.lexsort((places, -scores))
     scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
@@ -67,11 +67,12 @@ def _top_k_torch(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[
 
 
 def _keep(score: np.ndarray, place: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of each row of float32 scores and their places, by the rule for ties.
+    """The k best scores (float32) of each row and their places (positions of passages), by the tie rule.
 
-    Each score is packed with its place into one integer. No two are equal, so that only the best need be sorted.
+    A score and its place are packed into one integer. These integers differ, so a partition finds the k best, and only
+    the k best are sorted.
     """
-    rising = _flip((score + 0.0).view(np.int32))  # + 0.0: -0.0 equals 0.0
+    rising = _flip((score + 0.0).view(np.int32))  # + 0.0 turns -0.0 into 0.0
     packed = place.astype(np.uint32) - (rising.astype(np.int64) << 32)
     k = min(k, packed.shape[1])
     packed = np.partition(packed, k - 1, axis=1)[:, :k]
@@ -81,20 +82,20 @@ def _keep(score: np.ndarray, place: np.ndarray, k: int) -> tuple[np.ndarray, np.
 
 
 def _flip(bits: np.ndarray) -> np.ndarray:
-    """From the bits of floats to integers in the same order, and back."""
+    """Turns the bits of floats into integers of the same order, and back."""
     return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What is kept of a search over all passages.
+    """The result of a search over all passages: exact ranks, and the best passages.
 
     Attributes:
-        above: int64 [R, L], how many passages of each language stand before a relevant one. R runs over the queries,
-            and for each over `relevant` in its order; from these counts follow the exact ranks in every setting.
-        relevant_score: float32 [R], the score of the relevant passage.
-        top_score: float32 [Q, L, depth], the best scores in each language, descending; -inf where there are no more.
-        top_place: int64 [Q, L, depth], their positions among the passages; -1 where there are no more.
+        above: int64 [R, L], how many passages of each language rank before a relevant passage. Rows are ordered by
+            query, then as in `Benchmark.relevant`. The exact ranks in every setting follow from these counts.
+        relevant_score: float32 [R], the score of each relevant passage.
+        top_score: float32 [Q, L, depth], the best scores in each language, descending; -inf after the last passage.
+        top_place: int64 [Q, L, depth], the positions of these passages; -1 after the last passage.
     """
 
     above: np.ndarray
@@ -103,16 +104,16 @@ class Ranking:
     top_place: np.ndarray
 
     def pooled_top(self) -> tuple[np.ndarray, np.ndarray]:
-        """The best passages of all languages: scores float32 [Q, depth] and positions int64 [Q, depth]."""
+        """The best passages over all languages: scores float32 [Q, depth] and positions int64 [Q, depth]."""
         n_queries, n_languages, depth = self.top_score.shape
         shape = (n_queries, n_languages * depth)
         return _keep(self.top_score.reshape(shape), self.top_place.reshape(shape), depth)
 
 
 def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
-    """Scores all queries against all passages, in blocks; keeps exact ranks, and the best `depth` in each language.
+    """Scores all queries against all passages in blocks; keeps exact ranks, and the best `depth` in each language.
 
-    `ValueError` where a score is not finite.
+    Raises `ValueError` if a score is not finite.
     """
     shards = passage_shards(benchmark)
     n_queries, n_languages = len(benchmark.queries), len(benchmark.languages)
@@ -130,8 +131,8 @@ def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
         for row, found in enumerate(relevant):
             place_QR[row, : len(found)] = found
         scored = [(language, shard, score(block, shard)) for language, shard in shards]
-        if not all(np.isfinite(scores).all() for _, _, scores in scored):  # nothing stands before NaN
-            raise ValueError("some scores are not finite: the encoder is broken, or overflows in this precision")
+        if not all(np.isfinite(scores).all() for _, _, scores in scored):  # NaN would get rank 1
+            raise ValueError("some scores are not finite: the encoder is broken, or its embeddings are too large")
         for _, shard, scores in scored:
             inside = (place_QR >= shard.start) & (place_QR < shard.stop)
             score_QR[inside] = scores[np.nonzero(inside)[0], place_QR[inside] - shard.start]
@@ -153,7 +154,7 @@ def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
 
 
 def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
-    """(index of the language, slice of passages) for runs of passages of one language, of limited size."""
+    """Cuts the passages into slices of one language, at most `PASSAGE_SHARD` long: (index of the language, slice)."""
     numbers = {language: n for n, language in enumerate(benchmark.languages)}
     language_P = np.array([numbers[passage.language] for passage in benchmark.passages])
     cuts = [0, *(np.flatnonzero(np.diff(language_P)) + 1).tolist(), len(language_P)]
@@ -167,14 +168,14 @@ def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
 def _merge(
     best_score: np.ndarray, best_place: np.ndarray, scores_QP: np.ndarray, first: int, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best so far, and a shard whose first place is `first`, made into the k best of both."""
+    """The k best of the best so far and of a shard of scores whose first passage has the position `first`."""
     places = np.broadcast_to(np.arange(first, first + scores_QP.shape[1]), scores_QP.shape)
     score = np.concatenate([best_score, scores_QP], axis=1, dtype=np.float32)
     return _keep(score, np.concatenate([best_place, places], axis=1), k)
 
 
 def _count(scores_QP: np.ndarray, first: int, score_QR: np.ndarray, place_QR: np.ndarray) -> np.ndarray:
-    """How many columns stand before each relevant passage: a higher score, or an equal one and a lower place."""
+    """Counts the passages that rank before each relevant one: a higher score, or an equal score at a lower position."""
     columns = np.arange(first, first + scores_QP.shape[1])
     above = np.empty(score_QR.shape, dtype=np.int64)
     for r in range(score_QR.shape[1]):

@@ -1,4 +1,4 @@
-"""What can be measured: encoders, embeddings made elsewhere, and BM25."""
+"""The systems that can be measured: encoders, embeddings made elsewhere, and BM25."""
 
 import glob
 import hashlib
@@ -23,7 +23,7 @@ from hybridir.retrieval.search import DEPTH, Ranking, dot_scorer, rank_all
 from hybridir.runtime.progress import say
 
 BM25 = "bm25"
-"""The name that stands for it, in capitals too."""
+"""The name of the BM25 baseline in configurations; upper case is accepted too."""
 
 Encode = Callable[[EncoderConfig, Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
 """(encoder, queries, passages) -> embeddings float32 [Q, D] and [P, D]."""
@@ -31,12 +31,12 @@ Encode = Callable[[EncoderConfig, Sequence[str], Sequence[str]], tuple[np.ndarra
 
 @dataclass(frozen=True)
 class System:
-    """What is measured under one name: a model, or several that differ in their training seed alone.
+    """What is measured under one name: a model, or several models that differ only in their training seed.
 
     Attributes:
-        label: short, unlike that of any other system.
+        label: a short name that no other system has.
         members: the models, one for each seed.
-        seeds: what tells the members apart, as it stands in their names; "" for a single model.
+        seeds: for each member, the text that `*` of the pattern stands for in its name; "" for a single model.
     """
 
     label: str
@@ -45,13 +45,13 @@ class System:
 
 
 def find_systems(wanted: Sequence[EncoderConfig | str]) -> list[System]:
-    """The systems of a configuration, with short labels that differ.
+    """Resolves the names in a configuration to systems, each with a short label of its own.
 
-    A name is a folder (a model, a run, embeddings), a hub id, `bm25`, or a pattern with `*` for folders that are the
-    training seeds of one system. Seeds of two systems are paired by the text that `*` stands for.
+    A name is a folder (a model, a run, embeddings), a hub id, `bm25`, or a pattern with `*` that matches the folders of
+    one system trained with several seeds. The seeds of two systems are paired by the text that `*` stands for.
 
     Raises:
-        ValueError: a name is empty, a pattern finds nothing, two systems are the same or cannot be paired.
+        ValueError: a name is empty, a pattern matches no folder, two systems are the same or have different seeds.
     """
     configs = [EncoderConfig(name=one) if isinstance(one, str) else one for one in wanted]
     configs = [replace(config, name=BM25) if config.name.lower() == BM25 else config for config in configs]
@@ -62,23 +62,23 @@ def find_systems(wanted: Sequence[EncoderConfig | str]) -> list[System]:
     for longer in (lambda config: config.name, _described):
         labels = [label if labels.count(label) == 1 else longer(c) for label, c in zip(labels, configs, strict=True)]
     if len(set(labels)) < len(labels):
-        raise ValueError(f"{max(labels, key=labels.count)} is to be measured twice: name it once")
+        raise ValueError(f"{max(labels, key=labels.count)} is named twice among the systems to measure: name it once")
     systems = [System(label, *_members(config)) for label, config in zip(labels, configs, strict=True)]
     first = systems[0]
     for other in systems[1:]:
         if len(first.seeds) > 1 < len(other.seeds) and first.seeds != other.seeds:
             raise ValueError(
                 f"{first.label} has the seeds {', '.join(first.seeds)}, {other.label} has {', '.join(other.seeds)}: "
-                "compare the same ones"
+                "compare the same seeds"
             )
     return systems
 
 
 def rank_system(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> tuple[Ranking, list[str]]:
-    """The ranking of one member of a system, and notes on what was left out.
+    """Ranks all passages for each query by one member of a system; also returns notes on what was left out.
 
-    Embeddings that are made here are written to the folder `keep`, and taken from there if they are there already, of
-    the same model and texts.
+    Embeddings made here are written to the folder `keep`. If it already holds those of the same model and texts, they
+    are used again.
     """
     try:
         if config.name == BM25:
@@ -91,7 +91,7 @@ def rank_system(config: EncoderConfig, benchmark: Benchmark, encode: Encode, kee
 
 
 def _embeddings(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> str:
-    """The folder of the embeddings by an encoder, made unless they are there."""
+    """Embeds a benchmark unless `keep` has its embeddings by this encoder; returns their folder."""
     config = as_published(config)
     made_of = {"encoder": asdict(config), "weights": fingerprint(config), "benchmark": benchmark_fingerprint(benchmark)}
     record = keep / "made_of.json"
@@ -105,25 +105,25 @@ def _embeddings(config: EncoderConfig, benchmark: Benchmark, encode: Encode, kee
 
 
 def embed(config: EncoderConfig, benchmark: Benchmark, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of all queries and passages, float32 [Q, D] and [P, D]."""
+    """Embeds all queries and passages of a benchmark; float32 [Q, D] and [P, D]."""
     queries, passages = ([one.text for one in texts] for texts in (benchmark.queries, benchmark.passages))
     return encode(config, queries, passages)
 
 
 def check_member(config: EncoderConfig) -> None:
-    """`ValueError` where what is to be measured is no encoder; nothing large is read."""
+    """Raises `ValueError` if a member is neither BM25, nor embeddings, nor an encoder; reads nothing large."""
     if config.name != BM25 and not holds_embeddings(config.name):
         check_encoder(config)
 
 
 def file_name(name: str) -> str:
-    """A file name that no other name gives."""
+    """Turns a name into a file name; different names give different file names."""
     plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def fingerprint(config: EncoderConfig) -> str:
-    """What decides the scores: 16 digits of the SHA-256 of a folder's files, a commit of the hub, or a version."""
+    """Identifies a member: 16 digits of the SHA-256 of a folder's files, the commit of a hub id, or bm25s' version."""
     if config.name == BM25:
         return f"bm25s {version('bm25s')}"
     if not os.path.isdir(config.name):
@@ -148,26 +148,26 @@ def _commit(config: EncoderConfig) -> str:
 
 
 def _members(config: EncoderConfig) -> tuple[tuple[EncoderConfig, ...], tuple[str, ...]]:
-    """The models that a name stands for, and the seeds that tell them apart, in order of these."""
+    """The models that a name stands for, and the seed of each, in order of the seeds."""
     if os.path.isdir(config.name) or "*" not in config.name:
         return (replace(config, name=_model_of(config.name)),), ("",)
     pattern = re.compile("(.*)".join(map(re.escape, config.name.split("*"))))
     names = [name for name in glob.glob(config.name) if os.path.isdir(name)]
     if not names:
-        raise ValueError(f"no folder is called {config.name}: check the pattern")
+        raise ValueError(f"no folder matches {config.name}: check the pattern")
     found = [(" ".join(match.groups()), name) for name in names if (match := pattern.fullmatch(name))]
-    found.sort(key=lambda one: (len(one[0]), one[0]))  # seed 10 behind seed 9
+    found.sort(key=lambda one: (len(one[0]), one[0]))  # seed 10 after seed 9
     return tuple(replace(config, name=_model_of(name)) for _, name in found), tuple(seed for seed, _ in found)
 
 
 def _model_of(name: str) -> str:
-    """A run's folder stands for its model."""
+    """The model folder of a training run, if `name` is the folder of a run; else `name`."""
     inner = os.path.join(name, "model")
     return inner if os.path.isdir(inner) and os.path.exists(os.path.join(name, "config.yaml")) else name
 
 
 def _described(config: EncoderConfig) -> str:
-    """The name with the fields that are set beside it."""
+    """The name, with all other fields that differ from their defaults."""
     plain = asdict(EncoderConfig())
     return ", ".join([config.name, *(f"{k}={v}" for k, v in asdict(config).items() if k != "name" and v != plain[k])])
 

@@ -1,9 +1,9 @@
-"""Runs and judgements as TREC files, for trec_eval, ir-measures and the like.
+"""Writes rankings and relevance judgements as TREC files, for trec_eval, ir-measures and similar tools.
 
-A run has six columns (query, Q0, passage, rank from 1, score, system), a `.qrels` file four (query, 0, passage, 1).
-Tools sort by score and break ties each in its own way. So the score here falls by 1 from rank to rank: every tool then
-keeps this project's order. A query without a relevant passage in a setting is in neither of its files, as it is left
-out of the measures; a setting without any query has no files.
+A run file has six columns (query, Q0, passage, rank from 1, score, system), a qrels file four (query, 0, passage, 1).
+Tools sort by score, and each breaks ties in its own way. So the score column is not the real score: it falls by 1 from
+rank to rank, and every tool keeps this project's order. A query without a relevant passage in a setting is left out of
+the files of that setting, as it is left out of the measures. A setting without any query has no files.
 
 Shapes: Q queries, J judgements, P passages.
 """
@@ -25,26 +25,26 @@ from hybridir.retrieval.search import Ranking
 _UNSAFE = re.compile(r'[\s%"\x00-\x1f\x7f\ud800-\udfff]')
 _FORMAT = pa.csv.WriteOptions(include_header=False, delimiter=" ", quoting_style="none")
 _BLOCK = 2**20
-"""Lines that are made at a time."""
+"""Lines made at a time."""
 
 
 def passage_names(benchmark: Benchmark) -> list[str]:
-    """The passages as the files name them: `LANGUAGE:ID`, unique, percent-encoded where a character would break it."""
+    """The names of passages in the files: `LANGUAGE:ID`, unique, percent-encoded by `encode`."""
     names = [encode(passage.full_id) for passage in benchmark.passages]
     assert len(set(names)) == len(names), "passage ids are unique within their language"
     return names
 
 
 def encode(text: str) -> str:
-    """A text without white space, quotes and control characters; `urllib.parse.unquote` gives it back."""
+    """Percent-encodes white space, quotes, `%` and control characters; `urllib.parse.unquote` undoes it."""
     return _UNSAFE.sub(lambda found: quote(found[0], safe="", errors="surrogatepass"), text)
 
 
 def write_runs(ranking: Ranking, benchmark: Benchmark, folder: Path, system: str, depth: int = 100) -> None:
-    """Writes `SYSTEM.SETTING.trec` for each setting: `monolingual`, `multilingual`, and `crosslingual-LANGUAGE` with
-    the queries of all other languages against the passages of LANGUAGE.
+    """Writes `SYSTEM.SETTING.trec` for each setting, with the best `depth` passages of each query.
 
-    `ranking` must have been kept to at least `depth`.
+    Settings are `monolingual`, `multilingual`, and for each language `crosslingual-LANGUAGE`: queries in all other
+    languages against the passages of LANGUAGE. `ranking` must hold at least `depth` passages a language.
     """
     assert ranking.top_place.shape[2] >= depth, "rank_all was asked for fewer passages than are to be written"
     tag = encode(system)
@@ -65,7 +65,7 @@ def write_qrels(benchmark: Benchmark, folder: Path) -> None:
 
 
 def _run_lines(query: pa.Array, name_P: pa.Array, place: np.ndarray, tag: str) -> Iterator[pa.Table]:
-    """The lines of the best passages [queries, depth] of each query; -1 is none."""
+    """The lines for the best passages of each query, `place` [queries, depth]; -1 means that there is none."""
     depth = place.shape[1]
     size = max(1, _BLOCK // depth)
     for start in range(0, len(place), size):
@@ -81,9 +81,9 @@ def _query_names(benchmark: Benchmark) -> list[str]:
 
 
 def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """By setting: the queries and the places of its judgements [J], and the language searched for each query [Q].
+    """For each setting: query [J] and position of the passage [J] of each judgement, and the language searched [Q].
 
-    Languages are positions in `benchmark.languages`; None where all are one pool.
+    Languages are indices into `benchmark.languages`; None if all languages are searched as one pool.
     """
     number = {language: n for n, language in enumerate(benchmark.languages)}
     language_Q = np.array([number[query.language] for query in benchmark.queries], dtype=np.int64)
@@ -107,14 +107,14 @@ def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray, n
 
 
 def _table(*columns: pa.Array | np.ndarray | str) -> pa.Table:
-    """A line a row; a text stands in every row."""
+    """A table with one row for each line; a string is repeated in all rows."""
     rows = len(columns[0])
     arrays = [pa.repeat(column, rows) if isinstance(column, str) else pa.array(column) for column in columns]
     return pa.table(arrays, names=[str(n) for n in range(len(arrays))])
 
 
 def _write(path: Path, tables: Iterable[pa.Table]) -> None:
-    """The tables one after another, into a file that is either whole or not there."""
+    """Writes the tables one after another into one file, which is either whole or not there."""
     work = path.with_name(f".{path.name}.tmp")
     tables = iter(tables)
     first = next(tables)

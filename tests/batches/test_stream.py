@@ -349,4 +349,4 @@ def test_preview_prints_texts_as_they_are(tmp_path, capsys):
     for expected in ("en  what is [bold] 2 [/x]", "en  answer [red] 2", "[blue]", "step 2: mono, 4 items"):
         assert expected in printed
     assert "groups drawn at least once: 4 of 4 (100.0%)" in printed
-    assert "negatives of a query: 3.0 on average, 3.0 of" in printed
+    assert "negatives of a query: 3.0 on average; of them 3.0 are" in printed

@@ -357,8 +357,11 @@ def without(*ends: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.T
 
 BIAS = "encoder.layer.1.output.LayerNorm.bias"
 MISSING: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
-    "one": (without(BIAS), f"lack 1 of its config.json, {BIAS} first: fetch"),
-    "all": (lambda weights: {f"foo.{key}": value for key, value in weights.items()}, r"lack 37 .*, embeddings\.Layer"),
+    "one": (without(BIAS), f"lack 1 tensors of the model in its config.json, the first {BIAS}: fetch"),
+    "all": (
+        lambda weights: {f"foo.{key}": value for key, value in weights.items()},
+        r"lack 37 .*, the first embeddings\.Layer",
+    ),
     "shape": (lambda weights: {key: value[:1].clone() for key, value in weights.items()}, "weights of .* are broken"),
 }
 
@@ -399,7 +402,7 @@ BOUNDS: list[tuple[str, float, str]] = [
     ("vocab_size", 259, "at least 260"),
     ("layers", 0, "at least 1"),
     ("hidden_size", 0, "above 0"),
-    ("hidden_size", 200, "divide by its 3 heads"),
+    ("hidden_size", 200, "divisible by its 3 attention heads"),
     ("dropout", 1.5, "below 1"),
     ("dropout", 1.0, "below 1"),
     ("dropout", -0.1, "at least 0"),

@@ -270,7 +270,7 @@ def test_lengths_are_what_the_model_takes(case: str, xlmr: Path, tmp_path: Path)
 def test_positions_start_behind_the_padding(xlmr: Path, bert: Path, texts: list[str]) -> None:
     for folder in (xlmr, bert):
         assert np.isfinite(load(folder, max_passage_length=512).encode(texts[-1:], "passage")).all()
-        with pytest.raises(ValueError, match=r"max_passage_length go up to 513 tokens, .* 512 positions"):
+        with pytest.raises(ValueError, match=r"max_passage_length is 513 tokens, .* takes at most 512: lower"):
             resolve(EncoderConfig(name=str(folder), max_passage_length=513))
 
 
@@ -345,14 +345,14 @@ def test_other_modules(kinds: list[str], bert: Path, tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[str, str, str]] = {
-    "modules": ("modules.json", '[{"idx": 0', r"modules\.json is no JSON: fetch or save the model again"),
-    "bytes": ("sentence_bert_config.json", "\xff", r"sentence_bert_config\.json is no JSON"),
+    "modules": ("modules.json", '[{"idx": 0', r"modules\.json is not valid JSON: fetch or save the model again"),
+    "bytes": ("sentence_bert_config.json", "\xff", r"sentence_bert_config\.json is not valid JSON"),
     "no path": ("modules.json", '[{"type": "Transformer"}]', "list modules with type and path"),
     "no modules": ("modules.json", "[1]", "list modules with type and path"),
     "no list": ("modules.json", '{"type": "Transformer", "path": ""}', "list modules with type and path"),
-    "one length": ("text_lengths.json", '{"query": 64}', "must give the tokens of `query` and `passage`"),
-    "no length": ("text_lengths.json", "{}", "must give the tokens of"),
-    "text as length": ("text_lengths.json", '{"query": 64, "passage": "64"}', "must give the tokens of"),
+    "one length": ("text_lengths.json", '{"query": 64}', "must give lengths for `query` and `passage`"),
+    "no length": ("text_lengths.json", "{}", "must give lengths for"),
+    "text as length": ("text_lengths.json", '{"query": 64, "passage": "64"}', "must give lengths for"),
 }
 
 
@@ -377,5 +377,7 @@ def test_dropout_by_other_names(bert: Path, tmp_path: Path) -> None:
     sizes = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "vocab_size": 700}
     DistilBertModel(DistilBertConfig(**sizes)).save_pretrained(folder)
     load(folder)
-    with pytest.raises(ValueError, match=r"^encoder\.dropout is 0\.3, and distilbert models name .* leave it out"):
+    with pytest.raises(
+        ValueError, match=r"^encoder\.dropout is 0\.3, but distilbert models have other fields .* leave it out"
+    ):
         load(folder, dropout=0.3)

@@ -80,7 +80,7 @@ def test_any_order_and_more_than_is_needed(made, monkeypatch, form, block):
     found = read_embeddings(str(folder), MADE)
     assert np.array_equal(found.passage_PD, half.astype(np.float32))
     assert found.notes == (
-        f"10 embeddings in {folder}/passages.{'npy' if form == 'npy' else 'parquet'} are of no "
+        f"10 embeddings in {folder}/passages.{'npy' if form == 'npy' else 'parquet'} are not of "
         "passages of the benchmark: left out",
     )
 
@@ -105,7 +105,7 @@ def test_no_name_is_no_folder(made, monkeypatch):
     ("change", "said"),
     [
         (lambda ids, rows: (ids[:-2], rows[:-2]), ["lacks 2 of the 60 passages", PASSAGE_IDS[-2]]),
-        (lambda ids, rows: ([*ids[:20], ids[3], *ids[20:]], rows[[0, *range(len(rows))]]), ["row 21", "of row 4"]),
+        (lambda ids, rows: ([*ids[:20], ids[3], *ids[20:]], rows[[0, *range(len(rows))]]), ["row 21", "as row 4"]),
         (lambda ids, rows: (ids, np.where(np.arange(60)[:, None] == 20, np.nan, rows)), ["row 21", "nan"]),
         (lambda ids, rows: (ids, np.where(np.arange(60)[:, None] == 20, -np.inf, rows)), ["row 21", "-inf"]),
         (lambda ids, rows: (ids, np.where(np.arange(60)[:, None] == 20, 1e39, rows)), ["row 21", "inf in float32"]),
@@ -153,7 +153,7 @@ def test_broken_columns(made):
     write_passages(folder, [*PASSAGE_IDS[:9], None, *PASSAGE_IDS[10:]], list(passage_PD), pa.list_(pa.float32()))
     assert "row 10 has no id" in error_of(folder)
     pq.write_table(pa.table({"name": PASSAGE_IDS}), folder / "passages.parquet")
-    assert "no column 'id' but name" in error_of(folder)
+    assert "no column 'id', only name" in error_of(folder)
 
 
 def test_broken_files(made):

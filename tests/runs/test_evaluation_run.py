@@ -217,8 +217,8 @@ def test_a_run_stands_for_its_model(tmp_path: Path) -> None:
     ("wanted", "message"),
     [
         ([""], "encoder.name is empty: name a model folder"),
-        (["bm25", "BM25"], "to be measured twice"),
-        (["nowhere-*"], "no folder is called nowhere-"),
+        (["bm25", "BM25"], "bm25 is named twice"),
+        (["nowhere-*"], "no folder matches nowhere-"),
     ],
 )
 def test_bad_names_are_refused(wanted: list[str], message: str) -> None:
@@ -233,7 +233,7 @@ def test_seeds_are_paired_by_what_tells_them_apart(tmp_path: Path) -> None:
     systems = find_systems([first, second])
     assert [one.seeds for one in systems] == [("1", "2", "10")] * 2
     assert [Path(one.name).name for one in systems[1].members] == ["b-1", "b-2", "b-10"]
-    with pytest.raises(ValueError, match=r"has the seeds 1, 2, 10, c-\* has 1, 2, 3: compare the same ones"):
+    with pytest.raises(ValueError, match=r"has the seeds 1, 2, 10, c-\* has 1, 2, 3: compare the same seeds"):
         find_systems([first, other])
 
 
