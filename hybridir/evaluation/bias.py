@@ -1,7 +1,7 @@
-"""Language bias: does the language of a passage, or of a query, move what is found?
+"""Language bias: does the language of a passage, or of a query, change what is retrieved?
 
-Small pure functions of arrays. Ranks are those of the pooled multilingual ranking (1 is the best); where a query has
-several answers in a language, give the best of them; where it has none, give NaN.
+Small pure functions of arrays. Ranks are those of the pooled multilingual ranking (1 is the best). If a query has
+several answers in a language, pass the best rank; if it has none, pass NaN. "Ours" marks measures defined here.
 
 Shapes: Q queries of one or more languages, L languages, R parallel answers of a query, K retrieved, P passages.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 RANK_BINS = (1, 2, 5, 10, 20, 50, 100, 1000)
-PERSISTENCE = 0.9  # of rank-biased overlap: a reader who looks at 10 results on average
+PERSISTENCE = 0.9  # p of rank-biased overlap: the reader looks at 10 results on average
 
 
 # Spread of the parallel answers of a query: from ranks [..., R] to values [...]
@@ -22,31 +22,31 @@ PERSISTENCE = 0.9  # of rank-biased overlap: a reader who looks at 10 results on
 def rank_distance(ranks: np.ndarray) -> np.ndarray:
     """Highest minus lowest rank among the parallel answers of a query in the pooled ranking (arXiv 2408.10536, 4.3).
 
-    From R - 1 (all answers side by side, no bias) to the size of the pool less 1; lower is better. It sees the spread
-    only: a bad encoder can have a small one, and one answer that is not found decides it. A random ranking of N
-    passages has (N + 1)(R - 1) / (R + 1) on average.
+    From R - 1 (all answers side by side, no bias) to the size of the pool minus 1; lower is better. A random ranking of
+    N passages has (N + 1)(R - 1) / (R + 1) on average. It measures spread, not quality: a bad encoder can have a small
+    one. One answer that is not found determines it.
     """
     return (np.max(ranks, axis=-1) - np.min(ranks, axis=-1)).astype(float)
 
 
 def rank_distance_share(ranks: np.ndarray, n_passages: int) -> np.ndarray:
-    """(rank distance - (R - 1)) / (N - R): where it lies between the least and the most that is possible.
+    """(rank distance - (R - 1)) / (N - R): the rank distance, scaled from its lowest to its highest possible value.
 
-    From 0 (side by side) to 1 (first and last of the pool); a random ranking has (R - 1) / (R + 1) on average, whatever
-    the size N of the pool, so pools of different size compare. Ours, from `rank_distance`, and blind to the same; with
-    few answers a random ranking looks better than with many. Where all passages are answers it is 0.
+    From 0 (side by side) to 1 (first and last of the pool). A random ranking has (R - 1) / (R + 1) on average for any
+    size N of the pool, so pools of different size compare. Ours, with the limits of `rank_distance`; with few answers a
+    random ranking looks better than with many. If all passages are answers, it is 0.
     """
     n_answers = ranks.shape[-1]
     return (rank_distance(ranks) - (n_answers - 1)) / max(1, n_passages - n_answers)
 
 
 def rank_distance_log2(ranks: np.ndarray) -> np.ndarray:
-    """log2(highest rank / lowest rank): how many times the reading depth must double to see the last answer after the
-    first.
+    """log2(highest rank / lowest rank): how often the reading depth must double to get from the first answer to the
+    last.
 
     From log2(R) for answers on the first R ranks (near 0 for answers side by side far down) to log2 of the pool's size.
-    The pool's size itself does not enter. Ours. It weighs 1 against 2 as much as 1,000 against 2,000, so it sees the
-    head of the ranking, and is blind to a bias far down.
+    The formula does not use the pool's size. Ours. Ranks 1 and 2 differ as much as ranks 1,000 and 2,000: it describes
+    the head of the ranking and misses a bias far down.
     """
     return np.log2(np.max(ranks, axis=-1) / np.min(ranks, axis=-1))
 
@@ -63,25 +63,27 @@ class Friedman(NamedTuple):
 
 
 def friedman(rank_QL: np.ndarray) -> Friedman:
-    """Is the order in which the answers of a query come the same for all queries? Friedman's test and Kendall's W.
+    """Do the languages of the answers come in the same order for all queries? Friedman's test and Kendall's W.
 
     Within each query the answers are ranked 1 to L by language (ties share their mean rank), r_ql. With R_l = sum_q
-    r_ql, chi2 = (L - 1) sum_l (R_l - Q(L + 1)/2)^2 / (sum_ql r_ql^2 - QL(L + 1)^2/4), which holds with ties (Conover
-    1999, Practical Nonparametric Statistics, 5.8) and is `scipy.stats.friedmanchisquare`, which refuses L = 2. p is
+    r_ql, chi2 = (L - 1) sum_l (R_l - Q(L + 1)/2)^2 / (sum_ql r_ql^2 - QL(L + 1)^2/4). This holds with ties (Conover
+    1999, Practical Nonparametric Statistics, 5.8) and equals `scipy.stats.friedmanchisquare`, which refuses L = 2. p is
     from chi2 with L - 1 degrees of freedom. W = chi2 / (Q(L - 1)) (Kendall and Babington Smith 1939), from 0 (no
     language comes first more often than another) to 1 (the same order in every query).
 
-    Blind to how far apart the answers are and to whether any is found. p takes queries for independent, which questions
-    about one text are not: it is too small then. With many queries p is small for any bias: read W.
+    It ignores how far apart the answers are and whether any is found. p assumes that queries are independent. Questions
+    about one text are not, and then p is too small. With many queries p is small for any bias: read W.
 
     Args:
-        rank_QL: [Q, L], ranks of the answers of the queries of one language, by language of the answer; queries with a
-            NaN do not count. `ValueError` where no query is left, or L is 1.
+        rank_QL: [Q, L], ranks of the answers by language of the answer, for queries in one language; queries with a NaN
+            do not count. `ValueError` if no query is left, or L is 1.
     """
     complete_QL = rank_QL[~np.isnan(np.asarray(rank_QL, dtype=float)).any(axis=1)]
     n, n_languages = complete_QL.shape
     if n < 1 or n_languages < 2:
-        raise ValueError(f"Friedman's test needs answers in 2 languages, and got {n} queries x {n_languages} languages")
+        raise ValueError(
+            f"Friedman's test needs a query with answers in 2 languages: got {n} queries x {n_languages} languages"
+        )
     within_QL = stats.rankdata(complete_QL, axis=1)
     spread = np.sum(within_QL**2) - n * n_languages * (n_languages + 1) ** 2 / 4
     between = np.sum((within_QL.sum(axis=0) - n * (n_languages + 1) / 2) ** 2)
@@ -91,15 +93,15 @@ def friedman(rank_QL: np.ndarray) -> Friedman:
 
 
 def own_language_first(rank_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
-    """[Q]: 1 where the best-ranked parallel answer of a query is in the query's language, else 0; NaN where a query has
-    no answer in its language, or none in another.
+    """[Q]: 1 if the best-ranked parallel answer of a query is in the query's language, else 0; NaN if a query has no
+    answer in its language, or none in another.
 
-    Its mean is the language preference rate: in [0, 1]; 1 / L without a preference, 1 if a query's own language always
-    comes first. Ours, after the plot of retrieved languages in LAReQA (arXiv 2004.05484). Blind to how much the first
-    answer leads, and to a preference for a third language.
+    Its mean is the language preference rate: 1 / L without a preference, 1 if a query's own language always comes
+    first. Ours, after the plot of retrieved languages in LAReQA (arXiv 2004.05484). It ignores how far the first answer
+    is ahead, and a preference for a third language.
 
     Args:
-        rank_QL: [Q, L], ranks of the answers by language, NaN where there is none.
+        rank_QL: [Q, L], ranks of the answers by language, NaN if there is none.
         own_Q: [Q], the column of the query's own language.
     """
     own, others_QL = _own_and_others(rank_QL, own_Q)
@@ -108,15 +110,15 @@ def own_language_first(rank_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
 
 
 def score_margins(score_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
-    """[Q]: s(query, answer in its language) - mean over other languages of s(query, answer there); NaN where one of the
-    two is missing.
+    """[Q]: score of the answer in the query's language minus the mean score of the answers in other languages; NaN if
+    either is missing.
 
-    In the units of the score (cosine: -2 to 2); 0 without a preference. Ours. The mean compares systems only where
-    their scores have the same scale: a temperature or a narrow cone of embeddings changes it without moving any rank,
-    and BM25's is no cosine.
+    In the units of the score (cosine: -2 to 2); 0 without a preference. Ours. Compare systems only if their scores have
+    the same scale: a temperature or a narrow cone of embeddings changes the margin but no rank, and BM25's score is no
+    cosine.
 
     Args:
-        score_QL: [Q, L], scores of the answers by language, NaN where there is none.
+        score_QL: [Q, L], scores of the answers by language, NaN if there is none.
         own_Q: [Q], the column of the query's own language.
     """
     own, others_QL = _own_and_others(score_QL, own_Q)
@@ -130,10 +132,10 @@ def score_margins(score_QL: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
 def language_histogram(language_QK: np.ndarray, query_language_Q: np.ndarray, n_languages: int) -> np.ndarray:
     """[L, L]: shares of the passage languages among the first K results, a row for each query language.
 
-    Rows sum to 1; a row is NaN where a language has no queries. Blind to the order within the K and to relevance.
+    Rows sum to 1; the row of a language without queries is NaN. It ignores the order within the K, and relevance.
 
     Args:
-        language_QK: [Q, K], number of the language of each retrieved passage; below 0 where there is none.
+        language_QK: [Q, K], number of the language of each retrieved passage; negative if there is none.
         query_language_Q: [Q], number of the language of each query.
         n_languages: L.
     """
@@ -152,11 +154,11 @@ def language_kl(share_LL: np.ndarray, corpus_L: np.ndarray) -> float:
     """Mean over query languages of KL(top-k || corpus) = sum_l h_l log2(h_l / c_l), in bits (Kullback and Leibler
     1951).
 
-    h is a row of `language_histogram`, c is `corpus_shares`. 0 if languages come as often as in the corpus; at most
-    log2(1 / c_l), where all results are in language l. By query language, because in the histogram of all queries
-    together preferences for the own language would cancel. Blind to relevance; from few results it is too high (by
-    about (L - 1) / (2 n ln 2) for n independent ones). A corpus with unequal numbers of answers by language deserves
-    a KL above 0. Rows of NaN do not count.
+    h is a row of `language_histogram`, c is `corpus_shares`. 0 if languages are as frequent as in the corpus; at most
+    log2(1 / c_l), if all results are in language l. It is computed by query language, because over all queries together
+    preferences for the own language would cancel. It ignores relevance. With few results it is too high (by about
+    (L - 1) / (2 n ln 2) for n independent ones). If languages have unequal numbers of answers, a KL above 0 is right.
+    Rows of NaN do not count.
     """
     rows = share_LL[~np.isnan(share_LL).any(axis=1)]
     return float(np.mean(stats.entropy(rows, corpus_L[None], base=2, axis=1)))
@@ -165,13 +167,13 @@ def language_kl(share_LL: np.ndarray, corpus_L: np.ndarray) -> float:
 def rank_biased_overlap(first_QK: np.ndarray, second_QK: np.ndarray, p: float = PERSISTENCE) -> np.ndarray:
     """[Q]: agreement of two lists of K results, RBO_ext of Webber, Moffat and Zobel (2010, ACM TOIS 28(4)).
 
-    With A_d the shared part of the first d of both, A_K p^K + (1 - p) sum_{d=1..K} A_d p^(d-1): in [0, 1], 1 for equal
-    lists, 0 for disjoint ones. Random rankings of N passages have K / N at most on average: there is no correction for
-    chance.
+    A_d is the share of passages that the first d of both have in common. The value is A_K p^K + (1 - p) sum_{d=1..K}
+    A_d p^(d-1): in [0, 1], 1 for equal lists, 0 for disjoint ones. Random rankings of N passages have at most K / N on
+    average: there is no correction for chance.
 
-    Chosen over Spearman or Kendall on the union with absent items tied at rank K + 1: for lists that share little those
-    measure the convention (two disjoint lists get about -.8 whatever is in them), they change with K, and weigh rank 90
-    as rank 1.
+    The alternative is Spearman's or Kendall's correlation of the union, with absent items tied at rank K + 1. If lists
+    share little, it measures that convention (two disjoint lists get about -.8 whatever is in them); it changes with K,
+    and weighs rank 90 like rank 1.
 
     Args:
         first_QK: [Q, K], ids of the retrieved passages, best first, each at most once.
@@ -191,12 +193,12 @@ def rank_biased_overlap(first_QK: np.ndarray, second_QK: np.ndarray, p: float = 
 def rank_correlation(top_LGK: np.ndarray, p: float = PERSISTENCE) -> np.ndarray:
     """[L, L]: mean agreement (`rank_biased_overlap`) of the results for the same question asked in two languages.
 
-    Symmetric, NaN on the diagonal and where two languages share no question, so `np.nanmean` of it is the mean over
-    pairs of languages. In [0, 1]; 1 if the language of the query changes nothing. Passages are compared, not what they
-    say: a system that answers every query in its own language has 0. Blind to relevance.
+    Symmetric; NaN on the diagonal and for two languages that share no question, so `np.nanmean` of it is the mean over
+    pairs of languages. In [0, 1]; 1 if the language of the query changes nothing. Passages are compared by id, not by
+    content: a system that answers every query in its own language has 0. It ignores relevance.
 
     Args:
-        top_LGK: [L, G, K], ids of the first K passages for question g in language l; -1 where it is not asked there.
+        top_LGK: [L, G, K], ids of the first K passages for question g in language l; -1 if it is not asked there.
         p: of `rank_biased_overlap`.
     """
     found = np.full((len(top_LGK), len(top_LGK)), np.nan)
@@ -209,10 +211,10 @@ def rank_correlation(top_LGK: np.ndarray, p: float = PERSISTENCE) -> np.ndarray:
 
 
 def rank_distribution(ranks: np.ndarray, upper: Sequence[int] = RANK_BINS) -> np.ndarray:
-    """[B + 1]: shares of answers with a rank up to each bound and above the one before; the last is the rest.
+    """[B + 1]: shares of answers with a rank up to each bound and above the previous bound; the last is the rest.
 
-    Given once for answers in the query's language and once for the others, the two differ by the bias. Sums to 1 (NaN
-    where there is no answer). Blind to which query an answer belongs to.
+    The bias is the difference between the shares for answers in the query's language and for all others. Sums to 1
+    (NaN if there is no answer). It ignores which query an answer belongs to.
 
     Args:
         ranks: [N], pooled ranks of answers, of any queries.
@@ -225,8 +227,8 @@ def rank_distribution(ranks: np.ndarray, upper: Sequence[int] = RANK_BINS) -> np
 def min_max(values: Mapping[str, float]) -> dict[str, Any]:
     """`{"min": [name, value], "max": [name, value], "ratio": min / max}` of a measure by language or pair of languages.
 
-    The ratio is in [0, 1], 1 if all are served alike; left out where max is 0. Ties go to the first name. Blind to all
-    languages between, to the level (all at .01 is 1), and to chance: the least of many noisy values is too low.
+    The ratio is in [0, 1]: 1 if all are equal; left out if max is 0. Ties go to the first name. It ignores all
+    languages in between, the level (all at .01 gives 1) and chance: the lowest of many noisy values is too low.
     """
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     found: dict[str, Any] = {"min": [low, values[low]], "max": [high, values[high]]}
@@ -234,7 +236,7 @@ def min_max(values: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _own_and_others(value_QL: np.ndarray, own_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[Q], [Q, L]: the value in the query's language, and all values with that one NaN."""
+    """[Q], [Q, L]: the value in the query's language, and all values with the query's language set to NaN."""
     others_QL = np.array(value_QL, dtype=float)
     row = np.arange(len(others_QL))
     own = others_QL[row, own_Q]

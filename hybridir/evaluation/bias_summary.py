@@ -1,7 +1,7 @@
-"""The bias of one ranking as numbers: what `bias` of `results.json` holds, from the measures of bias.py.
+"""The language bias of one ranking: the entry `bias` of `results.json`, from the measures of bias.py.
 
-What a benchmark gives no ground for (no parallel answers, one language) is left out. Means go over the queries of a
-language, then over languages.
+Measures that a benchmark does not allow (no parallel answers, one language) are left out. Means are taken over the
+queries of a language, then over languages.
 """
 
 import math
@@ -28,11 +28,11 @@ from hybridir.evaluation.settings import answer_languages
 from hybridir.retrieval.search import Ranking
 
 TOP = 10
-"""Results whose languages are counted."""
+"""The number of first results whose languages are counted."""
 
 
 def bias_results(ranking: Ranking, benchmark: Benchmark, summary: dict[str, Any]) -> dict[str, Any]:
-    """All measures of language bias; `summary` is what `summarise` gives of the same ranking."""
+    """All measures of language bias, by name; `summary` is the result of `summarise` for the same ranking."""
     if len(benchmark.languages) < 2:
         return {}
     languages = benchmark.languages
@@ -63,7 +63,7 @@ def bias_results(ranking: Ranking, benchmark: Benchmark, summary: dict[str, Any]
 
 
 def best_answers(ranking: Ranking, benchmark: Benchmark, language_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled rank and score of the best-ranked answer of each query in each language, [Q, L]; NaN without one."""
+    """Pooled rank and score of the best-ranked answer of each query in each language, [Q, L] each; NaN if none."""
     shape = (len(benchmark.queries), len(benchmark.languages))
     rank_QL, score_QL = np.full(shape, np.inf), np.full(shape, -np.inf)
     query_R = np.repeat(np.arange(shape[0]), [len(found) for found in benchmark.relevant])
@@ -76,12 +76,12 @@ def best_answers(ranking: Ranking, benchmark: Benchmark, language_P: np.ndarray)
 
 
 def _relevant(benchmark: Benchmark) -> np.ndarray:
-    """[R], the positions of all relevant passages, query by query."""
+    """[R]: the positions of all relevant passages, query by query."""
     return np.array([place for found in benchmark.relevant for place in found], dtype=np.int64)
 
 
 def _by_answers(ranking: Ranking, benchmark: Benchmark) -> dict[str, Any]:
-    """Rank distance by the number of right answers: with more of them it is larger by chance alone."""
+    """Rank distance by the number of right answers: with more answers it is larger by chance alone."""
     found: dict[int, list[float]] = {}
     start = 0
     for relevant, languages in zip(benchmark.relevant, answer_languages(benchmark), strict=True):
@@ -136,7 +136,7 @@ def _friedman(ranks: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _correlation(top_QK: np.ndarray, benchmark: Benchmark, number: dict[str, int]) -> dict[str, Any] | None:
-    """Over questions that are asked in several languages."""
+    """Agreement of the results of questions that are asked in several languages; None if there are none."""
     groups = {group: n for n, group in enumerate(dict.fromkeys(query.group_id for query in benchmark.queries))}
     top_LGK = np.full((len(number), len(groups), top_QK.shape[1]), -1)
     for query, top_K in zip(benchmark.queries, top_QK, strict=True):
@@ -150,7 +150,7 @@ def _correlation(top_QK: np.ndarray, benchmark: Benchmark, number: dict[str, int
 
 
 def _extremes(summary: dict[str, Any]) -> dict[str, Any]:
-    """Least and greatest mAP by language, for the cross-lingual setting by pair of languages."""
+    """Lowest and highest mAP by language, or by pair of languages in the cross-lingual setting."""
     own = {f"{x}-{x}" for x in summary["languages"]}
     values = {
         "monolingual": _of(summary["per_language"], "monolingual"),

@@ -1,6 +1,6 @@
-"""Two systems on one benchmark: differences with intervals, p-values, and the smallest difference that could be found.
+"""Compares two systems on one benchmark: differences with intervals and p-values, and the detectable difference.
 
-Two systems are paired query by query and seed by seed; a system with one seed is compared to each seed of the other.
+Systems are paired query by query and seed by seed. A system with one seed is compared with each seed of the other.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from hybridir.evaluation.settings import SETTINGS
 
 
 def intervals(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{setting: {measure: {"interval": [low, high]}}}`: 95 % intervals of the macro-means over these very seeds.
+    """`{setting: {measure: {"interval": [low, high]}}}`: 95 % intervals of the macro-means, by resampling clusters.
 
-    Clusters are resampled; an interval says nothing of models trained with other seeds.
+    They hold for the models with these seeds, not for models trained with other seeds.
     """
     return {
         setting: {
@@ -30,7 +30,7 @@ def intervals(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def language_intervals(scores: Scores, languages: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{language: {setting: {"mAP": [low, high]}}}`, by the language of the query."""
+    """`{language: {setting: {"mAP": [low, high]}}}`: the same for mAP, by query language."""
     return {
         language: {
             setting: {"mAP": _interval(column)}
@@ -48,27 +48,30 @@ def _interval(column: Column) -> tuple[float, float]:
 def comparisons(
     names: tuple[str, str], scores: Scores, baseline: Scores, languages: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The differences of a system and a baseline (their `names`), each with all that is needed to judge it.
+    """Compares a system with a baseline (`names` holds both names): each compared measure, then mAP by language.
 
-    A row has `system`, `baseline`, `setting`, `language` (of the queries; "" is the macro-mean over all; in the
-    cross-lingual setting a pair, "QUERY-PASSAGE"), `measure`, `value`, `baseline_value`, `difference`, its 95 %
-    `interval`, its `p`, `p_holm` (corrected for the number of languages or pairs of the setting; None for macro-means,
-    and where so few clusters could not have passed it), `detectable`, the smallest difference that is found four times
-    in five, the number of `seeds`, and `over`, what the difference holds for beyond these queries: see `seed_interval`;
-    "clusters and the system's seeds" where only one of the two has several, so that it holds for this very other one.
+    A row has:
+        `system`, `baseline`, `setting`, `measure`, `value`, `baseline_value`, `seeds` (how many);
+        `language`: of the queries, or "QUERY-PASSAGE" in the cross-lingual setting; "" for the macro-mean over all;
+        `difference`, its 95 % `interval` and p-value `p`;
+        `p_holm`: p corrected for the number of languages or pairs in the setting; None for macro-means, and if there
+            are too few clusters for any p to pass the correction;
+        `detectable`: the smallest difference that a test finds four times in five;
+        `over`: what else the difference holds for (see `seed_interval`). "clusters and the system's seeds" if only one
+            of the two has several seeds: it holds for other seeds of that system, and for this one model of the other.
 
     Raises:
-        ValueError: the systems have several seeds each, and not equally many.
+        ValueError: both systems have several seeds, but not equally many.
     """
     if len({scores.n_seeds, baseline.n_seeds} - {1}) > 1:
         raise ValueError(
-            f"{names[0]} has {scores.n_seeds} seeds, {names[1]} {baseline.n_seeds}: compare equally many, in the same "
-            "order"
+            f"{names[0]} has {scores.n_seeds} seeds, {names[1]} has {baseline.n_seeds}: compare systems with equally "
+            "many seeds, in the same order"
         )
     change = scores.minus(baseline)
 
     def compared(setting: str, measure: str, query: str = "", passage: str = "") -> tuple[int, dict[str, Any]] | None:
-        """How many clusters there are, and the row; None where there are too few for an interval."""
+        """The number of clusters, and the row; None if there are too few clusters for an interval."""
         chosen = (measure, setting, [query] if query else [], passage)
         column = change.column(*chosen)
         if not column.enough:

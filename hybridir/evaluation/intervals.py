@@ -1,11 +1,11 @@
-"""Intervals and tests by clusters (articles, territories), with all their questions and translations.
+"""Intervals and tests that resample clusters (articles, territories) with all their questions and translations.
 
-Translations of a question are not independent samples, nor are questions about one text, so query rows are never
-resampled (Field and Welsh 2007, JRSS B 69: the cluster bootstrap). The statistic is everywhere the macro-mean: over
-strata (languages, or pairs of them) of the mean within each. For a difference of two systems `values` are the paired
-differences.
+Translations of a question are not independent samples, and neither are questions about one text. So whole clusters are
+resampled, never single queries (the cluster bootstrap: Field and Welsh 2007, JRSS B 69). The statistic is always the
+macro-mean: the mean over strata (languages, or pairs of languages) of the mean within each stratum. To compare two
+systems, pass the paired differences as `values`.
 
-Shapes: N values (one a query and setting), C clusters, S strata, K training seeds, B resamples, M tests.
+Shapes: N values (one per query and setting), C clusters, S strata, K training seeds, B resamples, M tests.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,24 +15,24 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 2000
-ROUNDS = 10_000  # of the randomisation test: p of .05 is known to +-.004
+ROUNDS = 10_000  # of the randomisation test: a p of .05 is accurate to +-.004
 LEVEL = 0.95
 POWER = 0.8
-MANY_SEEDS = 5  # from here on seeds are a sample of seeds
-FEW_CLUSTERS = 10  # below, intervals are too narrow: see `macro_mean_interval`
+MANY_SEEDS = 5  # with so many or more, intervals hold for other seeds too
+FEW_CLUSTERS = 10  # with fewer, intervals are too narrow: see `macro_mean_interval`
 
 Labels = Sequence[str] | np.ndarray
-"""Names of strata or clusters, one a value."""
+"""The name of the stratum or cluster of each value."""
 
-_BLOCK = 1 << 22  # numbers of one block of resamples
+_BLOCK = 1 << 22  # most numbers in one block of resamples
 
 
 class SeedInterval(NamedTuple):
-    """A mean difference over seeds, its 95 % interval, two-sided p-value, and the smallest that would be found four
-    times in five (`detectable_difference`).
+    """A mean difference over seeds, its 95 % interval, two-sided p-value, and the detectable difference (see
+    `detectable_difference`).
 
-    `over` says for what they hold: "clusters" for these very seeds (other texts, the same trained models), "clusters
-    and seeds" for other seeds as well.
+    `over` says what they hold for. "clusters": other texts, but the same trained models. "clusters and seeds": models
+    trained with other seeds as well.
     """
 
     difference: float
@@ -43,7 +43,7 @@ class SeedInterval(NamedTuple):
     over: Literal["clusters", "clusters and seeds"]
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in results."""
+        """The entries of a row of `comparisons`."""
         return {
             "difference": self.difference,
             "interval": [self.low, self.high],
@@ -54,27 +54,28 @@ class SeedInterval(NamedTuple):
 
 
 def macro_mean(values: np.ndarray, strata: Labels) -> float:
-    """The mean over strata of the mean within each."""
+    """The mean over strata of the mean within each stratum."""
     _, stratum = np.unique(np.asarray(strata), return_inverse=True)
     return float(np.mean(np.bincount(stratum, weights=values) / np.bincount(stratum)))
 
 
 def macro_mean_interval(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of `macro_mean` by the cluster bootstrap: its expanded percentiles (Hesterberg 2015, The American
+    """95 % interval of `macro_mean` by the cluster bootstrap, with expanded percentiles (Hesterberg 2015, The American
     Statistician 69).
 
-    The plain percentile interval is too narrow by sqrt((C - 1) / C) and by the normal quantile in place of Student's;
-    so the percentiles at Phi(-+ t_{.975, C-1} sqrt(C / (C - 1))) are taken. Unlike a t interval it stays within the
-    range of the measure. Simulated, with questions of 3 to 39 a cluster, it holds the truth in 94 / 94 / 95 % for 10 /
-    20 / 48 clusters (the percentile interval: 89 / 91 / 94 %), with cluster effects as skewed as an exponential
-    variable's in 91 / 92 / 93 %; for 5 clusters in 92 %, for fewer it is of little use.
+    The plain percentile interval is too narrow: by sqrt((C - 1) / C), and because it uses normal quantiles in place of
+    Student's t. So the percentiles at Phi(-+ t_{.975, C-1} sqrt(C / (C - 1))) are taken. Unlike a t interval, the
+    result stays within the range of the measure. In simulations with 3 to 39 questions per cluster, it covers the true
+    value in 94 / 94 / 95 % of cases for 10 / 20 / 48 clusters (plain percentiles: 89 / 91 / 94 %), and in 91 / 92 /
+    93 % if cluster effects are as skewed as an exponential variable. For 5 clusters it covers it in 92 %; for fewer
+    clusters it is of little use.
 
-    Strata that a resample leaves empty do not count in it.
+    A stratum that is empty in a resample does not count in that resample.
 
     Args:
-        values: [N], one a query and setting; `ValueError` where not finite.
+        values: [N], one per query and setting; `ValueError` if not finite.
         strata: the stratum of each value.
-        clusters: the cluster of each value; `ValueError` where there are fewer than 2.
+        clusters: the cluster of each value; `ValueError` if fewer than 2.
         seed: of the resampling.
     """
     (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
@@ -82,21 +83,21 @@ def macro_mean_interval(values: np.ndarray, strata: Labels, clusters: Labels, se
 
 
 def standard_error(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
-    """Cluster-bootstrap standard error of `macro_mean`, times sqrt(C / (C - 1)), without which it is too small.
+    """Cluster-bootstrap standard error of `macro_mean`, times sqrt(C / (C - 1)): without this factor it is too small.
 
-    Arguments and errors as `macro_mean_interval`.
+    Arguments and errors as in `macro_mean_interval`.
     """
     (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
     return _standard_error(sums_CS, counts_CS, seed)
 
 
 def detectable_difference(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
-    """The difference that a two-sided test at .05 finds with 80 % power: (t_.975 + t_.8) x standard error.
+    """The true difference that a two-sided test at .05 finds with 80 % power: (t_.975 + t_.8) x standard error.
 
-    t has C - 1 degrees of freedom; about 2.8 standard errors (Bloom 1995, Evaluation Review 19). A difference that was
-    not found and is smaller than this may well exist. It is a property of the test set and of how differently the two
-    systems behave by cluster, not of the difference seen. `values` are the paired differences; arguments and errors as
-    `macro_mean_interval`.
+    t has C - 1 degrees of freedom; the result is about 2.8 standard errors (Bloom 1995, Evaluation Review 19). A
+    smaller difference may exist although the test does not find it. The result depends on the test set and on how much
+    the difference varies between clusters, not on the observed difference. `values` are the paired differences;
+    arguments and errors as in `macro_mean_interval`.
     """
     (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
     t = stats.t(len(sums_CS) - 1)
@@ -104,17 +105,17 @@ def detectable_difference(values: np.ndarray, strata: Labels, clusters: Labels, 
 
 
 def randomization_test(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
-    """Two-sided p-value of no difference: under it, the two systems could be swapped in any cluster.
+    """Two-sided p-value of the null hypothesis that the two systems are interchangeable within each cluster.
 
     Signs of whole clusters are flipped at random (Smucker, Allan and Carterette 2007, CIKM, with clusters in place of
-    queries); p = (b + 1) / (m + 1), b of the m rounds having a macro-mean at least as far from 0 as the one seen
-    (Phipson and Smyth 2010: never 0, and not too small). As few clusters allow few patterns of signs, p is at least
-    about 2^(1 - C). `values` are the paired differences; arguments and errors as `macro_mean_interval`.
+    queries). p = (b + 1) / (m + 1) if b of m rounds have a macro-mean at least as far from 0 as the observed one
+    (Phipson and Smyth 2010: never 0, and not too small). Few clusters have few patterns of signs: p is at least about
+    2^(1 - C). `values` are the paired differences; arguments and errors as in `macro_mean_interval`.
     """
     (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
     share_C = (sums_CS / counts_CS.sum(axis=0)).mean(axis=1)  # the macro-mean is their sum
     random = np.random.default_rng(seed)
-    seen = np.abs(share_C.sum()) - 1e-12 * np.abs(share_C).sum()  # ties count, whatever the order of summation
+    seen = np.abs(share_C.sum()) - 1e-12 * np.abs(share_C).sum()  # so that ties count in any order of summation
     beyond = 0
     for rounds in _blocks(ROUNDS, len(share_C)):
         sign_BC = random.integers(0, 2, size=(rounds, len(share_C)), dtype=np.int8) * 2 - 1
@@ -123,11 +124,11 @@ def randomization_test(values: np.ndarray, strata: Labels, clusters: Labels, see
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """[M]: p-values adjusted for M tests so that any false finding among them has probability .05 at most, whatever
-    their dependence.
+    """[M]: p-values adjusted for M tests. If those of at most .05 count as findings, the probability of any false
+    finding is at most .05, whatever the dependence between tests.
 
-    Sorted, the i-th (from 0) is multiplied by M - i; no adjusted value is below the one before it, nor above 1 (Holm
-    1979, Scandinavian Journal of Statistics 6).
+    The i-th smallest p (from 0) is multiplied by M - i; an adjusted value is never below the previous one nor above 1
+    (Holm 1979, Scandinavian Journal of Statistics 6).
     """
     order = np.argsort(p_values)
     adjusted = np.empty(len(order))
@@ -137,26 +138,26 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def seed_interval(differences_KN: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> SeedInterval:
-    """The difference of two arms trained with the same K seeds, with a 95 % interval.
+    """The difference of two systems trained with the same K seeds, with a 95 % interval.
 
-    Fewer than 5 seeds: interval and p of the mean over these seeds, conditional on them (`macro_mean_interval`,
-    `randomization_test`), and `over` is "clusters". So few tell nothing reliable about other seeds.
+    Fewer than 5 seeds: interval and p are for the mean over exactly these seeds (`macro_mean_interval`,
+    `randomization_test`), and `over` is "clusters". So few seeds say nothing reliable about other seeds.
 
     5 or more: with seed effects A_k, cluster effects B_c and their interaction E_kc, the mean has the variance
-    sA^2/K + sB^2/C + sE^2/(KC). The variance over per-seed differences, / K, has mean sA^2/K + sE^2/(KC); the variance
-    over clusters of the seed mean has sB^2/C + sE^2/(KC). Their sum counts sE^2/(KC) twice, so it is taken off the
-    second, estimated from the residuals of seeds x clusters, as far as it leaves something (two-way analysis of
-    variance; Cameron, Gelbach and Miller 2011, JBES 29, for two-way clusters). A t interval follows, with the degrees
-    of freedom of Satterthwaite (1946, Biometrics Bulletin 2); it is symmetric, and can leave the range of the measure.
+    sA^2/K + sB^2/C + sE^2/(KC). It is estimated from two variances: that of the per-seed differences, divided by K,
+    with expectation sA^2/K + sE^2/(KC), and that of the seed mean over clusters, with sB^2/C + sE^2/(KC). Their sum
+    counts sE^2/(KC) twice. So sE^2/(KC), estimated from the residuals of seeds x clusters, is subtracted from the
+    second, which is then at least 0 (two-way analysis of variance; Cameron, Gelbach and Miller 2011, JBES 29, for
+    two-way clusters). The t interval has Satterthwaite's degrees of freedom (1946, Biometrics Bulletin 2). It is
+    symmetric, and can leave the range of the measure.
 
-    Simulated with 5 and 10 seeds, 10, 20 and 48 clusters of unequal size, where seeds, clusters, their interaction or
-    nothing dominates, it holds the truth in 94 to 95 %, in 96 to 97 % where it is all interaction.
+    In simulations with 5 and 10 seeds and 10, 20 and 48 clusters of unequal size, it covers the true value in 94 to
+    95 % of cases, whether seeds, clusters, their interaction or nothing dominates; in 96 to 97 % if all is interaction.
 
     Args:
-        differences_KN: [K, N], for each seed the paired difference of each query and setting; `ValueError` where not
-            finite.
+        differences_KN: [K, N], paired differences by seed, then query and setting; `ValueError` if not finite.
         strata: the stratum of each of the N.
-        clusters: the cluster of each of the N; `ValueError` where there are fewer than 2.
+        clusters: the cluster of each of the N; `ValueError` if fewer than 2.
         seed: of the resampling.
     """
     n_seeds = len(differences_KN)
@@ -175,19 +176,19 @@ def seed_interval(differences_KN: np.ndarray, strata: Labels, clusters: Labels, 
 
 
 def _two_way_variance(differences_KN: np.ndarray, strata: Labels, clusters: Labels) -> tuple[float, float]:
-    """The variance of `seed_interval` and its degrees of freedom; clusters by the jackknife (CR3: MacKinnon, Nielsen
-    and Webb 2023, arXiv 2301.04527), which suffers least from clusters of unequal size."""
+    """The variance that `seed_interval` uses, and its degrees of freedom. The variance over clusters is a jackknife
+    (CR3: MacKinnon, Nielsen and Webb 2023, arXiv 2301.04527), which is least affected by clusters of unequal size."""
     sums_KCS, counts_CS = _cells(differences_KN, strata, clusters)
     n_seeds, n_clusters, _ = sums_KCS.shape
     mean_K = _macro(sums_KCS.sum(axis=1), counts_CS.sum(axis=0))
     without_KC = _macro(sums_KCS.sum(axis=1, keepdims=True) - sums_KCS, counts_CS.sum(axis=0) - counts_CS)
-    part_KC = (n_clusters - 1) / n_clusters * (mean_K[:, None] - without_KC)  # of each cluster in its seed's mean
+    part_KC = (n_clusters - 1) / n_clusters * (mean_K[:, None] - without_KC)  # share of each cluster in its seed's mean
     correct = n_clusters / (n_clusters - 1)
     by_seed = float(np.var(mean_K, ddof=1)) / n_seeds
     by_cluster = correct * float(np.sum(part_KC.mean(axis=0) ** 2))
     residual_KC = part_KC - part_KC.mean(axis=0)
     both = correct * float(np.sum(residual_KC**2)) / (n_seeds * (n_seeds - 1))
-    beyond = by_cluster - both  # of the cluster effects alone
+    beyond = by_cluster - both  # the variance of the cluster effects alone
     variance, uncertainty = by_seed, by_seed**2 / (n_seeds - 1)
     if beyond > 0:
         variance += beyond
@@ -198,11 +199,11 @@ def _two_way_variance(differences_KN: np.ndarray, strata: Labels, clusters: Labe
 def _cells(values_KN: np.ndarray, strata: Labels, clusters: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Sums [K, C, S] and counts [C, S] of the values by cluster and stratum."""
     if not np.isfinite(values_KN).all():
-        raise ValueError("values are not finite: leave out the queries that a measure is not defined for")
+        raise ValueError("values are not finite: leave out the queries for which the measure is not defined")
     names, stratum = np.unique(np.asarray(strata), return_inverse=True)
     units, unit = np.unique(np.asarray(clusters), return_inverse=True)
     if len(units) < 2:
-        raise ValueError(f"an interval needs at least 2 clusters, and there are {len(units)}")
+        raise ValueError(f"an interval needs at least 2 clusters, but there are {len(units)}")
     cell = unit * len(names) + stratum
     shape = (len(units), len(names))
     sums = [np.bincount(cell, weights=values, minlength=shape[0] * shape[1]).reshape(shape) for values in values_KN]
@@ -210,7 +211,7 @@ def _cells(values_KN: np.ndarray, strata: Labels, clusters: Labels) -> tuple[np.
 
 
 def _macro(sums_S: np.ndarray, counts_S: np.ndarray) -> np.ndarray:
-    """[...]: macro-means from sums [..., S] and counts [..., S]; empty strata do not count."""
+    """Macro-means [...] from sums [..., S] and counts [..., S]; empty strata do not count."""
     filled_S = counts_S > 0
     return np.sum(np.where(filled_S, sums_S, 0) / np.maximum(counts_S, 1), axis=-1) / filled_S.sum(axis=-1)
 
@@ -240,7 +241,7 @@ def _standard_error(sums_CS: np.ndarray, counts_CS: np.ndarray, seed: int) -> fl
 
 
 def _blocks(total: int, width: int) -> Iterator[int]:
-    """Sizes that add up to `total`, so that a block of that many rows of `width` stays small."""
+    """Block sizes that add up to `total`, so that a block of rows of `width` numbers stays small."""
     size = max(1, _BLOCK // width)
     for first in range(0, total, size):
         yield min(size, total - first)

@@ -1,8 +1,8 @@
-"""Retrieval measures of one query, from the exact ranks of its relevant passages (1 is the best).
+"""Retrieval measures of a query, from the exact ranks of its relevant passages (1 is the best).
 
-Ranks come from the whole ranking, so average precision is not that of a cut run. Conventions are those of trec_eval
-(https://github.com/usnistgov/trec_eval). Each function takes ranks [..., R], of many queries with R relevant passages
-at once, and gives values [...].
+Ranks are those of the complete ranking: average precision is not cut at some depth. Conventions are those of trec_eval
+(https://github.com/usnistgov/trec_eval). Each function takes ranks [..., R] of many queries with R relevant passages
+each, and returns values [...].
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 
 def average_precision(ranks: np.ndarray) -> np.ndarray:
-    """Mean over the relevant passages of precision at their rank; in (0, 1]. Its mean over queries is mAP."""
+    """Mean of the precision at the rank of each relevant passage, in (0, 1]. Its mean over queries is mAP."""
     return np.mean(np.arange(1, ranks.shape[-1] + 1) / np.sort(ranks), axis=-1)
 
 
 def recall_at(k: int) -> Function:
-    """Share of the relevant passages among the first k. With R of them, R@k is at most k / R."""
+    """Share of the relevant passages that are among the first k. With R relevant passages it is at most k / R."""
     return lambda ranks: np.mean(ranks <= k, axis=-1)
 
 
@@ -37,8 +37,8 @@ def reciprocal_rank_at(k: int) -> Function:
 
 
 def ndcg_at(k: int) -> Function:
-    """Discounted cumulative gain of the first k with binary relevance, over the best possible (Jarvelin and Kekalainen
-    2002)."""
+    """Discounted cumulative gain of the first k with binary relevance, divided by the best possible (Jarvelin and
+    Kekalainen 2002)."""
 
     def ndcg(ranks: np.ndarray) -> np.ndarray:
         gained = np.sum(np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0), axis=-1)
@@ -52,14 +52,14 @@ class Measure:
     """A measure of one query, and how it is shown.
 
     Attributes:
-        function: from ranks [..., R], of many queries with R relevant passages at once, to values [...].
-        title: for people.
-        digits: behind the point.
-        lower_is_better: if it falls as retrieval gets better.
-        needs: `parallel`: defined in the multilingual setting alone, for queries with answers in two languages or more;
-            `n_passages`: the function takes the size of the pool under this name.
-        main: whether it stands in short tables, studies and model cards; the pages of runs have all measures.
-        compared: whether differences of it are tested between systems.
+        function: from ranks [..., R] of many queries with R relevant passages each, to values [...].
+        title: name in tables and plots.
+        digits: decimals shown.
+        lower_is_better: whether lower values are better.
+        needs: `parallel`: it is defined only in the multilingual setting, for queries with answers in at least two
+            languages; `n_passages`: the function takes an argument of this name, the number of passages in the pool.
+        main: whether short tables, studies and model cards show it.
+        compared: whether differences between systems are tested.
     """
 
     function: Callable[..., np.ndarray]
@@ -101,4 +101,4 @@ MEASURES: dict[str, Measure] = {
         compared=False,
     ),
 }
-"""Every measure there is: a new one is a function and a line here, and shows in results, tables, pages and studies."""
+"""All measures. To add one, write a function and a line here: results, tables, pages and studies then show it."""

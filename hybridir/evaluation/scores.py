@@ -1,6 +1,6 @@
-"""Scores: every measure of every query, in columns; what intervals, comparisons, studies and Parquet files are made of.
+"""Scores: every measure of every query, in columns. Intervals, comparisons, studies and Parquet files are made from it.
 
-Shapes: K training seeds, N rows. A row is a query in a setting, with the language of the passages it is asked of.
+Shapes: K training seeds, N rows. A row is one query in one setting, with the language of the passages ranked for it.
 """
 
 import os
@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet
 
 KEYS = ("condition", "query_id", "query_language", "passage_language", "setting", "group_id", "cluster")
-"""What a row is about. `condition` is what the queries or the benchmark were changed by, "" for as they are."""
+"""Columns that identify a row. `condition` says how the queries or the benchmark were changed; "" is unchanged."""
 
 
 class Column(NamedTuple):
     """One measure of some rows: values float64 [K, N], and the stratum and the cluster of each row, str [N].
 
-    Strata are the languages or pairs of languages that a macro-mean is taken over.
+    Strata are the languages, or pairs of languages, that a macro-mean averages over.
     """
 
     values_KN: np.ndarray
@@ -33,19 +33,19 @@ class Column(NamedTuple):
 
     @property
     def enough(self) -> bool:
-        """Whether an interval can be taken: that needs two clusters."""
+        """Whether an interval can be computed, which needs two clusters."""
         return self.n_clusters > 1
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one system, which is one model or several that differ in their training seed alone.
+    """The scores of one system: one model, or several that differ only in their training seed.
 
-    On the same benchmark all systems have the same rows in the same order.
+    All systems measured on one benchmark have the same rows in the same order.
 
     Attributes:
         rows: str [N] by name (`KEYS`); `passage_language` is "" in the multilingual setting.
-        values: float64 [K, N] by measure; not-a-number where a measure is not defined for a row.
+        values: float64 [K, N] by measure; NaN if the measure is not defined for a row.
     """
 
     rows: Mapping[str, np.ndarray]
@@ -58,7 +58,7 @@ class Scores:
     def column(
         self, measure: str, setting: str, query_languages: Sequence[str] = (), passage_language: str = ""
     ) -> Column:
-        """A measure of the rows of a setting in which it is defined for every seed; of some languages, or of all."""
+        """One measure in one setting, of the rows in which every seed has a value; for the given languages, or all."""
         values_KN = self.values.get(measure, np.full((self.n_seeds, len(self.rows["setting"])), np.nan))
         chosen_N = (self.rows["setting"] == setting) & np.isfinite(values_KN).all(axis=0)
         if query_languages:
@@ -69,29 +69,29 @@ class Scores:
         return Column(values_KN[:, chosen_N], strata[chosen_N], self.rows["cluster"][chosen_N])
 
     def minus(self, baseline: "Scores") -> "Scores":
-        """The differences, seed by seed; a system with one seed is compared to each seed of the other."""
+        """Differences, seed by seed. A system with one seed is compared with each seed of the other."""
         shared = [name for name in self.values if name in baseline.values]
         return Scores(self.rows, {name: self.values[name] - baseline.values[name] for name in shared})
 
     def mean(self) -> "Scores":
-        """The mean over the seeds, as of one."""
+        """The mean over the seeds, as scores of one seed."""
         return Scores(self.rows, {name: values.mean(axis=0)[None] for name, values in self.values.items()})
 
     def seeds(self, chosen: Sequence[int]) -> "Scores":
-        """Some of the seeds, by their positions."""
+        """The scores of the seeds at the given positions."""
         return Scores(self.rows, {name: values[list(chosen)] for name, values in self.values.items()})
 
 
 def stack(seeds: Sequence[Scores]) -> Scores:
-    """The seeds of one system together, from scores on the same benchmark."""
+    """Joins the seeds of one system, all measured on the same benchmark."""
     names = dict.fromkeys(name for one in seeds for name in one.values)
     return Scores(seeds[0].rows, {name: np.concatenate([one.values[name] for one in seeds]) for name in names})
 
 
 def write_scores(systems: Mapping[str, Scores], path: Path) -> None:
-    """Writes a row for each system, seed and row of its scores, to take intervals and plots of one's own from.
+    """Writes a Parquet file, for analyses of your own, with a row for each system, seed and row of its scores.
 
-    Columns: `system`, `seed` (from 1), those of `KEYS`, and a float64 one for each measure, null where not defined.
+    Columns: `system`, `seed` (from 1), those of `KEYS`, and one of float64 for each measure; null if not defined.
     """
     parts = [
         pa.table(
@@ -111,7 +111,7 @@ def write_scores(systems: Mapping[str, Scores], path: Path) -> None:
 
 
 def read_scores(path: Path) -> Scores:
-    """The scores of a file with one system and one seed; files of earlier versions have no `condition`."""
+    """Reads a file with one system and one seed. In files of earlier versions, without `condition`, it becomes ""."""
     table = pyarrow.parquet.read_table(path)
     rows = {name: np.array(table[name].to_pylist()) for name in KEYS if name in table.column_names}
     rows.setdefault("condition", np.full(len(table), ""))

@@ -1,8 +1,10 @@
 """Monolingual, cross-lingual and multilingual retrieval from exact ranks, as in arXiv 2408.10536, section 4.
 
-Monolingual: queries of a language against the passages of that language. Cross-lingual: against those of another one,
-all ordered pairs. Multilingual: against the passages of all languages in one pool, where every parallel answer is
-relevant. Measures are averaged over the queries of a language (pair), then over languages (pairs).
+Monolingual: queries and passages in the same language. Cross-lingual: queries in one language, passages in another, for
+all ordered pairs of languages. Multilingual: passages of all languages in one pool, in which every parallel answer is
+relevant. A measure is averaged over the queries of a language (or pair of languages), then over languages (or pairs).
+
+Shapes: P passages, R relevant passages of all queries, N queries that have the same number of relevant passages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,22 +22,22 @@ SETTINGS = ("monolingual", "crosslingual", "multilingual")
 
 
 def evaluate_encoder(encoder: Encoder, benchmark: Benchmark) -> Scores:
-    """The scores of an encoder, query by query."""
+    """Encodes and ranks the benchmark; returns the scores of every query."""
     queries = encoder.encode([query.text for query in benchmark.queries], "query")
     passages = encoder.encode([passage.text for passage in benchmark.passages], "passage")
     return evaluate_scores(dot_scorer(queries, passages), benchmark)
 
 
 def evaluate_scores(score: Scorer, benchmark: Benchmark) -> Scores:
-    """The scores of whatever gives a number to a query and a passage, query by query."""
+    """Ranks the benchmark with any scorer; returns the scores of every query."""
     return measure(rank_all(score, benchmark), benchmark)
 
 
 def measure(ranking: Ranking, benchmark: Benchmark) -> Scores:
-    """The measures of every query in every setting, as of one seed.
+    """The measures of every query in every setting, as `Scores` of one seed.
 
-    A query without a relevant passage in a language has no row there. First come the rows of one language of passages,
-    by query and language, then those of the pool, by query.
+    A query without a relevant passage in a language has no row for that language. Rows of the monolingual and
+    cross-lingual settings come first, by query, then passage language. The multilingual rows follow, by query.
     """
     n_languages, n_passages = len(benchmark.languages), len(benchmark.passages)
     number = {language: n for n, language in enumerate(benchmark.languages)}
@@ -70,15 +72,16 @@ def measure(ranking: Ranking, benchmark: Benchmark) -> Scores:
 
 
 def answer_languages(benchmark: Benchmark) -> list[set[str]]:
-    """The languages of the right answers of each query: rank distances need two."""
+    """The languages of the relevant passages of each query. Rank distances need at least two."""
     return [{benchmark.passages[place].language for place in relevant} for relevant in benchmark.relevant]
 
 
 def summarise(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
-    """Macro-averages by setting, by language and by pair of languages, in full precision; over seeds their mean.
+    """Macro-averages by setting, query language and pair of languages, in full precision; the mean over seeds.
 
-    A setting carries `n_queries` (queries that count in it), `excluded` (queries, or for the cross-lingual setting
-    combinations of query and passage language, that have no relevant passage there) and `n_clusters` (of its queries).
+    Each setting also has `n_queries` (the queries that count), `excluded` (the queries without a relevant passage) and
+    `n_clusters` (the clusters of its queries). In the cross-lingual setting, `n_queries` and `excluded` count
+    combinations of query and passage language.
     """
     one, rows = scores.mean(), scores.rows
     keys = zip(*(rows[name].tolist() for name in ("setting", "query_language", "passage_language")), strict=True)
@@ -111,7 +114,7 @@ def summarise(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
 def _measure(
     rank_R: np.ndarray, key_R: np.ndarray, measures: Mapping[str, Measure], n_passages: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The keys, ascending, and the measures of the ranks that share each."""
+    """The unique keys, ascending, and each measure of the ranks that share a key."""
     keys, sizes = np.unique(key_R, return_counts=True)
     ordered_R = rank_R[np.argsort(key_R, kind="stable")]
     starts = np.cumsum(sizes) - sizes
@@ -126,7 +129,7 @@ def _measure(
 
 
 def _mean_of_rows(scores: Scores, rows: np.ndarray) -> dict[str, float]:
-    """The mean of each measure over the rows in which it is defined."""
+    """The mean of each measure over those of the rows in which it is defined."""
     found = {name: values[0][rows] for name, values in scores.values.items()}
     defined = {name: values[~np.isnan(values)] for name, values in found.items()}
     return {name: float(np.mean(values)) for name, values in defined.items() if len(values)}

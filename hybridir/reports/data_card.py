@@ -1,4 +1,4 @@
-"""The data card: what a corpus holds, in numbers that show a mistake before it is paid for."""
+"""The data card: numbers about a corpus that show mistakes before training."""
 
 from collections import Counter
 from typing import Any
@@ -13,18 +13,18 @@ from hybridir.model.tokenizer import load_tokenizer
 from hybridir.runtime.tables import Grid
 
 MEASURED, GUESSED = 2000, 200
-"""Pairs of each language whose length is measured, and whose language is guessed, where there are so many."""
+"""Pairs sampled in each language (or all, if there are fewer), to measure lengths and to guess the language."""
 SUSPICIOUS = 0.1
-"""Share of them in another language above which that is said."""
+"""A warning is given if a larger share of the sampled pairs looks like another language."""
 LARGE_GROUP = 0.01
-"""Share of the groups above which one group of the same passage is warned of."""
+"""A warning is given if one passage group ties a larger share of all groups."""
 _CHUNKS, _LISTED = 50, 10
 
 
 def data_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
-    """What `corpus` holds, as JSON: counts, parallelism, lengths in tokens, what will be cut, warnings.
+    """The data card of `corpus` as JSON values: counts, parallelism, lengths in tokens, share of cut texts, warnings.
 
-    Lengths are counted as `tokens` says, of a sample of the pairs in each language.
+    Lengths are those of a sample of the pairs in each language, with the tokenizer and the limits of `tokens`.
     """
     row_of = np.asarray(corpus.row_of)
     there_GL = row_of >= 0
@@ -65,9 +65,9 @@ def data_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
 
 
 def guess_languages(corpus: Corpus) -> dict[str, dict[str, Any]]:
-    """For each language: how many pairs were sampled, and which other languages py3langid takes them for.
+    """For each language: how many pairs were sampled, and which other languages py3langid detects in them.
 
-    Query and passage are guessed as one text. Languages that py3langid does not know are left out.
+    Query and passage are classified as one text. Languages that py3langid does not know are left out.
     """
     from py3langid import classify, rank
 
@@ -84,7 +84,7 @@ def guess_languages(corpus: Corpus) -> dict[str, dict[str, Any]]:
 
 
 def intake_table(card: dict[str, Any]) -> Grid:
-    """What was read, accepted, and rejected for which reason; a row is a pair, or a line that gives none."""
+    """Rows read, accepted, and rejected by reason. A row is a pair, or a line that yields no pair."""
     rejected = sum(card["rejected"].values())
     rows = [("read", card["read"]), ("accepted", card["accepted"]), ("rejected", rejected)]
     rows += [(f"  {reason}", count) for reason, count in card["rejected"].items()]
@@ -103,7 +103,7 @@ def card_tables(card: dict[str, Any]) -> list[Grid]:
         parts += [(f"domain {name}", "", str(pairs)) for name, pairs in list(card["domains"].items())[:_LISTED]]
     parts.append(("largest group of the same passage", str(card["largest_passage_group"]), ""))
     tables.append(Grid("pairs", ("", "groups", "pairs"), parts))
-    header = ("language", "pairs", "query tokens", "cut", "passage tokens", "cut", "taken for others")
+    header = ("language", "pairs", "query tokens", "cut", "passage tokens", "cut", "look like another")
     languages = []
     for code, one in card["languages"].items():
         guess = card["other_language"].get(code)
@@ -118,7 +118,7 @@ def card_tables(card: dict[str, Any]) -> list[Grid]:
     both = sorted(card["groups_in_both"].items(), key=lambda item: item[1])
     if both:
         rows = [(pair, str(count), _share(count, card["groups"])) for pair, count in both[:_LISTED]]
-        tables.append(Grid("groups in both languages, the fewest first", ("languages", "groups", "share"), rows))
+        tables.append(Grid("groups by pair of languages, fewest first", ("languages", "groups", "share"), rows))
     hard = card["hard_negatives_of_a_pair"]
     if hard["most"]:
         tables.append(
@@ -166,7 +166,7 @@ def _lengths(pairs: list[dict[str, Any]], tokens: TokenJob) -> dict[str, Any]:
 
 
 def _in_both(languages: tuple[str, ...], there_GL: np.ndarray) -> dict[str, int]:
-    """The number of groups in both languages, of each pair of languages."""
+    """For each pair of languages, the number of groups that have both."""
     counts = there_GL.T.astype(np.float64) @ there_GL
     size = range(len(languages))
     return {f"{languages[x]}-{languages[y]}": int(counts[x, y]) for x in size for y in size if x < y}
@@ -174,18 +174,18 @@ def _in_both(languages: tuple[str, ...], there_GL: np.ndarray) -> dict[str, int]
 
 def _warnings(card: dict[str, Any], single: int, limits: TokenJob) -> list[str]:
     left_out = ", ".join(f"{n} x {code}" for code, n in card["notes"].get(LEFT_OUT, {}).items())
-    found = [f"left out, as data.languages does not ask for them: {left_out}"] if left_out else []
+    found = [f"left out, because data.languages does not name them: {left_out}"] if left_out else []
     for kind in (UNREAD, SKIPPED):
         if names := list(card["notes"].get(kind, {})):
             found.append(f"{kind}: {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}")
     largest = card["largest_passage_group"]
     if largest > max(10, LARGE_GROUP * card["groups"]):
         found.append(
-            f"{largest} of {card['groups']} groups count as the same passage, and no batch takes two of them: check "
+            f"{largest} of {card['groups']} groups count as the same passage, so no batch has two of them: check "
             "passage_id and passage_group_id"
         )
     if shared := card["passage_groups_in_both_parts"]:
-        found.append(f"{shared} passages are both trained and validated on")
+        found.append(f"{shared} passages are both in the training pairs and in the validation pairs")
     for code, guess in card["other_language"].items():
         if guess["n_others"] > SUSPICIOUS * guess["sampled"]:
             others = ", ".join(f"{n} x {other}" for other, n in guess["others"].items())

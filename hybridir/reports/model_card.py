@@ -1,6 +1,6 @@
 """The model card: `README.md` beside the weights, with metadata for the Hugging Face hub.
 
-All of it comes from the files of a finished run. The hub's metadata: https://huggingface.co/docs/hub/model-cards.
+It is made from the files of a finished run. About the metadata: https://huggingface.co/docs/hub/model-cards.
 """
 
 import json
@@ -23,9 +23,9 @@ from hybridir.runtime.tables import Grid
 
 _COUNTS = ("n_queries", "excluded", "n_clusters")
 _ON_THE_HUB = {"xquad-r": "google-research-datasets/xquad_r", "miracl": "miracl/miracl"}
-"""Ids of benchmarks that are datasets there."""
+"""Hub ids of the benchmarks that are datasets there."""
 _OF_ONE_PLACE = ("tracking", "output", "cache", "resume", "dry_run")
-"""Sections of a config that decide no number, and that a page for others should not carry."""
+"""Sections of a config that influence no result; a public page should not show them."""
 _BIAS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     *(
         (f"{one.title} of parallel answers", ("multilingual", name), f".{one.digits}f")
@@ -33,10 +33,10 @@ _BIAS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         if "parallel" in one.needs
     ),
     ("queries whose first answer is in their language", ("bias", "preference_rate", "mean"), ".3f"),
-    ("score of that answer above the others", ("bias", "score_margin", "mean"), ".3f"),
+    ("score of the answer in their language minus the others", ("bias", "score_margin", "mean"), ".3f"),
     ("agreement of results for translations (RBO)", ("bias", "rank_correlation", "mean"), ".3f"),
     ("languages of the top k against the corpus (KL, bits)", ("bias", "top_k_languages", "kl"), ".3f"),
-    *((f"least / most mAP, {setting}", ("bias", "min_max", setting, "ratio"), ".3f") for setting in SETTINGS),
+    *((f"lowest / highest mAP, {setting}", ("bias", "min_max", setting, "ratio"), ".3f") for setting in SETTINGS),
 )
 
 
@@ -44,7 +44,7 @@ def write_model_card(output: Path) -> None:
     """Writes `model/README.md` in the output folder of a finished run.
 
     It is made from `config.yaml`, `results.json` and `data_card.json` there, and from the prompts and lengths of the
-    model. Measures that `results.json` lacks are left out.
+    model. Measures that are not in `results.json` are left out.
     """
     config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def write_model_card(output: Path) -> None:
 
 
 def method_name(sampling: dict[str, Any]) -> str:
-    """The method of arXiv 2408.10536 or LAReQA (2004.05484) that has these weights; empty where none has."""
+    """The method of arXiv 2408.10536 or LAReQA (2004.05484) with these weights; "" if there is none."""
     mono, mixed, cross, both = (sampling[kind] for kind in KINDS)
     if both or sampling["mono_first"]:
         return ""
@@ -79,7 +79,7 @@ def method_name(sampling: dict[str, Any]) -> str:
 
 
 def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], trained: list[str]) -> ModelCardData:
-    """What the hub reads. It knows no language subtags; its `license` is for whoever publishes the model to choose."""
+    """The metadata for the hub, without subtags of languages (unknown there) and `license` (the publisher's choice)."""
     base = config["encoder"]["name"]
     paths = [source["path"] for source in _sources(config)]
     hub = "hf://datasets/"
@@ -161,10 +161,10 @@ def _data(config: dict[str, Any], data: dict[str, Any]) -> str:
     ]
     parts = ", ".join(f"{n['pairs']} pairs in {n['groups']} groups ({part})" for part, n in data["parts"].items())
     return f"""{Grid("sources", ("source", "format", "licence"), rows).to_markdown()}
-In {", ".join(data["languages"])} these hold {parts}; batches take the languages trained on.
+They hold {parts}, in {", ".join(data["languages"])}; batches are drawn from the languages trained on.
 Fingerprint: `{data["fingerprint"]}`
 
-The licence of the model is for its publisher to state, in keeping with those of the data and the base model.
+The publisher of the model states its licence, which must respect those of the data and the base model.
 """
 
 
@@ -212,7 +212,7 @@ Versions: {versions}
 
 
 def _sources(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was trained and validated on, as `hybridir.data.config.Source` has it."""
+    """The sources of training and validation pairs, with the fields of `hybridir.data.config.Source`."""
     data = config["data"]
     return [*(data["sources"] or [data]), *filter(None, [data["validation"]])]
 
@@ -232,14 +232,14 @@ def _number(value: float | None, digits: str, interval: list[float] | None) -> s
 
 
 def _find(tree: Any, path: tuple[str, ...]) -> Any:
-    """What stands at a path of keys, None where there is nothing."""
+    """The value at a path of keys; None if there is none."""
     for key in path:
         tree = tree.get(key) if tree else None
     return tree
 
 
 def _is_hub_id(name: str) -> bool:
-    """As opposed to a folder, or to no name."""
+    """Whether `name` is a hub id: neither a folder nor empty."""
     try:
         validate_repo_id(name)
     except HFValidationError:

@@ -1,4 +1,4 @@
-"""Tables, for the screen and for Markdown."""
+"""The table of results for the screen, and the sentences below comparisons."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from hybridir.evaluation.settings import SETTINGS
 
 
 def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
-    """Settings by the main measures, for each system (name -> results)."""
+    """The main measures in each setting, for each system (name -> results)."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column("setting")
@@ -28,7 +28,7 @@ def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
 
 
 def bases(compared: Sequence[dict[str, Any]]) -> list[str]:
-    """What intervals and p of differences rest on, and for which models they hold: a sentence for each kind."""
+    """Sentences that say how intervals and p of differences are computed, and for which models they hold."""
     kinds: dict[tuple[str, int], list[str]] = {}
     for row in compared:
         names = kinds.setdefault((row["over"], row["seeds"]), [])
@@ -40,10 +40,8 @@ def bases(compared: Sequence[dict[str, Any]]) -> list[str]:
 def _basis(over: str, seeds: int) -> str:
     if over == "clusters":
         of = f"the mean of these {seeds} training seeds" if seeds > 1 else "these models as they are"
-        return f"intervals resample clusters of questions, p is of a paired randomisation test over them, for {of}"
-    found = f"intervals and p are of a t test over clusters of questions and {seeds} training seeds"
+        return f"intervals resample clusters of questions, p is from a paired randomisation test over them, for {of}"
+    found = f"intervals and p are from a t test over clusters of questions and {seeds} training seeds"
     if over == "clusters and seeds":
         return f"{found}, and hold for other seeds too"
-    return (
-        f"{found} of one system; they hold for its other seeds too, and for this one model of the system with one seed"
-    )
+    return f"{found} of one system; they hold for other seeds of that system, and for the one model of the other system"

@@ -1,4 +1,4 @@
-"""What computes a run: this process, or workers elsewhere; and what tracks it."""
+"""How a run is computed (in this process, or on workers elsewhere) and tracked."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from hybridir.training.loop import train
 
 
 class Track(Protocol):
-    """While entered, what happens in a folder is tracked; of a run that has `ended` before, what is not there yet."""
+    """Tracks the run in a folder while entered. For a run that `ended` earlier, only what is missing is written."""
 
     def __call__(self, config: TrackingConfig, output: Path, ended: bool = False) -> AbstractContextManager[None]: ...
 
@@ -34,13 +34,13 @@ def track_nothing(config: TrackingConfig, output: Path, ended: bool = False) -> 
 
 @dataclass(frozen=True)
 class Backend:
-    """What computes a run: this process (`here`), or workers elsewhere.
+    """The functions that compute a run, in this process (`here`) or on workers elsewhere.
 
     Attributes:
         train: trains to the end, writes the best encoder to `job.output / "model"`, returns the last state.
         read: reads shards of data.
-        tokenize: see `build_cache`.
-        encode: gives the embeddings of texts.
+        tokenize: tokenises chunks of a corpus, see `build_cache`.
+        encode: embeds texts.
     """
 
     train: Callable[[Prepared, Recipe], dict[str, Any]]
@@ -50,7 +50,7 @@ class Backend:
 
 
 def quiet_libraries() -> None:
-    """Turns off the progress bars and reports of transformers; errors still show."""
+    """Turns off the progress bars and warnings of transformers; errors still show."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

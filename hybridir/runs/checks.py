@@ -1,4 +1,4 @@
-"""What would end a run hours later, looked at before it starts: the model's folder, the storage and its free space."""
+"""Checks before a run starts, so that it does not fail hours later: can storage be written to, and is there space?"""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from hybridir.runs.recipe import Recipe
 
 
 def check_writable(folder: Path, field: str) -> None:
-    """Makes `folder`, which `field` of the configuration names; `ValueError` where nothing can be written there."""
+    """Makes `folder`, the value of option `field`; `ValueError` if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -24,10 +24,10 @@ def check_writable(folder: Path, field: str) -> None:
 
 
 def check_space(recipe: Recipe, output: Path, cache: Path, corpus: int = 0) -> None:
-    """`ValueError` where the storage has no room for the checkpoints and models of a run, and for its tokens.
+    """`ValueError` if the storage has no room for the checkpoints, models and tokens of a run.
 
-    A checkpoint holds the weights and two moments of each; there are the last ones, the best and one that is written.
-    Tokens take about as much as the `corpus` (bytes; 0 where they are there).
+    A checkpoint holds the weights and two optimizer moments of each weight. There are `train.keep_last` checkpoints,
+    the best one, and one being written. Tokens take about `corpus` bytes (0 if they are in the cache already).
     """
     weights = _count_weights(recipe.encoder) * 4
     checkpoints = recipe.train.keep_last + 2
@@ -38,14 +38,14 @@ def check_space(recipe: Recipe, output: Path, cache: Path, corpus: int = 0) -> N
         free, wanted = shutil.disk_usage(folder).free, sum(needed[f] for f in needed if devices[f] == device)
         if free < wanted:
             raise ValueError(
-                f"{folder} has {free / 1e9:.1f} GB free, and the run needs about {wanted / 1e9:.1f} GB: {checkpoints} "
+                f"{folder} has {free / 1e9:.1f} GB free, but the run needs about {wanted / 1e9:.1f} GB: {checkpoints} "
                 f"checkpoints of {3 * weights / 1e9:.1f} GB, two models, and {corpus / 1e9:.1f} GB of tokens. Free "
-                "some, lower train.keep_last, or name other storage by --output and --cache"
+                "space, lower train.keep_last, or name other storage by --output and --cache"
             )
 
 
 def _count_weights(config: EncoderConfig) -> int:
-    """Parameters of the encoder, about; nothing of them is read."""
+    """The approximate number of parameters of the encoder; reads no weights."""
     if not config.name:
         longest = resolve(config).max_length("passage")
         return (config.vocab_size + longest) * config.hidden_size + 12 * config.layers * config.hidden_size**2

@@ -1,4 +1,4 @@
-"""An evaluation from recipe to report: read the benchmark, encode, rank, compare, write."""
+"""An evaluation, from recipe to report: read the benchmark, encode, rank, compare, write."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ EVALUATION = Kind(name="evaluation", job="jobs/evaluate.py", may_change=MAY_CHAN
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is measured, and on what.
+    """The recipe of an evaluation: systems and a benchmark.
 
     Args:
-        encoder: what is measured. Its name is a model folder, a run's folder, a hub id, a folder of embeddings, or
+        encoder: the system to measure. Its name is a model folder, a run's folder, a hub id, a folder of embeddings, or
             `bm25`; a pattern with `*` names several folders, the training seeds of one system. Of the other fields
-            only `revision`, `pooling`, prefixes and lengths play a part.
-        compare_to: what it is compared to: names, or encoders with the same fields.
-        benchmark: what they are measured on.
-        run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no runs.
-        keep_embeddings: whether `embeddings/` stays: Parquet with the id, language, text and embedding of all texts.
-        scaling: workers that encode; 0 is this process without Ray.
+            only `revision`, `pooling`, prefixes and lengths are used.
+        compare_to: the systems to compare it with: names, or encoders with the same fields.
+        benchmark: the benchmark that all systems are measured on.
+        run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no such files.
+        keep_embeddings: whether to keep `embeddings/`: Parquet with id, language, text and embedding of all texts.
+        scaling: workers and devices for encoding.
         tracking: MLflow.
-        output: folder of the results. Omitted: outputs/evaluate-DATE-TIME.
-        resume: go on with the evaluation in `output`: what was encoded is not encoded again.
-        dry_run: show what the benchmark holds, measure nothing.
+        output: folder for the results. Omitted: outputs/evaluate-DATE-TIME.
+        resume: continue the evaluation in `output`. Texts that were encoded before are not encoded again.
+        dry_run: print what the benchmark holds and which systems are named; measure nothing.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -60,7 +60,7 @@ class Evaluation:
 
 
 def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
-    """The whole evaluation; returns the path of `report.html`. One that is finished is left as it is."""
+    """The whole evaluation; returns the path of `report.html`. A finished evaluation is left as it is."""
     quiet_libraries()
     systems = find_systems([recipe.encoder, *recipe.compare_to])
     benchmark = sources.read_benchmark(recipe.benchmark)
@@ -97,7 +97,7 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
 def _rank(
     systems: Sequence[System], benchmark: Benchmark, encode: Encode, folder: Path
 ) -> tuple[dict[str, list[Ranking]], list[str]]:
-    """The rankings of each system by seed, and notes on what was left out."""
+    """The rankings of each system, one per seed, and notes on what was left out."""
     rankings: dict[str, list[Ranking]] = {system.label: [] for system in systems}
     notes: list[str] = []
     for system in systems:
@@ -121,7 +121,7 @@ def _write_runs(
 
 
 def preview_evaluation(recipe: Evaluation) -> None:
-    """Prints what the benchmark holds and what would be measured."""
+    """Prints what the benchmark holds and which systems would be measured."""
     systems = find_systems([recipe.encoder, *recipe.compare_to])
     benchmark = sources.read_benchmark(recipe.benchmark)
     _tell(benchmark)
@@ -140,5 +140,5 @@ def _tell(benchmark: Benchmark) -> None:
 
 
 def _names(system: System) -> list[str]:
-    """The members of a system by name."""
+    """The names of the members of a system."""
     return [f"{system.label} seed {seed}" if len(system.seeds) > 1 else system.label for seed in system.seeds]

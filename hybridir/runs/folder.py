@@ -1,7 +1,7 @@
-"""Output folders: what kind of results one holds, and how a job begins there or goes on.
+"""Output folders: which kind of results a folder holds, and how a job starts or resumes there.
 
-`folder.json` in the folder names the kind. Every job opens its folder here, so results of one kind are never taken for
-those of another.
+`folder.json` in the folder names the kind. Every job opens its folder with these functions, so no job mistakes the
+results of another kind for its own.
 """
 
 import json
@@ -22,19 +22,19 @@ from hybridir.runtime.owner import OWNER, WRITER
 from hybridir.runtime.progress import say
 
 NAME = "folder.json"
-"""The file that says what kind of results the folder holds."""
+"""The file that names the kind of results in the folder."""
 _NO_RESULTS = {NAME, OWNER, WRITER, "config.yaml", "tracking.json", "tracking.lock", "system.jsonl"}
-"""Files that a job leaves behind when it fails before it has any result: it may begin there once more."""
+"""Files left by a job that failed before it had any result: a job may start in such a folder without `--resume`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a job fills a folder with.
+    """A kind of output folder.
 
     Attributes:
         name: "training run", "evaluation", ...
-        job: the command that goes on with it, without its options.
-        may_change: sections and fields of the recipe that may differ when it goes on. Licences always may.
+        job: the command that resumes it, without options.
+        may_change: sections and fields of the recipe that may change on resume. Licences always may.
     """
 
     name: str
@@ -43,56 +43,56 @@ class Kind:
 
 
 def output_folder(named: str, job: str) -> Path:
-    """The absolute path of the folder of the results, `named` or new; `ValueError` where it would not stay."""
+    """The absolute path of the output folder: `named`, or a new one. `ValueError` if Ray would delete it."""
     leaves = "runtime_resources" in Path.cwd().parts and not Path(named).is_absolute()
     if leaves or (not named and "RAY_ADDRESS" in os.environ):
         raise ValueError(
-            "a submitted job runs in a folder of Ray's that goes with it: name an --output that stays, from / on"
+            "a submitted job runs in a folder that Ray deletes: name an absolute path outside of it as --output"
         )
     return Path(named or f"outputs/{job}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
 
 
 def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
-    """Checks that `recipe` may begin in `recipe.output`, or go on there; changes nothing.
+    """Checks that the job of `recipe` may start or resume in `recipe.output`; changes nothing.
 
-    With `begun` false nothing has been done there that depends on the recipe, so that it may be another one.
+    If `begun` is false, nothing in the folder depends on the recipe yet, so all its fields may change.
 
     Raises:
-        ValueError: the folder holds results of another kind, holds results and `recipe.resume` is not set, holds none
-            and it is set, or was begun with another value of a field that may not change.
+        ValueError: the folder holds results of another kind; it holds results, but `recipe.resume` is false; it holds
+            none, but `recipe.resume` is true; or a field has changed that may not.
     """
     output = Path(recipe.output)
     there = kind_of(output)
     if there and there != {"kind": kind.name, "job": kind.job}:
         raise ValueError(
-            f"{output} holds another kind of results, {_described(there)}; this would be {_described(_said(kind))}: "
-            f"name another --output, or go on with what is there: {_way_on(there['job'], output)}"
+            f"{output} holds another kind of results: {_described(there)}, not {_described(_said(kind))}. Name another "
+            f"--output, or continue with these results: {_way_on(there['job'], output)}"
         )
     if not recipe.resume:
         found = {path.name for path in output.iterdir() if path.suffix != ".tmp"} if output.exists() else set()
         if found - _NO_RESULTS:
             if not there:
-                raise ValueError(f"{output} holds other files: name another --output")
-            remedy = "add --resume to go on with them, or name another --output"
+                raise ValueError(f"{output} holds files that are no results of a job: name another --output")
+            remedy = "add --resume to continue with them, or name another --output"
             raise ValueError(f"{output} holds results already ({there['kind']}): {remedy}")
         return
     if not there:
-        raise ValueError(f"{output} holds no {kind.name} to resume: check --output, or leave --resume out")
+        raise ValueError(f"{output} holds no {kind.name} to resume: check --output, or omit --resume")
     if begun:
         before = _read(output / "config.yaml")
         defaults = fixed_part(public(type(recipe)()), kind.may_change)
-        old = defaults | fixed_part(before, kind.may_change)  # fields that came later had their defaults
+        old = defaults | fixed_part(before, kind.may_change)  # a field added since then had its default
         new = fixed_part(yaml.safe_load(_config(recipe)), kind.may_change)
         for name, value in new.items():
             if old[name] != value:
                 raise ValueError(
-                    f"the {kind.name} in {output} was begun with {name} {old[name]!r}, now it is {value!r}: take the "
-                    "same value, or name another --output"
+                    f"the {kind.name} in {output} was started with {name} {old[name]!r}, but now it is {value!r}: take "
+                    "the old value, or name another --output"
                 )
 
 
 def begin_folder(recipe: Any, kind: Kind, more: Mapping[str, Any] | None = None) -> None:
-    """Writes `config.yaml`, with `more`, and the kind of the folder, made if missing: it can be resumed from now on."""
+    """Makes the folder, and writes `config.yaml` (with the entries of `more`) and the kind. It can then be resumed."""
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
     replace_text(output / "config.yaml", _config(recipe) + (yaml.safe_dump(dict(more)) if more else ""))
@@ -101,7 +101,7 @@ def begin_folder(recipe: Any, kind: Kind, more: Mapping[str, Any] | None = None)
 
 
 def kind_of(output: Path) -> dict[str, str]:
-    """`kind` and `job` of the results in a folder; empty where it holds none. Knows folders without `folder.json`."""
+    """`kind` and `job` of the results in a folder; empty if there are none. Older folders have no `folder.json`."""
     if (output / NAME).exists():
         said = _read(output / NAME)
         return {name: str(said.get(name, "unknown")) for name in ("kind", "job")}
@@ -122,22 +122,22 @@ def kind_of(output: Path) -> dict[str, str]:
 
 @contextmanager
 def way_on_said(kind: Kind, output: Path) -> Iterator[None]:
-    """Says how to go on where the process is asked to stop."""
+    """Prints the command that resumes the job if the process is asked to stop."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        say(f"go on with: {_way_on(kind.job, output)}")
+        say(f"continue with: {_way_on(kind.job, output)}")
         raise
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A file of YAML or JSON; `ValueError` naming it where it holds anything else."""
+    """The content of a YAML or JSON file; `ValueError` if it cannot be read or is no mapping."""
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, FileNotFoundError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): mend it, or name another --output") from None
+        raise ValueError(f"{file} cannot be read ({error}): repair it, or name another --output") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{file} holds no names with values: mend it, or name another --output")
+        raise ValueError(f"{file} holds no names with values: repair it, or name another --output")
     return found
 
 

@@ -1,6 +1,6 @@
-"""From a recipe to what training needs: the corpus read and checked, its tokens, the data card, plans that hold.
+"""From a recipe to all that training needs: a checked corpus, its tokens, the data card, plans that can be filled.
 
-Corpora, tokenizers and tokens lie in the cache, which runs share: what was read before is not read again.
+Corpora, tokenizers and tokens are kept in a cache that runs share, and are made only once.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from hybridir.training.loop import Job
 from hybridir.training.validation import Metric
 
 VALIDATION_SEED = 20240816
-"""Of the validation plan: the same for every run, whatever its own seed."""
+"""The seed of the validation plan: the same for every run, whatever the run's own seed."""
 
 ShardReader = Callable[[Sequence[Shard]], Iterable[pa.RecordBatch]]
 """Reads shards in order, as `hybridir.data.intake.read_here` does."""
@@ -49,13 +49,13 @@ ShardReader = Callable[[Sequence[Shard]], Iterable[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class Data:
-    """What a run works on, before anything is tokenised.
+    """The data of a run, before it is tokenised.
 
     Attributes:
-        corpus: open.
+        corpus: the open corpus.
         initial: the encoder to start from.
-        tokens: how its texts are tokenised.
-        card: what it holds.
+        tokens: how the texts of the corpus are tokenised.
+        card: the data card.
     """
 
     corpus: Corpus
@@ -66,7 +66,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training needs, on disk. `initial` is the encoder to start from; `corpus` is open."""
+    """All that training needs. `initial` is the encoder to start from; `corpus` is open."""
 
     job: Job
     initial: EncoderConfig
@@ -74,9 +74,10 @@ class Prepared:
 
 
 def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Data:
-    """Reads and checks the data, makes the first encoder and the data card.
+    """Checks encoder and storage, reads and checks the data, makes the initial encoder and the data card.
 
-    Writes `rejected.jsonl`, `data_card.json` and `data_card.md` to `output`, and `initial` if an encoder is built.
+    Writes `rejected.jsonl`, `data_card.json` and `data_card.md` to `output`, and the encoder to `output / "initial"` if
+    it is new. `ValueError` if a check fails.
     """
     cache = cache_folder(recipe, output)
     check_writable(output, "--output")
@@ -102,7 +103,7 @@ def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Da
 
 
 def _cached_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
-    """The data card, taken from the cache where it was made before by the same code."""
+    """The data card, from the cache if the same code has made it before."""
     code = hashlib.sha256(Path(data_card.__code__.co_filename).read_bytes()).hexdigest()[:8]
     file = corpus.directory.parent / f"{corpus.directory.name}-card-{tokens.fingerprint()}-{code}.json"
     if not file.exists():
@@ -113,7 +114,7 @@ def _cached_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
 def prepare(
     recipe: Recipe, output: Path, read: ShardReader = read_here, tokenize: ChunkRunner = tokenize_here
 ) -> Prepared:
-    """Loads the data (see `load_data`), says what is in it, checks that every batch can be filled, and tokenises it."""
+    """Loads the data (see `load_data`), prints a summary, checks that every batch can be filled, and tokenises it."""
     data = load_data(recipe, output, read)
     tell_data(data)
     check_plans(recipe, data.corpus)
@@ -159,21 +160,21 @@ def prepare(
 
 
 def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) -> Corpus:
-    """The corpus of `data`, read unless the cache has it; says how much was read and what was not accepted."""
+    """The corpus of `data`: from the cache, or read now. `ValueError` if it lacks one of `data.languages`."""
     shards, share = sources.find_shards(data), 0.0 if data.validation else data.validation_share
     directory = cache / f"corpus-{sources.contents_key(shards, share)}"
     with FileLock(f"{directory}.lock"):
         if directory.exists():
-            say(f"the data was read before: {directory}")
+            say(f"the data is in the cache already: {directory}")
         else:
-            for stale in cache.glob(f"{directory.name}-*.tmp"):  # of a process that was killed
+            for stale in cache.glob(f"{directory.name}-*.tmp"):  # left by a killed process
                 shutil.rmtree(stale, ignore_errors=True)
             build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
     corpus = Corpus.open(directory)
     if missing := sorted(set(data.languages or ()) - set(corpus.languages)):
         raise ValueError(
-            f"data.languages asks for {', '.join(missing)}, and the data has pairs in {', '.join(corpus.languages)}: "
-            "leave them out, or check the codes in the data"
+            f"data.languages has {', '.join(missing)}, but the data has pairs only in {', '.join(corpus.languages)}: "
+            "remove them from data.languages, or check the codes in the data"
         )
     return corpus
 
@@ -185,7 +186,7 @@ def copy_cards(folder: Path, output: Path) -> None:
 
 
 def tell_data(data: Data) -> None:
-    """Says what was read, what was not, and what looks wrong."""
+    """Prints how many pairs and rows were read, why rows were rejected, and warnings."""
     card = data.card
     for part, size in card["parts"].items():
         languages = ", ".join(data.corpus.languages_of(part))
@@ -199,20 +200,20 @@ def tell_data(data: Data) -> None:
 
 
 def check_rejected(corpus: Corpus, max_rejected: float) -> None:
-    """`ValueError` with the first rows of each reason, where too many were rejected."""
+    """`ValueError` if too many rows were rejected, with the first rows for each reason."""
     rejected = sum(corpus.rejected.values())
     if rejected <= max_rejected * corpus.n_read:
         return
     raise ValueError(
-        f"{rejected} of {corpus.n_read} rows ({rejected / corpus.n_read:.1%}) are rejected, and data.max_rejected is "
+        f"{rejected} of {corpus.n_read} rows ({rejected / corpus.n_read:.1%}) are rejected, but data.max_rejected is "
         f"{max_rejected:.1%}:{describe_rejected(corpus.rejected, corpus.first_rejected)}\n"
         f"all of them: {corpus.directory / 'rejected.jsonl'}\n"
-        "Mend the data, or raise data.max_rejected to train on the rest"
+        "Correct the data, or raise data.max_rejected to train on the rest"
     )
 
 
 def held_out(recipe: Recipe, corpus: Corpus) -> BenchmarkConfig | None:
-    """The questions that retrieval is validated on; None where there are none."""
+    """The questions that retrieval is validated on; None if `validation.retrieval` is 0."""
     if not recipe.validation.retrieval:
         return None
     return BenchmarkConfig(
@@ -224,7 +225,7 @@ def held_out(recipe: Recipe, corpus: Corpus) -> BenchmarkConfig | None:
 
 
 def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[Metric]) -> None:
-    """`ValueError` where the validation pairs do not have what the metrics measure."""
+    """`ValueError` if the validation pairs have no questions, or no parallel answers although a metric needs them."""
     if not (config := held_out(recipe, corpus)):
         return
     benchmark = sources.read_benchmark(config)
@@ -233,13 +234,13 @@ def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[Metric]) ->
     if not benchmark.queries or (across and not parallel):
         raise ValueError(
             f"{' and '.join(across or metrics)} cannot be validated: the {len(benchmark.queries)} validation questions "
-            f"in {', '.join(benchmark.languages)} have no answers in several languages: take monolingual, or give "
+            f"in {', '.join(benchmark.languages)} have no answers in several languages: choose monolingual, or provide "
             "parallel pairs (data.validation)"
         )
 
 
 def validation_identity(recipe: Recipe, corpus: Corpus) -> str:
-    """SHA-256 of all that the validated metric depends on besides the encoder."""
+    """SHA-256 of everything that the validation metric depends on, except the encoder."""
     leave_out = {"every", "patience", "metric"} | ({"retrieval"} if recipe.validation.metric == "loss" else set())
     config = {k: v for k, v in asdict(recipe.validation).items() if k not in leave_out}
     parts = [corpus.part_fingerprints["validation"], json.dumps(config, sort_keys=True), str(VALIDATION_SEED)]
@@ -254,7 +255,7 @@ def cache_folder(recipe: Recipe, output: Path) -> Path:
 
 
 def _validation_kinds(recipe: Recipe, corpus: Corpus) -> dict[str, Sampling]:
-    """Half the validation batches are monolingual, half cross-lingual; all monolingual where nothing is parallel."""
+    """The sampling of validation batches: half monolingual, half cross-lingual; all monolingual if none is parallel."""
     languages = recipe.validation.languages
     kinds = {"mono": Sampling(mono=1, cross=0, languages=languages)}
     columns = [n for n, code in enumerate(corpus.languages) if code in (languages or corpus.languages)]
@@ -264,7 +265,7 @@ def _validation_kinds(recipe: Recipe, corpus: Corpus) -> dict[str, Sampling]:
 
 
 def check_plans(recipe: Recipe, corpus: Corpus) -> Plan:
-    """The plan of training; `ValueError` where a batch of training or validation could not be filled."""
+    """The plan of training; `ValueError` if a batch of training or validation cannot be filled."""
     plan = Plan(corpus, recipe.sampling, recipe.train.batch_size, recipe.seed)
     for kind, sampling in _validation_kinds(recipe, corpus).items():
         try:
@@ -276,7 +277,7 @@ def check_plans(recipe: Recipe, corpus: Corpus) -> Plan:
 
 
 def _initial_encoder(recipe: Recipe, corpus: Corpus, output: Path) -> EncoderConfig:
-    """The encoder named in the recipe, or a small new one, saved to `initial`."""
+    """The encoder named in the recipe, or a small new one, saved to `output / "initial"`."""
     if recipe.encoder.name:
         return resolve(recipe.encoder)
     say("training a tokenizer on the corpus")

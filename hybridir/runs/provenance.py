@@ -1,4 +1,4 @@
-"""How results were made."""
+"""How results were made: command, configuration, versions, fingerprints, sizes, time."""
 
 import shlex
 import sys
@@ -11,7 +11,7 @@ from hybridir.runtime.versions import versions
 
 
 def provenance(benchmark: Benchmark, config: dict[str, Any], fingerprints: dict[str, str]) -> dict[str, Any]:
-    """How results were made: `config` as it may be shown, `fingerprints` of what they come from."""
+    """The entry `provenance` of results. `config` holds no secrets; `fingerprints` are those of data and models."""
     return {
         "command": without_secrets(shlex.join(["python", *sys.argv])),
         "config": config,

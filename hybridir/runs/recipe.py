@@ -1,4 +1,4 @@
-"""The recipe of a training run: every section of its configuration, each defined beside the code that reads it."""
+"""The recipe of a training run: all sections of its configuration. Each is defined beside the code that reads it."""
 
 import os
 from dataclasses import asdict, dataclass, field
@@ -15,18 +15,18 @@ from hybridir.training.validation import ValidationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingConfig:
-    """Where the run computes.
+    """Workers and devices.
 
     Args:
-        num_workers: processes under Ray Train, each with its share of the batch; 0 is this process without Ray.
+        num_workers: Ray workers, each with its share of the batch; 0 works in this process without Ray.
         use_gpu: whether each worker gets a GPU.
-        cpus_per_worker: CPUs of each worker, and the threads it uses.
-        min_workers: where the cluster has no room for `num_workers`, the run starts, and after a loss goes on, with as
-            many as there is room for and the batch divides by, but no fewer than this. Omitted: `num_workers`.
-        max_failures: how often in a row, without a new checkpoint, lost workers are replaced before the run gives up.
-        timeout: seconds without an answer after which a worker counts as lost; the longest step, validation or writing
-            of a checkpoint must take less. Where all workers hang at once, or one before its first step, twice as long;
-            for a block of 2,048 texts to encode, four times.
+        cpus_per_worker: CPUs, and threads, of each worker.
+        min_workers: if the cluster has no room for `num_workers`, at the start or after a loss, train with as many
+            workers as fit and divide the batch, but at least this many. Omitted: `num_workers`.
+        max_failures: how often in a row lost workers are replaced without a new checkpoint, before the run gives up.
+        timeout: seconds without an answer after which a worker counts as lost. Every step, validation and checkpoint
+            must take less. Doubled if all workers hang at once, or one before its first step; four times as long for
+            encoding a block of 2,048 texts.
     """
 
     num_workers: int = 2
@@ -43,14 +43,14 @@ class ScalingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Where the run is written down, besides its output folder.
+    """Tracking in MLflow.
 
     Args:
-        enabled: whether it is written to MLflow.
-        uri: of the MLflow server or database. Omitted: the sqlite file `mlflow.db` beside the output.
+        enabled: whether the run is written to MLflow.
+        uri: URI of the MLflow server or database. Omitted: the SQLite file `mlflow.db` beside the output.
         experiment: name of the MLflow experiment.
-        model_name: name of the registered model; its alias `champion` is the best by validation.
-        system_metrics_every: seconds between measurements of the driver's machine; 0 is never.
+        model_name: name of the registered model; its alias `champion` is the best version by validation.
+        system_metrics_every: seconds between measurements of the driver's machine; 0 turns them off.
     """
 
     enabled: bool = True
@@ -65,13 +65,13 @@ class TrackingConfig:
             raise ValueError(f"tracking.uri is {shown!r}: name a server (http://...) or a database (sqlite:///FILE)")
         if MASK in self.uri:
             raise ValueError(
-                f"tracking.uri is {shown!r}, and passwords are kept in no file: name it again with the password, "
-                "or without, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+                f"tracking.uri is {shown!r}: files never keep its password. Name it again with the password, or "
+                "without it, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         for name in ("experiment", "model_name"):
             value = getattr(self, name)
             if not value.strip() or set(value) & set("/:'\""):
-                raise ValueError(f"tracking.{name} is {value!r}: it must not be empty, nor hold / : or quotes")
+                raise ValueError(f"tracking.{name} is {value!r}: it must not be empty or contain / : or quotes")
         if self.system_metrics_every < 0:
             raise ValueError(f"tracking.system_metrics_every is {self.system_metrics_every}: it must be 0 or more")
 
@@ -82,19 +82,19 @@ class Recipe:
 
     Args:
         data: training and validation pairs.
-        sampling: what batches are made of.
+        sampling: the mix of batches.
         encoder: the encoder to start from.
         loss: the training objective.
         train: the optimisation.
         validation: the fixed validation plan.
-        benchmark: what the result is measured on.
+        benchmark: the benchmark that the trained encoder is measured on.
         scaling: workers and devices.
         tracking: MLflow.
-        seed: of the plan, of new weights and of dropout; 0 or more.
-        output: folder of the run's results. Omitted: outputs/train-DATE-TIME.
-        cache: folder of corpora, tokenizers and tokens that runs share. Omitted: `cache` beside the output.
-        resume: go on with the run in `output`.
-        dry_run: print what the plan draws, train nothing.
+        seed: random seed of the batches, of new weights and of dropout; 0 or more.
+        output: folder for the results of the run. Omitted: outputs/train-DATE-TIME.
+        cache: folder for corpora, tokenizers and tokens, shared by runs. Omitted: `cache` beside the output.
+        resume: continue the run in `output`.
+        dry_run: print what the data hold and which batches are planned; train nothing.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -117,7 +117,9 @@ class Recipe:
             raise ValueError(f"seed is {self.seed}: it must be 0 or more")
         same = os.path.realpath(self.data.path) == os.path.realpath(self.benchmark.path)
         if self.benchmark.split == "all" and same:
-            raise ValueError("benchmark.split is all, on the data that is trained on: take test, or other data")
+            raise ValueError(
+                "benchmark.split is all, but benchmark.path is the training data: take the split test, or other data"
+            )
         workers = self.scaling.num_workers
         if self.scaling.cpus_per_worker < 1:
             raise ValueError(f"scaling.cpus_per_worker is {self.scaling.cpus_per_worker}: it must be at least 1")
@@ -125,25 +127,25 @@ class Recipe:
             raise ValueError(f"scaling.num_workers is {workers}: it must be 0 (no Ray) or more")
         least = self.scaling.min_workers
         if least is not None and not min(1, workers) <= least <= workers:
-            raise ValueError(f"scaling.min_workers is {least}: take 1 to {workers}, which is scaling.num_workers")
+            raise ValueError(f"scaling.min_workers is {least}: take 1 to scaling.num_workers, {workers}")
         if workers and self.train.batch_size % workers:
             raise ValueError(
-                f"train.batch_size {self.train.batch_size} does not divide by scaling.num_workers {workers}: "
-                f"take a batch of {self.train.batch_size // workers * workers or workers}, or other workers"
+                f"train.batch_size {self.train.batch_size} is not a multiple of scaling.num_workers {workers}: take "
+                f"train.batch_size {self.train.batch_size // workers * workers or workers}, or other num_workers"
             )
 
 
 MAY_CHANGE = frozenset(("scaling", "tracking", "output", "cache", "resume", "dry_run"))
-"""Sections and fields that may differ whenever a job goes on."""
+"""Sections and fields that may change when a job of any kind is resumed."""
 TRAINING_MAY_CHANGE = MAY_CHANGE | {
     *("benchmark", "train.steps", "train.log_every", "data.max_rejected", "data.path"),
 }
-"""Those of a training run: with `train.steps` the learning rate's decay moves too, and under another `data.path` the
-same data must lie."""
+"""The same for a training run. Another `train.steps` also changes the decay of the learning rate. Another `data.path`
+must hold the same data."""
 
 
 def fixed_part(config: dict[str, Any], may_change: frozenset[str]) -> dict[str, Any]:
-    """What of a configuration (see `public`) must be the same when a job goes on, as flat names and values."""
+    """The part of a configuration (see `public`) that must not change on resume, as flat names and values."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
@@ -158,7 +160,7 @@ def _without_licenses(value: Any) -> Any:
 
 
 def public(recipe: Any) -> dict[str, Any]:
-    """A recipe, of whatever job, as JSON, without the secrets in its URIs: what may be written to files."""
+    """The recipe of any job as JSON values, with secrets in URIs masked, so that it may be written to files."""
 
     def mask(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""From rankings to `results.json`, `report.html` and the table on the screen: for runs and evaluations alike."""
+"""From rankings to `results.json`, `report.html` and the table on the screen, for training runs and evaluations."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ from hybridir.runtime.tables import show
 from hybridir.runtime.versions import versions
 
 EXAMPLES, EXAMPLE_DEPTH = 6, 10
-"""Queries that the report shows, and how many passages of each."""
+"""The number of example queries on the page, and of passages shown for each."""
 
 Rankings = Mapping[str, Sequence[Ranking]]
-"""By system, the one that it is all about first; of each a ranking for every training seed, mostly one."""
+"""By name of the system, the measured one first, then its baselines: one ranking for each training seed."""
 
 
 def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts: dict[str, Any]) -> None:
-    """Writes `results.json`, `report.html` (with `table.md` and `plots/`) and `per_query.parquet`; shows the table.
+    """Measures the rankings, compares the first system with all others, and prints the table.
 
-    `facts` are put into the first two: `provenance`, and what else there is; `encoder` there replaces the label of the
-    first system in `results.json`.
+    Writes `results.json`, `report.html` (with `table.md` and `plots/`) and `per_query.parquet`. `facts` (`provenance`
+    and others) are added to the results. `facts["encoder"]` replaces the name of the first system in `results.json`.
     """
     scores = {name: stack([measure(ranking, benchmark) for ranking in seeds]) for name, seeds in rankings.items()}
     systems = {name: _system(rankings[name][0], scores[name], benchmark) for name in rankings}
@@ -59,12 +59,12 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
 
 
 def write_json(results: dict[str, Any], output: Path) -> None:
-    """Writes `results.json` in one go; it is written last, as it says that all is done."""
+    """Writes `results.json` atomically. Call it last: this file marks the output as complete."""
     replace_text(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 def examples(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> list[dict[str, Any]]:
-    """A few queries in different languages, from badly to well answered ones, with what was ranked first for them."""
+    """A few queries in different languages, from badly to well answered, each with its first passages."""
     number = {query.query_id: n for n, query in enumerate(benchmark.queries)}
     pool_N = np.flatnonzero(scores.rows["setting"] == "multilingual")
     order_N = pool_N[np.argsort(scores.mean().values["mAP"][0, pool_N], kind="stable")]
@@ -104,7 +104,7 @@ def examples(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> list[dic
 
 
 def _system(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
-    """What `results.json` says of a system; bias is that of its first seed, which `ranking` is of."""
+    """The entry of a system in `results.json`. `ranking` is that of its first seed; bias is measured on it alone."""
     return summarise(scores, benchmark) | {
         "seeds": scores.n_seeds,
         "intervals": intervals(scores),
@@ -125,4 +125,4 @@ def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], compared: Se
         say(f"({sentence.removesuffix('.')})")
     if len(benchmark.languages) > 1:
         answers = max(len(relevant) for relevant in benchmark.relevant)
-        say(f"(R@1 of a query with {answers} right answers is at most {1 / answers:.3f}: each of them counts)")
+        say(f"(R@1 of a query with {answers} right answers is at most {1 / answers:.3f}: it finds one of them at best)")

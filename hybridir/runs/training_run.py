@@ -1,6 +1,6 @@
-"""A training run from recipe to results: prepare the data, train (by whatever computes), evaluate, write.
+"""A training run, from recipe to results: prepare the data, train on a backend, evaluate, write.
 
-Everything a run writes lies under `--output`.
+All files that a run writes are in its output folder, except the cache.
 """
 
 import json
@@ -51,9 +51,9 @@ TRAINING = Kind(name="training run", job="jobs/train.py", may_change=TRAINING_MA
 
 
 def run_training(recipe: Recipe, compute: AbstractContextManager[Backend], track: Track = track_nothing) -> Path:
-    """The whole run; returns the path of `report.html`. A run that is finished is left as it is.
+    """The whole run; returns the path of `report.html`. A finished run is left as it is.
 
-    `compute`, which may have to wait for nodes, is entered only for a run that has an encoder to start from.
+    `compute` gives the backend. It may wait for nodes, so it is entered only after the run's encoder is checked.
     """
     quiet_libraries()
     recipe = replace(recipe, output=str(output_folder(recipe.output, "train")))
@@ -72,7 +72,7 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
     with way_on_said(TRAINING, output), track(recipe.tracking, output), _config_kept(output, old):
-        benchmark = sources.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
+        benchmark = sources.read_benchmark(recipe.benchmark)  # before training, so that its errors come early
         for note in benchmark.notes:
             say(note)
         prepared, state = train_model(recipe, backend, output)
@@ -88,9 +88,9 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
 def measure_run(
     output: Path, benchmark: Benchmark, initial: EncoderConfig, encode: Encode, facts: dict[str, Any]
 ) -> Path:
-    """Measures the model of a run beside the encoder that it began with and BM25; the path of `report.html`.
+    """Measures the model of a run beside its initial encoder and BM25; returns the path of `report.html`.
 
-    `facts` go into `results.json`: of `data` the fingerprint has to be there.
+    `facts` are added to `results.json`, and must hold `facts["data"]["fingerprint"]`.
     """
     best = replace(initial, name=str(output / "model"), revision=None, pooling=None)
     encoders = {"trained": best, "untrained": initial}
@@ -106,9 +106,10 @@ def measure_run(
 
 
 def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepared, dict[str, Any]]:
-    """Prepares the data and trains: what was prepared, and the last state; the best encoder is in `output / "model"`.
+    """Prepares the data and trains; returns the prepared data and the last state of training.
 
-    Ends the process with `INTERRUPTED`, saved, where it is asked to by a signal.
+    The best encoder is in `output / "model"`. If a signal asks the process to stop, it saves and exits with
+    `INTERRUPTED`.
     """
     prepared = prepare(recipe, output, backend.read, backend.tokenize)
     with (
@@ -125,13 +126,13 @@ def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepare
 
 
 def validated(recipe: Recipe, state: dict[str, Any]) -> dict[str, Any]:
-    """By what the weights were kept that a run ended with: `metric`, `value` and `step`."""
+    """The `metric` that chose the weights of a finished run, its `value`, and their `step`."""
     metric = full_name(recipe.validation.metric)
     return {"metric": metric, "value": state["best_value"], "step": state["best_step"]}
 
 
 def preview(recipe: Recipe, backend: Backend) -> None:
-    """Prints what the data holds and what the plan draws; trains nothing and keeps no output."""
+    """Prints what the data holds and which batches are planned; trains nothing and keeps no output."""
     quiet_libraries()
     recipe = replace(recipe, cache=str(cache_folder(recipe, Path(recipe.output or "outputs/dry-run").absolute())))
     with TemporaryDirectory() as output:
@@ -143,24 +144,24 @@ def preview(recipe: Recipe, backend: Backend) -> None:
 
 
 def open_output(recipe: Recipe) -> Path:
-    """The output folder, made, with the resolved `config.yaml`; `ValueError` where the run cannot begin or go on."""
+    """Makes the output folder with the resolved `config.yaml`; `ValueError` if the run cannot start or resume there."""
     output = output_folder(recipe.output, "train")
     recipe = replace(recipe, output=str(output))
     newest = None
     if recipe.resume and output.exists():
-        with writing(output):  # a worker of a killed driver would move them meanwhile
+        with writing(output):  # waits for workers of a killed driver, which may still move checkpoints
             newest = checkpoint.newest_whole(output / "checkpoints", say)
     open_folder(recipe, TRAINING, begun=newest is not None)
     if newest:
         check_steps(checkpoint.read_state(newest), recipe.train.steps)
         say(f"resuming from {newest}")
-    (output / STOP).unlink(missing_ok=True)  # of the attempt before; one that comes from now on counts
+    (output / STOP).unlink(missing_ok=True)  # left from the previous attempt; a new one counts
     begin_folder(replace(recipe, cache=str(cache_folder(recipe, output))), TRAINING)
     return output
 
 
 def _finished(recipe: Recipe) -> Path | None:
-    """The page of the run to resume, said, where it has done all its steps and was measured on this benchmark."""
+    """The page of the run to resume, if it has done all its steps and was measured on this benchmark; else None."""
     output = Path(recipe.output)
     if not (recipe.resume and (output / "results.json").exists() and (output / "config.yaml").exists()):
         return None
@@ -169,14 +170,14 @@ def _finished(recipe: Recipe) -> Path | None:
     ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
     if not ended or yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"])) != config["benchmark"]:
         return None
-    more = "" if trained["stopped"] == "patience" else ". More train.steps go on with it"
+    more = "" if trained["stopped"] == "patience" else ". To train on, raise train.steps"
     say(f"the run in {output} is finished ({trained['step']} steps): nothing is changed{more}")
     return output / "report.html"
 
 
 @contextmanager
 def _config_kept(output: Path, old: str) -> Iterator[None]:
-    """Gives the run its `old` config.yaml back, if there is one, when the attempt fails before it trains."""
+    """Restores the `old` content of config.yaml, if any, when the attempt fails before it trains."""
     attempts = last_attempt(output / "history.jsonl")
     try:
         yield

@@ -234,7 +234,7 @@ def test_every_row_is_accepted_or_rejected_for_one_reason(tmp_path: Path, monkey
         found.setdefault(line["reason"], set()).add((line["file"], line["line"]))
     assert found == where
     with pytest.raises(
-        ValueError, match=r"450 of 3000 rows \(15.0%\) are rejected, and data.max_rejected is 1.0%"
+        ValueError, match=r"450 of 3000 rows \(15.0%\) are rejected, but data.max_rejected is 1.0%"
     ) as raised:
         check_rejected(corpus, 0.01)
     for reason in where:
@@ -362,7 +362,7 @@ def test_languages_not_asked_for_are_counted_apart(tmp_path: Path) -> None:
     )
     odd = read_corpus(DataConfig(format="jsonl", path=str(tmp_path / "odd"), languages=("en",)), tmp_path)
     assert odd.rejected == {"unknown language code": 2}  # not left out as a language that is not asked for
-    with pytest.raises(ValueError, match=r"data.languages asks for fr, and the data has pairs in de, en, es"):
+    with pytest.raises(ValueError, match=r"data.languages has fr, but the data has pairs only in de, en, es"):
         read_corpus(data(as_jsonl(tmp_path / "more"), languages=("de", "fr", "en", "es")), tmp_path)
 
 
@@ -433,7 +433,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, capsys: pytest.CaptureF
     first = read_corpus(data(source), tmp_path)
     capsys.readouterr()
     assert read_corpus(data(source), tmp_path).directory == first.directory
-    assert capsys.readouterr().out.startswith("the data was read before")
+    assert capsys.readouterr().out.startswith("the data is in the cache already")
     others = [data(source, validation_share=0.3), data(source, languages=("en",)), data(source, max_negatives=1)]
     corpora = [read_corpus(one, tmp_path) for one in others]
     assert len({corpus.directory for corpus in (first, *corpora)}) == 4

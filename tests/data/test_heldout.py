@@ -97,7 +97,7 @@ def test_a_metric_that_the_pairs_cannot_give_is_refused(tmp_path: Path) -> None:
     records = [pair(name, language, f"{name} {language}") for name, language in (("a", "de"), ("b", "en"), ("t", "de"))]
     corpus = corpus_of(records, tmp_path)
     wanted: dict[str, Any] = VALIDATED | {"metric": "crosslingual"}
-    with pytest.raises(ValueError, match="no answers in several languages: take monolingual"):
+    with pytest.raises(ValueError, match="no answers in several languages: choose monolingual"):
         check_held_out(small_recipe(tmp_path / "run", tmp_path, validation=wanted), corpus, ["crosslingual"])
     fine = small_recipe(tmp_path / "run", tmp_path, validation=VALIDATED | {"metric": "monolingual"})
     check_held_out(fine, corpus, ["monolingual"])

@@ -202,7 +202,7 @@ def test_a_study_goes_on_where_it_was_stopped(finished: Path, cache: Path, tmp_p
     with pytest.raises(ValueError, match="holds results already"):
         run_study(study_of(), recipe, in_process())
     changed = replace(recipe, resume=True, train=replace(recipe.train, lr=1.0))
-    with pytest.raises(ValueError, match="was begun with train"):
+    with pytest.raises(ValueError, match="was started with train"):
         run_study(study_of(), changed, in_process())
 
 

@@ -176,7 +176,7 @@ def test_a_finished_search_stays_as_it_is(finished: Path, cache: Path) -> None:
     assert trained(finished) == before
     assert (finished / "best" / "results.json").stat().st_mtime_ns == best
     assert results_of(finished)["winner"] == winner
-    with pytest.raises(ValueError, match="was begun with space"):
+    with pytest.raises(ValueError, match="was started with space"):
         search(replace(recipe, space={"alpha": [0.0]}))
     with pytest.raises(ValueError, match="holds results already"):
         search(replace(recipe, resume=False))

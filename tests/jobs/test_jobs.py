@@ -84,8 +84,8 @@ def test_a_run_is_not_overwritten(run: tuple[Path, subprocess.CompletedProcess[s
     [
         (["--train.stepz", "3"], "stepz"),
         (["--sampling.mono", "0.9"], "sum to 1"),
-        (["--scaling.num_workers", "3"], "does not divide"),
-        (["--scaling.num_workers", "32"], "does not divide"),
+        (["--scaling.num_workers", "3"], "is not a multiple"),
+        (["--scaling.num_workers", "32"], "is not a multiple"),
         (["--scaling.num_workers", "4", "--scaling.min_workers", "5"], "take 1 to 4"),
         (["--data.format", "nothing"], "unknown"),
         (["--data.facts", "3"], "facts"),
@@ -134,7 +134,7 @@ def test_rejected_rows_stop_the_job_above_the_limit(tmp_path: Path) -> None:
     options = [*SMALL, "--benchmark.facts", 100, "--train.steps", 2, *where]
     refused = job(*options, "--output", tmp_path / "refused")
     assert refused.returncode != 0
-    assert "81 of 801 rows (10.1%) are rejected, and data.max_rejected is 1.0%" in refused.stderr
+    assert "81 of 801 rows (10.1%) are rejected, but data.max_rejected is 1.0%" in refused.stderr
     for words in ("80 x empty query, the first:", "1 x broken JSON", "pairs.jsonl:801:", "raise data.max_rejected"):
         assert words in refused.stderr
     assert len((tmp_path / "refused" / "rejected.jsonl").read_text().splitlines()) == 81
@@ -252,7 +252,7 @@ def test_a_finished_run_is_left_as_it_is(run: tuple[Path, subprocess.CompletedPr
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     done = job(*SAMPLE, "--train.steps", 4, "--output", output, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "is finished (4 steps): nothing is changed. More train.steps go on with it" in done.stdout
+    assert "is finished (4 steps): nothing is changed. To train on, raise train.steps" in done.stdout
     assert done.stdout.splitlines()[-1] == str(output / "report.html")
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 

@@ -116,10 +116,10 @@ def test_every_job_runs_through_job_submit(head: Head, tmp_path: Path) -> None:
 def test_a_job_that_fails_is_reported_as_failed(head: Head, tmp_path: Path) -> None:
     done = head.submit("python", "jobs/train.py", *SMALL, "--output", str(tmp_path / "out"), "--train.batch_size", "9")
     assert done.returncode == 1
-    assert "does not divide by scaling.num_workers" in done.stdout
+    assert "is not a multiple of scaling.num_workers" in done.stdout
     unnamed = head.submit("python", "jobs/train.py", *SMALL)
     assert unnamed.returncode == 1
-    assert "name an --output that stays" in unnamed.stdout
+    assert "name an absolute path" in unnamed.stdout
 
 
 @pytest.mark.slow

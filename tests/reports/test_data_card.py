@@ -93,7 +93,7 @@ def test_mistakes_that_join_everything_are_seen(tmp_path: Path) -> None:
     records += [pair(f"v{n}", "en", f"v {n}", f"p {n}", split="validation") for n in range(2)]
     warnings = "\n".join(make(corpus_of(records, tmp_path))["warnings"])
     assert "22 of 22 groups count as the same passage" in warnings
-    assert "1 passages are both trained and validated on" in warnings
+    assert "1 passages are both in the training pairs and in the validation pairs" in warnings
 
 
 def test_samples_are_spread_over_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def test_headline_shows_the_results(made: tuple[Page, Path]) -> None:
     assert [row[1] for row in ours] == ["0.812 [0.800, 0.836]", "0.712 [0.700, 0.736]", "0.612 [0.600, 0.636]"]
     assert [row[4] for row in ours] == ["", "", "31.2"]
     assert ours[0][2:4] == ["0.712", "0.762"]
-    assert ["Multilingual: 4 questions, 1 excluded for want of an answer"] in page.rows
+    assert ["Multilingual: 4 questions, 1 excluded (no right answer)"] in page.rows
     assert "| ours | 0.812 [0.800, 0.836] | 0.712 |" in (directory / "table.md").read_text(encoding="utf-8")
     assert "2 languages · 1,190 queries · 13,014 passages · 2026-11-21" in page.text
 
@@ -200,7 +200,7 @@ def test_verdicts_need_an_interval_without_0(made: tuple[Page, Path]) -> None:
     assert shown["+0.012 [−0.010, +0.030]"][3] == ""
     assert shown["−0.032 [−0.050, −0.010]"][1:] == ("0.200", "0.028", "worse, not after Holm")
     assert shown["−40.1 [−50.0, −30.0]"][3] == "better"  # a smaller rank distance
-    assert "Where the Holm p is missing" not in page.text
+    assert "If the Holm p is missing" not in page.text
     assert "Against BM25, a<b: intervals resample clusters of questions" in page.text
 
 
@@ -217,7 +217,7 @@ def test_verdicts_need_interval_and_test(tmp_path: Path) -> None:
     shown = [(row[2], row[6]) for row in page.rows if len(row) == 9 and row[0] != "measure" and row[2] != "verdict"]
     doubt = "interval and test disagree"
     assert shown == [(doubt, "–"), (doubt, "–"), ("better", "0.050"), (doubt, "0.200"), ("better", "–")]
-    assert "Where the Holm p is missing, so few clusters could not have passed" in page.text
+    assert "If the Holm p is missing, there are too few clusters" in page.text
 
 
 def test_the_page_says_what_intervals_rest_on(tmp_path: Path) -> None:
@@ -227,9 +227,9 @@ def test_the_page_says_what_intervals_rest_on(tmp_path: Path) -> None:
         comparison(over="clusters and the system's seeds", seeds=5, baseline="a<b"),
     ]
     text = page_of(results, tmp_path).text
-    assert "Against BM25: intervals and p are of a t test over clusters of questions and 5 training seeds, and" in text
-    assert "Against a<b: intervals and p are of a t test" in text
-    assert "for this one model of the system with one seed" in text
+    assert "Against BM25: intervals and p are from a t test over clusters of questions and 5 training seeds" in text
+    assert "Against a<b: intervals and p are from a t test" in text
+    assert "for the one model of the other system" in text
     assert "randomisation" not in text
 
 
@@ -258,9 +258,9 @@ def test_one_language_has_no_bias(tmp_path: Path) -> None:
 
 
 def test_bias_says_what_is_of_the_first_seed(made: tuple[Page, Path], tmp_path: Path) -> None:
-    assert "of the first seed alone" not in made[0].text
-    assert "of the first seed alone" in page_of(full() | {"seeds": 3}, tmp_path).text
-    assert "of the first seed alone" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "those of the first seed" not in made[0].text
+    assert "those of the first seed" in page_of(full() | {"seeds": 3}, tmp_path).text
+    assert "those of the first seed" in (tmp_path / "table.md").read_text(encoding="utf-8")
 
 
 def test_no_difference_without_its_interval(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_same_results_same_bytes_and_left_as_they_were(tmp_path: Path) -> None:
 
 
 def test_a_system_of_the_same_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ours is compared to a system of the same name"):
+    with pytest.raises(ValueError, match="ours is compared with a system of the same name"):
         write_report(full() | {"systems": {"ours": {}}}, tmp_path)
 
 

@@ -275,7 +275,7 @@ def test_languages_have_a_table_a_setting_and_slopes(made: Made) -> None:
     assert len(shown) == 4
     assert {len(row) for row in shown} == {15}  # 14 arms
     assert shown[0][1] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    assert "across 6 of the arms, those that the claims name first" in page.text
+    assert "across the 6 arms that the claims name first" in page.text
     rows = {(r["setting"], r["measure"], r["language"], r["arm"]): r for r in sheet(directory, "languages")}
     assert len(rows) == 4 * 11 * 14
     found = rows["multilingual", "rank_distance", "vi", "hybrid"]

@@ -26,7 +26,7 @@ def test_the_space_is_about_what_a_run_takes(
         recipe = small_recipe(tmp_path, cache, encoder={"name": name}, train={"keep_last": 2})
         free = int(14 * size * 1.1)
         check_space(recipe, tmp_path, cache)
-        with pytest.raises(ValueError, match=r"GB free, and the run needs about .* 4 checkpoints .* train.keep_last"):
+        with pytest.raises(ValueError, match=r"GB free, but the run needs about .* 4 checkpoints .* train.keep_last"):
             check_space(recipe, tmp_path, cache, corpus=int(0.4 * 14 * size))
         free = int(14 * size * 0.8)
         with pytest.raises(ValueError, match="GB free"):

@@ -104,7 +104,7 @@ def test_a_resumed_evaluation_encodes_nothing_twice(
         (output / name).unlink()
     before = evaluation.Evaluation(**vars(recipe(output, str(evaluated_model(evaluated)), "BM25")))
     again = replace(before, resume=True, run_depth=5)
-    with pytest.raises(ValueError, match=r"was begun with encoder\.name"):
+    with pytest.raises(ValueError, match=r"was started with encoder\.name"):
         run_evaluation(
             replace(again, encoder=EncoderConfig(name="bm25"), compare_to=()), refuse_to_encode, track_nothing
         )
@@ -114,7 +114,7 @@ def test_a_resumed_evaluation_encodes_nothing_twice(
     run_evaluation(again, refuse_to_encode, track_nothing)
     assert "is finished: nothing is changed" in capsys.readouterr().out
     (output / "results.json").unlink()
-    with pytest.raises(ValueError, match="was begun with compare_to"):
+    with pytest.raises(ValueError, match="was started with compare_to"):
         run_evaluation(replace(again, compare_to=()), refuse_to_encode, track_nothing)
 
 

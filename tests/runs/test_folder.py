@@ -79,7 +79,7 @@ def test_no_job_takes_the_folder_of_another(job: str, there: str, resume: bool, 
     kind, recipe_for, run = JOBS[job]
     recipe = replace(recipe_for(str(tmp_path / "out")), resume=resume)
     if job != there:
-        wanted = f"holds another kind of results, {JOBS[there][0].name}.*--config .*/out/config.yaml --resume"
+        wanted = f"holds another kind of results: {JOBS[there][0].name}.*--config .*/out/config.yaml --resume"
         with pytest.raises(ValueError, match=wanted):
             run(recipe)
     elif resume:
@@ -92,7 +92,7 @@ def test_no_job_takes_the_folder_of_another(job: str, there: str, resume: bool, 
 
 def test_one_study_does_not_take_the_folder_of_another(tmp_path: Path) -> None:
     recipe = holds(tmp_path / "out", "study")
-    with pytest.raises(ValueError, match=r"study \(jobs/study.py alpha\); this would be .* sampling"):
+    with pytest.raises(ValueError, match=r"study \(jobs/study.py alpha\), not .* sampling"):
         run_study(STUDIES["sampling"], replace(recipe, resume=True), RUNNER)
 
 
@@ -102,7 +102,7 @@ def test_fields_that_decide_must_stay(job: str, tmp_path: Path) -> None:
     recipe, kind = replace(holds(tmp_path / "out", job), resume=True), JOBS[job][0]
     open_folder(replace(recipe, scaling=ScalingConfig(num_workers=4)), kind)
     changed = replace(recipe, encoder=replace(recipe.encoder, max_query_length=7))
-    with pytest.raises(ValueError, match=r"was begun with encoder\.max_query_length None, now it is 7"):
+    with pytest.raises(ValueError, match=r"was started with encoder\.max_query_length None, but now it is 7"):
         open_folder(changed, kind)
     open_folder(changed, kind, begun=False)
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())

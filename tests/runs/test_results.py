@@ -132,7 +132,7 @@ def test_one_seed_is_compared_to_each_of_several_and_other_numbers_are_refused()
     assert {row["over"] for row in comparisons(("ours", "BM25"), many, one, made.languages)} == {
         "clusters and the system's seeds"
     }
-    with pytest.raises(ValueError, match="ours has 3 seeds, theirs 2: compare equally many"):
+    with pytest.raises(ValueError, match="ours has 3 seeds, theirs has 2: compare systems with equally many"):
         comparisons(("ours", "theirs"), several, several.seeds([0, 1]), made.languages)
 
 

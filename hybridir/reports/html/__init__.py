@@ -1,4 +1,4 @@
-"""Pages of evaluations, studies, searches: a self-contained HTML file, a CSV behind each plot, tables in Markdown."""
+"""Pages of evaluations, studies and tuning: a self-contained HTML file, a CSV behind each plot, tables in Markdown."""
 
 from collections.abc import Callable, Sequence, Sized
 from html import escape
@@ -25,7 +25,7 @@ STUDY: tuple[StudySection, ...] = (
     study_tables.bias,
     sections.provenance,
 )
-"""The sections of the page of a study, in order; each is left out where its numbers are absent."""
+"""The sections of the page of a study, in order. A section without numbers is left out."""
 
 
 SEARCH: tuple[StudySection, ...] = (
@@ -39,18 +39,18 @@ SEARCH: tuple[StudySection, ...] = (
     study_plots.curves,
     sections.provenance,
 )
-"""Likewise of a search."""
+"""The same for the page of tuning."""
 
 
 def write_report(results: dict[str, Any], directory: Path) -> Path:
     """Writes `report.html`, `plots/*.csv` and `table.md` into `directory`, and returns the path of the page.
 
-    `results` is what `results.json` holds; sections whose numbers are absent are left out. The same results give the
-    same bytes.
+    `results` is the content of `results.json`. Sections without numbers are left out. The same results give the same
+    bytes. `ValueError` if two systems have the same name.
     """
     others: dict[str, Any] = results.get("systems", {})
     if results["encoder"] in others:
-        raise ValueError(f"{results['encoder']} is compared to a system of the same name: rename one")
+        raise ValueError(f"{results['encoder']} is compared with a system of the same name: rename one of them")
     systems = {results["encoder"]: results} | {
         name: {"languages": results.get("languages", [])} | other for name, other in others.items()
     }
@@ -68,12 +68,12 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
 
 
 def write_study(results: dict[str, Any], directory: Path) -> Path:
-    """The page of a study, from what its `results.json` holds; likewise."""
+    """Writes the page of a study, from the content of its `results.json`, as `write_report` does."""
     return _write_arms(results, f"{results['benchmark']} · {_count(results['arms'], 'arm')}", STUDY, directory)
 
 
 def write_search(results: dict[str, Any], directory: Path) -> Path:
-    """The page of a search, likewise."""
+    """Writes the page of tuning, from the content of its `results.json`, as `write_report` does."""
     return _write_arms(results, _count(results["trials"], "point"), SEARCH, directory)
 
 

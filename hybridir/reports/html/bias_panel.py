@@ -27,29 +27,29 @@ from hybridir.reports.html.plots import ORANGE_BLUE, ORANGE_BLUE_DARK, Cell, Sca
 from hybridir.runtime.tables import Grid
 
 _REACH = 2.0
-"""log2 of share over corpus share at which the colours end: a quarter, four times."""
+"""The ends of the colour scale, as log2(share / corpus share): a quarter, and four times."""
 _OF_POOLED = {
     "rank_distance": (
         "Rank distance",
         "Worst rank minus best rank of the right answers in the pool of all languages; R − 1 at best for R answers. "
-        "Blind to quality: ranking all of them equally low looks unbiased.",
+        "Blind to quality: right answers that are all ranked equally low look unbiased.",
     ),
     "rank_distance_share": (
         "Rank distance / pool",
-        "Where it lies between the least that is possible (0) and the most (1, first and last of the pool), so that "
-        "pools of different size compare. Blind to quality, and ruled by the one answer that is farthest away.",
+        "Rank distance on a scale from the lowest possible (0) to the highest possible (1: first and last of the "
+        "pool), so that pools of different size compare. Blind to quality, and determined by the one worst answer.",
     ),
     "rank_distance_log2": (
         "log₂ rank ratio",
-        "How often the best rank must be doubled to reach the worst. Blind to where it happens: 1 to 2 counts like "
-        "100 to 200.",
+        "How often the best rank must be doubled to reach the worst rank. Blind to the position in the ranking: 1 to 2 "
+        "counts like 100 to 200.",
     ),
 }
 _MEANS = {
     "preference_rate": (
         "Preference rate",
         "Share of questions whose best-ranked answer is in their own language; about 1/R without preference. Blind to "
-        "how far behind the other languages are.",
+        "the distance to the other languages.",
     ),
     "rank_correlation": (
         "Rank correlation",
@@ -64,25 +64,25 @@ _MEANS = {
 }
 _KL = (
     "KL of the top k",
-    "How far the languages of the top k are from those of the corpus; 0 is the same mix. Blind to right and wrong: a "
-    "language may be frequent because its passages answer better.",
+    "How far the mix of languages among the top k is from that of the corpus; 0 is the same mix. Blind to right and "
+    "wrong: a language may be frequent because its passages answer better.",
 )
 _W = (
     "Kendall's W",
     "Do the passage languages come in the same order for every question (Friedman's test)? 0 is no common order, 1 "
     "always the same; mean over question languages. Blind to how large the gaps are.",
 )
-_RATIO = "Lowest mAP over the highest; 1 is equal. Blind to all between the two, and to the level of both."
+_RATIO = "Lowest mAP divided by highest mAP; 1 is equal. Blind to all languages in between, and to the level of both."
 WORDS = _OF_POOLED | _MEANS | {"top_k_languages": _KL, "friedman": _W, "min_max": ("Min / max", _RATIO)}
-"""What each measure is called, and what it says and is blind to; by its name in results.json."""
+"""The title and the explanation of each measure, by its name in `results.json`."""
 _SEEDS = (
-    "Of several training seeds, the rows rank distance, rank distance / pool and log₂ rank ratio are means; all else "
-    "here is of the first seed alone."
+    "For a system with several training seeds, the rows rank distance, rank distance / pool and log₂ rank ratio are "
+    "means over seeds; all other numbers here are those of the first seed."
 )
 
 
 def bias(results: dict[str, Any], systems: Systems) -> Section | None:
-    """Measures of language bias, each with what it is blind to, and two plots; nothing for a single language."""
+    """Measures of language bias, each with an explanation, and two plots; None for a single language."""
     if len(results.get("languages", [])) < 2:
         return None
     grid = _measures(systems)
@@ -108,8 +108,8 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
     return Section(
         "bias",
         "Language bias",
-        f"Does {results['encoder']} prefer some languages over others, whatever the passages say? Each measure sees "
-        f"one side of it only.{''.join(f' {one}' for one in told)}",
+        f"Does {results['encoder']} prefer some languages over others, whatever the passages say? Each measure shows "
+        f"only one side of the bias.{''.join(f' {one}' for one in told)}",
         body,
         [one for one in (grid, by_language) if one.rows] + [by_answers] * (len(by_answers.rows) > 1),
         sheets,
@@ -118,7 +118,7 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
 
 
 def _measures(systems: Systems) -> Grid:
-    """One row a measure, one column a system."""
+    """One row per measure, one column per system."""
     rows: list[tuple[str, ...]] = []
 
     def add(label: str, says: str, texts: Sequence[str]) -> None:
@@ -134,11 +134,11 @@ def _measures(systems: Systems) -> Grid:
     add(*_KL, [number(one.get("top_k_languages", {}).get("kl")) for one in of])
     for setting in SETTINGS:
         add(f"Min / max, {SETTING_NAMES[setting].lower()}", _RATIO, [_ratio(one, setting) for one in of])
-    return Grid("Measures of language bias", ("measure", *systems, "what it says, and what it is blind to"), rows)
+    return Grid("Measures of language bias", ("measure", *systems, "what it shows, and what it is blind to"), rows)
 
 
 def _by_answers(systems: Systems) -> Grid:
-    """Rank distance by the number of right answers: more of them lie further apart by chance alone."""
+    """Rank distance by the number of right answers: with more answers it is larger by chance alone."""
     of = [one.get("bias", {}).get("rank_distance_by_answers", {}) for one in systems.values()]
     rows = [
         (n, f"{one['n']:,}", *(number(other.get(n, {}).get("rank_distance"), "rank_distance") for other in of))
@@ -166,7 +166,7 @@ def _ratio(one: dict[str, Any], setting: str) -> str:
 
 
 def _rank_distribution(found: dict[str, Any] | None) -> tuple[str, Sheet] | None:
-    """At which ranks the answers in the question's language stand, and at which those in the others."""
+    """The ranks of answers in the question's language, beside those of answers in other languages."""
     if not found:
         return None
     series = {"in the question's language": found["same"], "in other languages": found["other"]}
@@ -191,7 +191,7 @@ def _bins(upper: Sequence[int | None]) -> list[str]:
 
 
 def _top_k(found: dict[str, Any] | None, results: dict[str, Any]) -> tuple[str, Sheet] | None:
-    """Shares of the passage languages among the first k, coloured by how they compare to the corpus."""
+    """Shares of the passage languages among the first k, coloured by their ratio to the share in the corpus."""
     if not found:
         return None
     corpus: dict[str, float] = found["corpus"]

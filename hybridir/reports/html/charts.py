@@ -1,7 +1,7 @@
 """Plots on two axes as SVG, without a library: points with whiskers, lines with bands, slopes.
 
-Colours repeat after four, shapes after five: a series is told apart by its name at its point or end, and by its shape
-or dashes.
+Colours repeat after four, shapes after five: a series is identified by the name at its point or line end, and by its
+shape or dashes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from hybridir.reports.html.plots import mark, svg
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2 1 2 1 2")
 _WIDTH, _TOP, _BOTTOM, _LEFT, _RIGHT = 480, 36, 356, 56, 460
 _GUTTER = 138
-"""Kept free on the right for the names of lines."""
+"""The width that is kept free on the right for the names of lines."""
 _LETTER, _LINE = 6.9, 15.0
-"""Width of a letter and height of a line of text, about."""
+"""The approximate width of a letter and height of a line of text."""
 _FEW = 12
-"""Points of a line up to which each has its mark."""
+"""Each point of a line is marked if the line has at most this many."""
 _WAYS = [way for way in product((11.0, 20.0, 32.0, 46.0, 62.0), (1, -1, 0), (0, -1, 1)) if any(way[1:])]
-"""Where a name may stand from its point, the best first: how far, to the right or left, below or above."""
+"""Places for a name around its point, best first: distance, right (1) or left (-1), below (1) or above (-1)."""
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From the first tick to the last; `measure` says how its values are written."""
+    """An axis from its first tick to its last; `measure` decides how values are written."""
 
     title: str
     ticks: Sequence[float]
@@ -37,7 +37,7 @@ class Axis:
     measure: str = "mAP"
 
     def place(self, value: float, start: float, end: float) -> float:
-        """Where a value lies, if the axis goes from `start` to `end`."""
+        """The position of a value if the axis is drawn from `start` to `end`."""
         low, high = self.ticks[0], self.ticks[-1]
         return start + (value - low) / (high - low) * (end - start)
 
@@ -55,7 +55,7 @@ class Spot:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line; `band` has low and high at its points, `dots` are drawn beside it; hollow marks set it apart."""
+    """A line. `band` has (low, high) for each of its points; `dots` are further values; `hollow` is for its marks."""
 
     name: str
     n: int
@@ -67,7 +67,7 @@ class Series:
 
 
 def axis(title: str, values: Sequence[float], measure: str = "mAP") -> Axis:
-    """An axis with round ticks, eight at most, that holds all values."""
+    """An axis that holds all values, with at most eight round ticks."""
     low, high = min(values), max(values)
     least = ((high - low) or abs(high) / 10 or 1.0) / 6
     power = 10.0 ** floor(log10(least))
@@ -81,7 +81,7 @@ def axis(title: str, values: Sequence[float], measure: str = "mAP") -> Axis:
 
 
 def scatter(title: str, spots: Sequence[Spot], x: Axis, y: Axis) -> str:
-    """Means with whiskers on both axes, each with its name, and faint dots for the seeds behind them."""
+    """Means with names and with whiskers on both axes, and faint dots for the single seeds."""
     at = [(x.place(one.x[0], _LEFT, _RIGHT), y.place(one.y[0], _BOTTOM, _TOP)) for one in spots]
     parts = _frame(x, y, _RIGHT)
     for one in spots:
@@ -134,7 +134,7 @@ def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
 def slopes(
     title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float | None]], apart: Sequence[str], y: Axis
 ) -> str:
-    """A line for each row across the columns, from left to right; those named in `apart` are dashed and hollow."""
+    """A line for each row across the columns, from left to right; rows named in `apart` are dashed and hollow."""
     x = Axis("", range(len(columns)), [_short(name, 13) for name in columns])
     series = [
         Series(name=name, n=n, points=points, dash="4 3" * (name in apart), hollow=name in apart)
@@ -162,7 +162,7 @@ def _frame(x: Axis, y: Axis, right: float, slanted: bool = False) -> list[str]:
 
 
 def _names_beside(names: Sequence[str], at: Sequence[tuple[float, float]]) -> list[str]:
-    """Names next to their points, each in the free place that is nearest; with a line where that is not near."""
+    """Names next to their points, each in the nearest free place, joined to its point by a line if that is far."""
     taken: list[Box] = [(h - 6, v - 6, h + 6, v + 6) for h, v in at]
     parts = []
     for name, (h, v) in zip(map(_short, names), at, strict=True):
@@ -195,7 +195,7 @@ def _outside(one: Box) -> float:
 
 
 def _spread(places: Sequence[float]) -> list[float]:
-    """Moved apart, so that a line of text fits between, in the same order and within the frame as far as they fit."""
+    """Heights moved apart so that lines of text do not overlap, in the same order, within the frame if possible."""
     order = sorted(range(len(places)), key=places.__getitem__)
     found = list(places)
     for above, below in pairwise(order):

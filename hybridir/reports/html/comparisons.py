@@ -1,4 +1,4 @@
-"""Is the encoder better than another system? Differences, never without their interval."""
+"""Is the encoder better than another system? Differences, always with their intervals."""
 
 from collections.abc import Sequence
 from html import escape
@@ -28,7 +28,7 @@ ALPHA = 0.05
 
 
 def comparisons(results: dict[str, Any]) -> Section | None:
-    """Differences to the other systems; a verdict only where interval and test agree."""
+    """Differences to the other systems, with a verdict if interval and test agree."""
     found = [one for one in results.get("comparisons", []) if between(one.get("interval"))]
     baselines = list(dict.fromkeys(one["baseline"] for one in found))
     found.sort(key=lambda one: (baselines.index(one["baseline"]), bool(one.get("language")), _place(one)))
@@ -57,15 +57,14 @@ def comparisons(results: dict[str, Any]) -> Section | None:
 
 
 def _notes(found: Sequence[dict[str, Any]]) -> list[str]:
-    """What the columns mean."""
+    """Explanations of the columns."""
     missing = any(one.get("language") and one.get("p_holm") is None for one in found)
     return [
         *bases(found),
-        "Holm p: p corrected for the number of languages, or pairs of them, tested.",
-        *["Where the Holm p is missing, so few clusters could not have passed the correction for so many comparisons."]
-        * missing,
+        "Holm p: p corrected for the number of languages, or pairs of languages, that were tested.",
+        *["If the Holm p is missing, there are too few clusters for any p to pass the correction."] * missing,
         "Detectable: the smallest difference that a benchmark of this size finds four times in five.",
-        "A verdict needs an interval without 0 and a p of .05 at most; none is not the same as equal.",
+        "A verdict needs an interval without 0 and a p of at most .05; no verdict does not mean equal.",
     ]
 
 
@@ -109,7 +108,7 @@ def _place(one: dict[str, Any]) -> tuple[int, str]:
 
 
 def _verdict(one: dict[str, Any]) -> str:
-    """Better or worse if interval and test say that there is a difference; with what Holm's correction leaves of it."""
+    """ "better" or "worse" if interval and test both find a difference, with a remark if Holm's p does not; or ""."""
     low, high = one["interval"]
     excluded, found = not low <= 0 <= high, one["p"] <= ALPHA
     if excluded != found:
@@ -122,7 +121,7 @@ def _verdict(one: dict[str, Any]) -> str:
 
 
 def _whiskers(found: Sequence[dict[str, Any]]) -> list[str]:
-    """One axis for each baseline and measure."""
+    """Drawings of the differences; those with the same baseline and measure have the same axis."""
     reach: dict[tuple[str, str], float] = {}
     for one in found:
         key = one["baseline"], one["measure"]

@@ -28,8 +28,8 @@ def pairs(results: dict[str, Any], systems: Systems) -> Section | None:
     return Section(
         "pairs",
         "Language by language",
-        "How well questions in one language (rows) find passages in another (columns), each among the passages of that "
-        "language alone; the diagonal is the monolingual setting.",
+        "How well questions in one language (rows) find passages in another (columns), among the passages of that "
+        "language alone. The diagonal is the monolingual setting.",
         body,
         sheets=sheets,
     )
@@ -49,7 +49,7 @@ def _pair_cell(value: float | None, title: str, low: float, high: float) -> Cell
 def _difference_map(
     results: dict[str, Any], baseline: str, after: dict[tuple[str, str], float], before: dict[tuple[str, str], float]
 ) -> tuple[str, Sheet]:
-    """Coloured by the difference, which is a number only where there is an interval for it; else both values."""
+    """A heat map of differences. A cell shows the difference if it has an interval, else both values."""
     compared = {
         (one["language"], one["setting"]): (one["difference"], *one["interval"])
         for one in results.get("comparisons", [])
@@ -57,7 +57,7 @@ def _difference_map(
     }
 
     def difference(x: str, y: str) -> tuple[float, float | None, float | None]:
-        """With its interval, where there is one."""
+        """The difference in mAP, with the ends of its interval if there is one."""
         key = (x, "monolingual") if x == y else (f"{x}-{y}", "crosslingual")
         return compared.get(key, (after[x, y] - before[x, y], None, None))
 
@@ -87,11 +87,11 @@ def _difference_map(
         ],
     )
     signed = [change[1] is not None for change in both.values()]
-    says = "A field with a sign holds the difference and its 95\u00a0% interval. " if any(signed) else ""
-    says += "" if all(signed) else f"Other fields hold both values, {escape(baseline)} below. "
+    says = "A cell with a sign holds the difference and its 95\u00a0% interval. " if any(signed) else ""
+    says += "" if all(signed) else f"Other cells hold both values, {escape(baseline)} below. "
     note = (
         f'<p class="note">Blue: {escape(results["encoder"])} is higher; orange: {escape(baseline)} is. {says}'
-        "Single pairs vary by chance, so read the pattern here and the verdict above.</p>\n"
+        "Single pairs vary by chance, so look for patterns here, and for verdicts above.</p>\n"
     )
     return heat_map(caption, "question ↓ passage →", rows, languages, scale) + below(
         scale.legend("difference in mAP"), sheet
@@ -99,5 +99,5 @@ def _difference_map(
 
 
 def _short(value: float, sign: bool = False) -> str:
-    """Without the 0 before the point: it has to fit into a field."""
+    """A number without the 0 before the point, to fit into a cell."""
     return number(value, sign=sign).replace("0.", ".", 1) if abs(value) < 1 else number(value, sign=sign)

@@ -1,4 +1,4 @@
-"""The small parts of the page: numbers as text, tables, and the CSV behind a plot."""
+"""The small parts of a page: numbers as text, tables, and the CSV file behind a plot."""
 
 import csv
 import io
@@ -18,29 +18,29 @@ from hybridir.runtime.tables import Grid
 NONE = "–"
 SETTING_NAMES = {"monolingual": "Monolingual", "crosslingual": "Cross-lingual", "multilingual": "Multilingual"}
 Systems = dict[str, dict[str, Any]]
-"""Results by name, the encoder's own first."""
+"""Results by name of the system; the one that the page is about comes first."""
 Point = tuple[float, Sequence[float] | None]
-"""A value and its interval."""
+"""A value and its interval, or None."""
 Mark = tuple[str, str]
-"""What sets a cell apart: its class, and its title in words."""
+"""The emphasis of a table cell: its CSS class, and its title in words."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The numbers behind a plot, in full precision; `None` is an empty cell."""
+    """The numbers behind a plot in full precision, for a CSV file; `None` is an empty cell."""
 
     name: str
     header: tuple[str, ...]
     rows: Sequence[tuple[Any, ...]]
 
     def to_csv(self) -> str:
-        """With a header line."""
+        """The content of the CSV file, with a header line."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
         return text.getvalue()
 
     def link(self) -> str:
-        """A link that holds the whole file, so that the page needs no other."""
+        """A link that contains the whole CSV file, so that the page needs no other file."""
         data = quote(self.to_csv())
         return (
             f'<a class="csv" download="{self.name}.csv" href="data:text/csv;charset=utf-8,{data}">{self.name}.csv</a>'
@@ -49,7 +49,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading, with what of it goes into `table.md` (grids, then notes) and `plots/`."""
+    """A part of the page under a heading. `grids` and `notes` also go into `table.md`, `sheets` into `plots/`."""
 
     id: str
     title: str
@@ -60,35 +60,35 @@ class Section:
     notes: Sequence[str] = ()
 
     def to_html(self) -> str:
-        """Heading, sentence, body."""
+        """The section as HTML: heading, sentence, body."""
         return (
             f'<section aria-labelledby="{self.id}"><h2 id="{self.id}">{escape(self.title)}</h2>\n'
             f'<p class="lead">{escape(self.sentence)}</p>\n{self.body}</section>\n'
         )
 
     def to_markdown(self) -> str:
-        """Tables, and the notes as a list; nothing if there are none."""
+        """The tables, then the notes as a list; "" if there are none."""
         notes = "".join(f"- {note}\n" for note in self.notes)
         return "\n".join([*(grid.to_markdown() for grid in self.grids), *([notes] if notes else [])])
 
 
 def title_of(measure: str) -> str:
-    """What a measure, or the metric of a validation, is called."""
+    """The title of a measure; a validation metric keeps its name."""
     return MEASURES[measure].title if measure in MEASURES else measure
 
 
 def lower_is_better(measure: str) -> bool:
-    """Whether a measure, or the metric of a validation, falls as retrieval gets better."""
+    """Whether lower values of a measure, or of a validation metric, are better."""
     return measure == "loss" or (measure in MEASURES and MEASURES[measure].lower_is_better)
 
 
 def known(value: float | None) -> bool:
-    """Whether there is a number at all."""
+    """Whether there is a value, and it is finite."""
     return value is not None and math.isfinite(value)
 
 
 def number(value: float | None, measure: str = "mAP", sign: bool = False) -> str:
-    """A value as the page shows it: as many digits as make sense for its measure."""
+    """A value as the page shows it, with the decimals of its measure."""
     if value is None or not math.isfinite(value):
         return NONE
     digits = MEASURES[measure].digits if measure in MEASURES else 3
@@ -97,12 +97,12 @@ def number(value: float | None, measure: str = "mAP", sign: bool = False) -> str
 
 
 def p_value(value: float | None) -> str:
-    """Three digits; the smallest are only bounded."""
+    """A p-value with three decimals; the smallest as "< 0.001"."""
     return NONE if value is None or not known(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def between(interval: Sequence[float] | None, measure: str = "mAP", sign: bool = False) -> str:
-    """An interval in brackets, or nothing."""
+    """An interval in brackets; "" if there is none."""
     if not interval or not all(map(known, interval)):
         return ""
     return f"[{', '.join(number(end, measure, sign) for end in interval)}]"
@@ -125,7 +125,7 @@ def point_text(found: Point | None, measure: str = "mAP") -> str:
 
 
 def language_name(code: str) -> str:
-    """The English name, or the code where CLDR has none."""
+    """The English name of a language, or its code if CLDR has no name for it."""
     try:
         return Locale.parse(code, sep="-" if "-" in code else "_").get_display_name("en") or code
     except (UnknownLocaleError, ValueError):
@@ -133,12 +133,12 @@ def language_name(code: str) -> str:
 
 
 def scroll(label: str, content: str) -> str:
-    """A box that scrolls sideways by itself, by keyboard too."""
+    """A box that scrolls sideways independently of the page, also by keyboard."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>\n'
 
 
 def details(summary: str, content: str) -> str:
-    """What is folded away until asked for."""
+    """Content that is folded until the reader opens it."""
     return f"<details><summary>{escape(summary)}</summary>\n{content}</details>\n"
 
 
@@ -151,10 +151,10 @@ def table(
     """A grid as HTML. Columns of words are aligned to the left, all others to the right.
 
     Args:
-        grid: the texts; an interval after a value is set below it.
-        grouped: the first column is the title of a group of rows.
-        drawn: heading and one drawing a row, as the last column.
-        marks: of cells, by row and column of the grid.
+        grid: the texts of the cells; an interval after a value is shown below it.
+        grouped: whether the first column holds the titles of groups of rows.
+        drawn: heading and drawings (one per row) of an additional last column.
+        marks: emphasis of cells, by row and column of the grid.
     """
     names = [*grid.header[grouped:], *([drawn[0]] if drawn else [])]
     columns = list(zip(*(row[grouped:] for row in grid.rows), strict=True))
@@ -189,7 +189,7 @@ def coded(code: str) -> str:
 
 
 def below(legend: str, sheet: Sheet) -> str:
-    """What stands under a plot."""
+    """The block below a plot: its legend, and a link to its numbers."""
     return f'<div class="below">{legend}<p>Numbers: {sheet.link()}</p></div>\n'
 
 

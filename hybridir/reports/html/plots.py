@@ -1,7 +1,7 @@
 """Drawings without a library: heat maps as tables with coloured cells, dots with whiskers and bars as SVG.
 
-Colours can be told apart by the colour-blind (viridis; blue and orange; Okabe and Ito 2008), and never stand alone:
-series have shapes, cells have numbers, and the text in a cell is black or white, whichever has the higher contrast.
+Colour-blind readers can distinguish the colours (viridis; blue and orange; Okabe and Ito 2008). Colour is never the
+only sign: series have shapes, cells have numbers. Text in a cell is black or white, whichever has the higher contrast.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A field of a heat map; `place` on the colour scale from 0 to 1, or `None` without colour."""
+    """A cell of a heat map. `place` is its position on the colour scale, from 0 to 1; `None` is without colour."""
 
     text: str
     place: float | None
@@ -35,14 +35,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Scale:
-    """Colours from the lowest value to the highest, for light and dark pages, and the texts at both ends."""
+    """A colour scale from the lowest value to the highest, for light and dark pages, with the texts at both ends."""
 
     ends: tuple[str, str]
     light: tuple[str, ...] = VIRIDIS
     dark: tuple[str, ...] = VIRIDIS
 
     def legend(self, says: str) -> str:
-        """A bar of the colours between its ends."""
+        """A colour bar with the texts at both ends."""
         bars = "".join(
             f'<i class="{mode}" style="background:linear-gradient(90deg,{",".join(colours)})"></i>'
             for mode, colours in (("light", self.light), ("dark", self.dark))
@@ -54,7 +54,7 @@ class Scale:
 def heat_map(
     caption: str, corner: str, rows: Mapping[str, Sequence[Cell]], columns: Sequence[str], scale: Scale
 ) -> str:
-    """A table with coloured cells; `rows` by their name."""
+    """A table with coloured cells; `rows` holds the cells by name of the row."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body = "\n".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(_field(cell, scale) for cell in cells)}</tr>'
@@ -83,7 +83,7 @@ def ink(background: str) -> str:
 
 
 def legend(names: Sequence[str], bars: bool = False) -> str:
-    """Which mark, or which bar, is whose."""
+    """The list of names with their marks, or with the colours of their bars."""
     draw = _swatch if bars else mark
     items = "".join(
         f'<li><svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">{draw(n)}</svg> {escape(name)}</li>'
@@ -93,13 +93,13 @@ def legend(names: Sequence[str], bars: bool = False) -> str:
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
-    """Round ends of an axis that holds all values (of a measure from 0 to 1), a tenth apart at least."""
+    """The round ends of an axis that holds all values (of a measure from 0 to 1), at least a tenth apart."""
     low = max(floor(min(values) * 10), 0) / 10
     return low, max(ceil(max(values) * 10) / 10, low + 0.1)
 
 
 def dots(title: str, rows: Sequence[str], series: Sequence[Sequence[Point | None]], axis: tuple[float, float]) -> str:
-    """One row of points with whiskers for each name, the series below each other; `axis` is from where to where."""
+    """A row for each name, with a point and whisker for each series below each other; `axis` is (start, end)."""
     left, right, top, step = 92, 348, 34, 10
     height = step * len(series) + 12
     bottom = top + height * len(rows)
@@ -129,7 +129,7 @@ def dots(title: str, rows: Sequence[str], series: Sequence[Sequence[Point | None
 
 
 def bars(title: str, rows: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
-    """Shares in percent as horizontal bars, two or more to a row."""
+    """Shares in percent as horizontal bars, one per series in each row."""
     left, right, thick, gap = 74, 370, 13, 12
     most = max((value for values in series.values() for value in values), default=0) or 1
     height = thick * len(series) + gap
@@ -149,8 +149,8 @@ def bars(title: str, rows: Sequence[str], series: Mapping[str, Sequence[float]])
 
 
 def whisker(value: float, interval: Sequence[float], reach: float, margin: float = 0.0) -> str:
-    """A difference and its interval against 0, on an axis from -`reach` to `reach`, with dashes at -`margin` and
-    `margin`; an arrow is a value beyond the axis. The numbers stand beside it."""
+    """A difference and its interval, on an axis from -`reach` to `reach` with dashes at -`margin` and `margin`. A value
+    beyond the axis is an arrow. The table shows the numbers beside it."""
     centre, half = 65, 58
 
     def x(at: float) -> str:
@@ -175,13 +175,13 @@ def percent(share: float) -> str:
 
 
 def svg(title: str, width: int, height: int, content: str) -> str:
-    """A drawing that says what it is."""
+    """An SVG drawing with a title."""
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return f'<svg role="img" {size} aria-label="{escape(title)}"><title>{escape(title)}</title>{content}</svg>\n'
 
 
 def mark(n: int) -> str:
-    """Shape and colour of series n around (0, 0); 20 can be told apart."""
+    """Shape and colour of series n around (0, 0); the first 20 differ."""
     return f'<g class="mark s{n % 4}">{SHAPES[n % len(SHAPES)]}</g>'
 
 

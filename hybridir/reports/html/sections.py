@@ -1,6 +1,6 @@
-"""What the page says: each function turns `results.json` into one section, or `None` where the numbers are absent.
+"""Sections of the page of an evaluation. Each function turns `results.json` into one, or `None` without numbers.
 
-`systems` holds the results of the encoder first, then those of the systems it is compared to, by name.
+`systems` holds results by name: first those of the encoder, then those of the systems that it is compared with.
 """
 
 import json
@@ -33,11 +33,11 @@ from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
 _LONGEST = 400
-"""Characters of a passage shown among the examples."""
+"""The most characters of a text shown in the examples."""
 
 
 def headline(results: dict[str, Any], systems: Systems) -> Section | None:
-    """Settings by measures, for every system, and what to know about them."""
+    """The table of measures by setting, for every system, with notes."""
     shown = [s for s in SETTINGS if any("mAP" in one.get(s, {}) for one in systems.values())]
     wanted = [m for m, one in MEASURES.items() if one.main or "parallel" not in one.needs]  # the rest: see bias_panel
     names = [m for m in wanted if any(m in one.get(s, {}) for one in systems.values() for s in shown)]
@@ -56,11 +56,11 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
     title = "Retrieval quality by setting, with 95\u00a0% intervals"
     grid = Grid(title, ("setting", "system", *(title_of(m) for m in names)), rows)
     notes = (
-        '<p class="note">All measures run from 0 to 1 and higher is better, but for rank distances, where lower is '
-        "better. A question with R right answers can have R@1 of at most 1/R, so in the multilingual setting R@1 stays "
-        "small even for a perfect ranking; success@1 says how often the first passage is right. Intervals resample "
-        "whole clusters (articles, territories) with all their questions and translations; they hold for these models "
-        "as they are, not for other training seeds.</p>\n"
+        '<p class="note">All measures run from 0 to 1, and higher is better; only for rank distances lower is better. '
+        "R@1 of a question with R right answers is at most 1/R, so in the multilingual setting R@1 is small even for a "
+        "perfect ranking; success@1 says how often the first passage is right. Intervals resample whole clusters "
+        "(articles, territories) with all their questions and translations. They hold for these models as they are, "
+        "not for other training seeds.</p>\n"
     )
     told = [without_secrets(note) for note in (*results.get("notes", []), *_few_clusters(results))]
     notes += f'<ul class="notes">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>\n' * bool(told)
@@ -76,7 +76,7 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
 
 
 def languages(results: dict[str, Any], systems: Systems) -> Section | None:
-    """Dots with whiskers, the systems side by side."""
+    """mAP by query language: dots with intervals, for all systems."""
     shown = [s for s in SETTINGS if any("mAP" in one.get(s, {}) for one in results.get("per_language", {}).values())]
     if not shown:
         return None
@@ -125,8 +125,8 @@ def languages(results: dict[str, Any], systems: Systems) -> Section | None:
     return Section(
         "languages",
         "By language of the question",
-        f"mAP for the questions of each language, with 95\u00a0% intervals; ordered by the first panel's {encoder}. "
-        "All panels share one axis.",
+        f"mAP for the questions of each language, with 95\u00a0% intervals. Languages are ordered by the values of "
+        f"{encoder} in the first panel. All panels have the same axis.",
         f'{legend(list(systems))}<div class="panels">{panels}</div>{below("", sheet)}'
         + details("The numbers", table(grid, True)),
         [grid],
@@ -142,14 +142,14 @@ def examples(results: dict[str, Any]) -> Section | None:
     return Section(
         "examples",
         "Examples",
-        "A few questions, what was ranked first for them among the passages of all languages, and where their right "
-        "answers ended up.",
+        "A few questions, the passages ranked first for them among those of all languages, and the ranks of their "
+        "right answers.",
         "".join(map(_example, found)),
     )
 
 
 def provenance(results: dict[str, Any]) -> Section | None:
-    """How it was made."""
+    """How the results were made: command, fingerprints, versions, time, configuration."""
     made = results.get("provenance", {})
     if not made:
         return None
@@ -163,7 +163,7 @@ def provenance(results: dict[str, Any]) -> Section | None:
     return Section(
         "made",
         "How it was made",
-        "What is needed to get the same numbers again.",
+        "All that is needed to reproduce the numbers.",
         shown
         + f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in facts.items())}</dl>\n"
         + (
@@ -189,7 +189,7 @@ def _group(setting: str, systems: Systems) -> str:
     counted = (
         f"{values['n_queries']:,} {'question and language combinations' if setting == 'crosslingual' else 'questions'}"
     )
-    left_out = f", {values['excluded']:,} excluded for want of an answer" if values.get("excluded") else ""
+    left_out = f", {values['excluded']:,} excluded (no right answer)" if values.get("excluded") else ""
     return f"{SETTING_NAMES[setting]}: {counted}{left_out}"
 
 

@@ -1,4 +1,4 @@
-"""What a study set out to show, and what of it holds: its claims with their verdicts."""
+"""The claims of a study with their verdicts, and the comparisons that decide them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -30,26 +30,26 @@ VERDICTS = {
     "undecided": ("?", "undecided"),
     "not tested": ("–", "untested"),
 }
-"""Symbol and class."""
+"""The symbol and the CSS class of each verdict."""
 _RELATIONS = {
     "better": ("better than", "the interval lies on the better side of 0"),
-    "not worse": ("not worse than", "the interval reaches less far than the margin to the worse side"),
-    "equal": ("equal to", "the interval lies between the margin below 0 and the margin above"),
+    "not worse": ("not worse than", "the interval does not reach the margin on the worse side of 0"),
+    "equal": ("equal to", "the interval lies between the margins on both sides of 0"),
 }
 _MEANS = {
     "holds": "All of its comparisons hold: {}.",
-    "does not hold": "One of its comparisons is ruled out: for better than, the whole interval lies on the worse "
-    "side of 0; for not worse than, beyond the margin there; for equal to, outside the margins.",
-    "undecided": "These questions and seeds allow both, which is not the same as equal.",
+    "does not hold": "At least one of its comparisons is ruled out. The whole interval lies on the worse side of 0 "
+    "(better than), beyond the margin on the worse side (not worse than), or outside the margins (equal to).",
+    "undecided": "With these questions and seeds the claim may be true or false. This does not mean equal.",
     "not tested": "Numbers are missing: an arm failed, or was left out.",
 }
 _REACH = 6
-"""Margins from 0 to the ends of a drawing."""
+"""The number of margins from 0 to either end of a drawing."""
 _SOURCES = {"paper": "Claims of the paper", "sceptic": "What a sceptic would ask"}
 
 
 def about(results: dict[str, Any]) -> Section | None:
-    """What the study is about, and what a reader must know."""
+    """The question of the study, and notes for the reader."""
     if not results.get("about"):
         return None
     told = [without_secrets(note) for note in results.get("notes", [])]
@@ -58,7 +58,7 @@ def about(results: dict[str, Any]) -> Section | None:
 
 
 def ledger(results: dict[str, Any]) -> Section | None:
-    """The claims, each with its verdict and the comparisons that it rests on."""
+    """The claims, each with its verdict and the comparisons that decide it."""
     claims = results.get("claims")
     if not claims:
         return None
@@ -75,8 +75,8 @@ def ledger(results: dict[str, Any]) -> Section | None:
     verdicts = [(claim["text"], _SOURCES.get(claim["source"], claim["source"]), verdict(claim)) for claim in claims]
     grids = [Grid("Claims", ("claim", "source", "verdict"), verdicts)]
     compared = [(claim["text"], *row) for claim in claims for row in _grid(claim).rows]
-    grids += [Grid("What they rest on", ("claim", *_HEADER), compared)] * bool(compared)
-    lead = f"What does {results['reference']} do better, what not, and what can these numbers not tell?"
+    grids += [Grid("Comparisons that decide the claims", ("claim", *_HEADER), compared)] * bool(compared)
+    lead = f"In what is {results['reference']} better, in what not, and what do these numbers leave open?"
     return Section("claims", "Claims and verdicts", lead, body, grids, [sheet], told)
 
 
@@ -151,11 +151,12 @@ def _notes(parts: Sequence[dict[str, Any]]) -> list[str]:
     lower = any(lower_is_better(part["measure"]) for part in parts)
     return [
         *bases(parts),
-        *["Rank distance is better where it is lower, so there a difference below 0 is the better one."] * lower,
-        f"Margin: the difference that still counts as equal; dashes in the drawings, which end at {_REACH} margins "
-        "(arrows: beyond). Detectable: the smallest difference that a benchmark of this size finds four times in five.",
-        "All intervals are of 95 %. The claims are not corrected for their number: of twenty such intervals, about one "
-        "misses.",
+        *["Lower rank distances are better: there a difference below 0 is an improvement."] * lower,
+        "Margin: the largest difference that still counts as equal. The drawings show margins as dashes, and end at "
+        f"{_REACH} margins (arrow: a value beyond). Detectable: the smallest difference that a benchmark of this size "
+        "finds four times in five.",
+        "All intervals are 95 % intervals, without a correction for the number of claims: about one in twenty misses "
+        "the true difference.",
     ]
 
 

@@ -1,4 +1,5 @@
-"""A study in plots: what its arms trade, and how they came there. Each function is alone, `None` without numbers."""
+"""Plots on the page of a study: trade-offs between arms, and learning curves. Each function returns one section, or
+`None` without numbers."""
 
 from collections.abc import Sequence
 from math import inf
@@ -13,7 +14,7 @@ _RANK_DISTANCE = "rank distance (lower is better)"
 
 
 def trade_off(results: dict[str, Any]) -> Section | None:
-    """Monolingual against cross-lingual, and multilingual mAP against rank distance: an arm a point."""
+    """Monolingual against cross-lingual mAP, and rank distance against multilingual mAP, with one point per arm."""
     pairs = (
         (("crosslingual", "mAP"), ("monolingual", "mAP")),
         (("multilingual", "mAP"), ("multilingual", "rank_distance")),
@@ -30,15 +31,15 @@ def trade_off(results: dict[str, Any]) -> Section | None:
     return Section(
         "trade_off",
         "What is traded for what",
-        "Each arm at the mean of its seeds, with 95\u00a0% intervals; faint dots are the single seeds. Best is the top "
-        "right, and where rank distance is the upright axis, the bottom right.",
+        "The mean over seeds of each arm, with 95\u00a0% intervals; faint dots are the single seeds. The best place is "
+        "the top right; if the vertical axis is rank distance, it is the bottom right.",
         f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}',
         sheets=[sheet],
     )
 
 
 def over_x(results: dict[str, Any]) -> Section | None:
-    """Retrieval quality and rank distance over the number that the study varies."""
+    """mAP and rank distance as functions of the number that the study varies."""
     arms = {name: arm for name, arm in results["arms"].items() if known(arm.get("x"))}
     places = sorted({arm["x"] for arm in arms.values()})
     if len(places) < 2:
@@ -71,7 +72,7 @@ def curves(results: dict[str, Any]) -> Section | None:
     series = []
     for n, (name, arm) in enumerate(results["arms"].items()):
         if (found := arm.get("curve")) and found["validation"]:
-            columns = zip(*found["validation"].values(), strict=False)  # as far as all seeds came
+            columns = zip(*found["validation"].values(), strict=False)  # up to the last step of all seeds
             at = [
                 (step, column) for step, column in zip(found["steps"], columns, strict=False) if all(map(known, column))
             ]
@@ -91,15 +92,15 @@ def curves(results: dict[str, Any]) -> Section | None:
     return Section(
         "curves",
         "Learning curves",
-        "Validation loss, on the same fixed batches for all arms, as the mean over seeds; bands go from the least to "
-        "the greatest seed. Lower is better.",
+        "Validation loss on the same fixed batches for all arms: the mean over seeds, with bands from the lowest to "
+        "the highest seed. Lower is better.",
         f'<figure class="charts">{lines("Validation loss by step", series, x, y)}</figure>{below("", sheet)}',
         sheets=[sheet],
     )
 
 
 def _spots(arms: Arms, x: tuple[str, str], y: tuple[str, str]) -> list[Spot]:
-    """Of the arms that have both values."""
+    """The points of the arms that have both values."""
     spots = []
     for n, (name, arm) in enumerate(arms.items()):
         across, up = (point(arm, arm.get("intervals", {}), *what) for what in (x, y))
@@ -110,7 +111,7 @@ def _spots(arms: Arms, x: tuple[str, str], y: tuple[str, str]) -> list[Spot]:
 
 
 def _values(spots: Sequence[Spot], n: int) -> list[float]:
-    """All that one of the two axes must hold."""
+    """All values that an axis must hold; `n` is 0 for x, 1 for y."""
     of = [(one.y if n else one.x, one.seeds) for one in spots]
     return [value for (mean, ends), seeds in of for value in (mean, *(ends or ()), *(seed[n] for seed in seeds))]
 
@@ -139,7 +140,7 @@ def _heights(one: Series) -> list[float]:
 
 
 def _seeds(arm: dict[str, Any], setting: str, measure: str) -> list[float]:
-    """One value a seed; infinite where it has none."""
+    """One value per seed; infinite if the seed has none."""
     values = (of.get(setting, {}).get(measure) for of in arm.get("per_seed", {}).values())
     return [value if known(value) else inf for value in values]
 
@@ -149,7 +150,7 @@ def _axis_title(setting: str, measure: str) -> str:
 
 
 def _sheet(name: str, arms: Arms, what: Sequence[tuple[str, str]]) -> Sheet:
-    """Means with their intervals, then the seeds they are made of."""
+    """Means with their intervals, each followed by the values of its seeds."""
     rows: list[tuple[Any, ...]] = []
     for arm, of in arms.items():
         for setting, measure in what:

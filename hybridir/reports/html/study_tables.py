@@ -1,5 +1,5 @@
-"""A study in tables: its arms, their results, by language, and their language bias. Each function is alone, `None`
-without numbers."""
+"""Tables on the page of a study: arms, results, results by language, language bias. Each function returns one section,
+or `None` without numbers."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -37,25 +37,25 @@ _IN_SETTINGS = [
     for name, one in MEASURES.items()
     if ("parallel" in one.needs) == parallel
 ]
-"""Settings with the measures that are defined there."""
+"""All pairs of a setting and a measure that is defined in it."""
 _COLUMNS = [(setting, name) for setting, name in _IN_SETTINGS if MEASURES[name].main]
 _BY_LANGUAGE = [(setting, name) for setting, name in _IN_SETTINGS if MEASURES[name].compared]
 _FEW = 6
-"""Arms among which slopes are drawn."""
+"""The most arms in a plot of slopes."""
 _BETTER = {
     "preference_rate": "best near 1 / answers",
     "rank_correlation": "higher is better",
     "score_margin": "best at 0",
     "min_max": "higher is better",
 }
-"""Of measures of bias; all others are better where they are lower."""
+"""Which values of a measure of bias are best; for all others lower is better."""
 Column = tuple[str, Sequence[Point | None]]
-"""Its measure, and its values."""
+"""The measure of a column, and its values."""
 Marks = dict[tuple[int, int], Mark]
 
 
 def plan(results: dict[str, Any]) -> Section | None:
-    """The arms: what each is, and what became of it."""
+    """The arms: description, state, and cost."""
     if not results["arms"]:
         return None
     planned = len(results["seeds"])
@@ -72,11 +72,12 @@ def plan(results: dict[str, Any]) -> Section | None:
         rows.append((name, state, f"{len(arm['seeds'])} of {planned}", *texts, arm.get("about", "")))
         told += [f"✗ {name}, seed {seed}: {without_secrets(text)}" for seed, text in errors.items()]
     header = ("arm", "state", "seeds", "steps", "tokens", "seconds", "what it is")
-    grid = Grid("Arms, with the steps, tokens and seconds of a seed's training", header, rows)
+    grid = Grid("Arms, with the steps, tokens and seconds of training one seed", header, rows)
     failed = "".join(f'<li class="error">{escape(one)}</li>' for one in told)
     body = table(grid, marks=marks) + f'<ul class="notes">{failed}</ul>\n' * bool(told)
     lead = (
-        f"What is compared; steps, tokens and seconds are means over seeds. The study is about {results['reference']}."
+        f"The compared ways to train. Steps, tokens and seconds are means over seeds. The study is about "
+        f"{results['reference']}."
     )
     return Section(
         "arms",
@@ -89,7 +90,7 @@ def plan(results: dict[str, Any]) -> Section | None:
 
 
 def tables(results: dict[str, Any]) -> Section | None:
-    """All arms in all settings, and on the languages that were trained on against those that were not."""
+    """Results of all arms in all settings, and on trained languages against zero-shot languages."""
     arms = _finished(results)
     if not arms:
         return None
@@ -122,8 +123,8 @@ def tables(results: dict[str, Any]) -> Section | None:
         title = "Languages that were trained on against languages never seen in training (zero-shot)"
         grids.append(_by_arm(title, names, groups))
     told = [
-        "Higher is better, but for rank distance. The best value of a column is bold; it need not differ from the next "
-        "by more than chance."
+        "Higher is better, except for rank distance. The best value of a column is bold; its lead over the next may be "
+        "chance."
     ]
     if published:
         told.append(f"Rows marked as published were not measured here: {results.get('published_note', '')}")
@@ -132,8 +133,8 @@ def tables(results: dict[str, Any]) -> Section | None:
     return Section(
         "tables",
         "Results of all arms",
-        "Question and passage in one language (monolingual), never in one (cross-lingual), and the passages of all "
-        "languages searched at once (multilingual); means over seeds.",
+        "Question and passage in the same language (monolingual), in different languages (cross-lingual), and the "
+        "passages of all languages searched at once (multilingual); means over seeds.",
         f'<div class="wrapped dense">{body}</div>',
         [grid for grid, _ in grids],
         notes=told,
@@ -141,7 +142,7 @@ def tables(results: dict[str, Any]) -> Section | None:
 
 
 def languages(results: dict[str, Any]) -> Section | None:
-    """Slopes across a few arms, and a table a setting for all."""
+    """By query language: slopes across a few arms, and a table per setting and measure for all arms."""
     arms = _finished(results)
     zero_shot = results.get("zero_shot_languages", [])
     found = {
@@ -177,12 +178,12 @@ def languages(results: dict[str, Any]) -> Section | None:
         ],
     )
     apart = "; dashed and hollow: zero-shot, never seen in training" if zero_shot else ""
-    apart += f"; across {len(few)} of the arms, those that the claims name first" if len(few) < len(arms) else ""
+    apart += f"; across the {len(few)} arms that the claims name first" if len(few) < len(arms) else ""
     drawings = f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}' if figures else below("", sheet)
     return Section(
         "languages",
         "By language of the question",
-        f"One line a language{apart}. Tables with all arms and 95\u00a0% intervals are folded below.",
+        f"One line per language{apart}. Tables with all arms and 95\u00a0% intervals are folded below.",
         f'{drawings}<div class="wrapped">{folded}</div>',
         grids,
         [sheet],
@@ -190,7 +191,7 @@ def languages(results: dict[str, Any]) -> Section | None:
 
 
 def bias(results: dict[str, Any]) -> Section | None:
-    """Measures of language bias, an arm a row."""
+    """Measures of language bias, one row per arm."""
     if len(results["languages"]) < 2:
         return None
     arms = _finished(results)
@@ -208,13 +209,14 @@ def bias(results: dict[str, Any]) -> Section | None:
         if any(column)
     )
     told = [
-        "In brackets: of what is of the pool's ranks, 95\u00a0% intervals; of all else, the least and greatest seed."
+        "In brackets: 95\u00a0% intervals for rank distance, rank distance / pool and log₂ rank ratio; for all other "
+        "measures, the lowest and the highest seed."
     ]
     body = f'<div class="wrapped">{table(grid)}</div><p class="note">{escape(" ".join(told))}</p>\n'
     return Section(
         "bias",
         "Language bias",
-        "Do the arms prefer some languages, whatever the passages say? Each measure sees one side of it only.",
+        "Do the arms prefer some languages, whatever the passages say? Each measure shows only one side of the bias.",
         f'{body}<dl class="says">{says}</dl>\n',
         [grid],
         notes=told,
@@ -240,7 +242,7 @@ def _finished(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _of(arm: dict[str, Any], name: str, values: str, intervals: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values and intervals of a language, or of a group of them."""
+    """The values and intervals of a language, or of a group of languages."""
     return arm.get(values, {}).get(name, {}), arm.get(intervals, {}).get(name, {})
 
 
@@ -250,7 +252,7 @@ def _label(name: str, arm: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def _by_arm(title: str, names: Sequence[str], columns: Mapping[str, Column], corner: str = "arm") -> tuple[Grid, Marks]:
-    """The columns that have values, and marks for the best of each."""
+    """The columns that have values as a table, and marks for the best value of each column."""
     shown = {header: column for header, column in columns.items() if any(column[1])}
     marks: Marks = {}
     for place, (header, (measure, column)) in enumerate(shown.items(), 1):
@@ -268,14 +270,14 @@ def _published(one: dict[str, Any], setting: str, measure: str) -> str:
 
 
 def _compared(results: dict[str, Any]) -> list[str]:
-    """The arms that the claims name first, the reference among them, in the order of the plan."""
+    """The reference and the arms that the claims name first, in the order of the plan."""
     named = (part[key] for claim in results.get("claims", []) for part in claim["parts"] for key in ("arm", "baseline"))
     first = list(dict.fromkeys([results["reference"], *named, *results["arms"]]))[:_FEW]
     return [name for name in results["arms"] if name in first]
 
 
 def _bias(arm: dict[str, Any], key: str) -> Point | None:
-    """Of the pooled ranks with an interval; of all else with the least and the greatest seed, where they differ."""
+    """A measure of bias with its interval, if it has one, else with the lowest and highest seed, if they differ."""
     of = arm.get("bias", {}).get(key, {})
     if at := point(arm, arm.get("intervals", {}), "multilingual", key):
         return at

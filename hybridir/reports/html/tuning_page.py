@@ -1,4 +1,7 @@
-"""A search on a page: its winner, what its points trade, and what became of each. `None` without numbers."""
+"""Sections of the page of tuning: the winner, trade-offs between objectives, the outcome of each point.
+
+Each function returns one section, or `None` without numbers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,18 +48,18 @@ _SHORT = {
 }
 _STATES = {"done": "✓ done", "stopped early": "– stopped early", "failed": "✗ failed", "not finished": "not finished"}
 _FEW = 6
-"""Points of each kind whose curves are drawn, and leads that are shown at once."""
+"""The most curves drawn for each kind of point, and the most leads shown without unfolding."""
 
 
 def winner(results: dict[str, Any]) -> Section:
-    """Who won, and by how much."""
+    """The point that won, and its lead over the others."""
     of, metric = results["winner"], results["metric"]
     best = next(one for one in results["trials"] if one["point"] == of["point"])
     named = f" ({_listed(of['set'])})" if of["point"].startswith("#") else ""
     sentence = (
         f"{of['point']}{named} has the best {METRICS[metric]} in validation, "
         f"{_number(best['values'][metric], metric)} as the mean of {best['seeds']} seeds, among "
-        f"{sum(one['seeds'] == best['seeds'] for one in results['trials'])} points with as many. "
+        f"{sum(one['seeds'] == best['seeds'] for one in results['trials'])} points with as many seeds. "
         f"The model of seed {of['seed']} is in best/model."
     )
     leads = results["leads"]
@@ -81,18 +84,18 @@ def winner(results: dict[str, Any]) -> Section:
 
 
 def on_test(results: dict[str, Any]) -> Section | None:
-    """What the winner reached on the test, which nothing before has looked at."""
+    """The results of the winner on the test benchmark, which no earlier choice has used."""
     test = results["test"]
     found = headline(test, {"trained": test, **test.get("systems", {})})
     sentence = (
-        f"Its model on {test['benchmark']}, which no choice before has looked at, beside the encoder it began with and "
-        "BM25. The page in best/report.html has all of it."
+        f"The winner's model on {test['benchmark']}, which no earlier choice has used, beside its initial encoder and "
+        "BM25. best/report.html has all its results."
     )
     return replace(found, id="test", title="The winner on the test", sentence=sentence) if found else None
 
 
 def front(results: dict[str, Any]) -> Section | None:
-    """The objectives against each other, two by two: points that nothing beats in all of them stand out."""
+    """The objectives in pairs, with the points of the Pareto front marked."""
     done = [one for one in results["trials"] if one["state"] == "done"]
     on_it = [one["point"] for one in done if one["front"]]
     figures, shown = "", results["objectives"]
@@ -124,7 +127,7 @@ def front(results: dict[str, Any]) -> Section | None:
 
 
 def trials(results: dict[str, Any]) -> Section:
-    """Every point: what it reached, what was stopped early, what failed, and why."""
+    """All points: their values, their state, and why a point failed or was stopped."""
     listed = results["trials"]
     grid = search_table(listed)
     state = grid.header.index("state")
@@ -135,8 +138,8 @@ def trials(results: dict[str, Any]) -> Section:
     items = "".join(f"<li>{escape(one)}</li>" for one in told)
     chart, sheets = _curves(results)
     sentence = (
-        "mAP in the three settings and its mean, rank distance and loss: means over the seeds that each point has, in "
-        "validation, best first. Seconds are those of all its steps."
+        "Validation: mAP in the three settings, their mean, rank distance and loss. Each is the mean over the seeds of "
+        "a point, best first. Seconds are the time of all steps of a point."
     )
     return Section(
         "trials",
@@ -150,9 +153,9 @@ def trials(results: dict[str, Any]) -> Section:
 
 
 def search_table(listed: Sequence[dict[str, Any]]) -> Grid:
-    """Points with what became of them."""
+    """The points as a table, with their state."""
     names = [name for name in METRICS if any(name in one["values"] for one in listed)]
-    fields = list(listed[0]["set"]) if listed[0]["point"].startswith("#") else []  # a name tells them, a number not
+    fields = list(listed[0]["set"]) if listed[0]["point"].startswith("#") else []  # "#3" says nothing about its values
     rows = [
         (
             one["point"],
@@ -173,7 +176,7 @@ def search_table(listed: Sequence[dict[str, Any]]) -> Grid:
 
 
 def _curves(results: dict[str, Any]) -> tuple[str, list[Sheet]]:
-    """The metric that decides by step, of the best points and of some that were stopped."""
+    """The deciding metric by step, for the best points and for some that were stopped early."""
     states = ("done", "stopped early")
     kinds = [[one for one in results["trials"] if one["state"] == state and one["curve"]] for state in states]
     chosen = [one for kind in kinds for one in kind[:_FEW]]
@@ -194,31 +197,31 @@ def _curves(results: dict[str, Any]) -> tuple[str, list[Sheet]]:
     y = axis(title, [value for one in series for _, value in one.points], _measure(results["metric"]))
     rows = [(one["point"], one["state"], *at) for kind in kinds for one in kind for at in one["curve"]]
     sheet = Sheet("search_curves", ("point", "state", "step", results["metric"]), rows)
-    words = "By step, the first seed of the best points; dashed and hollow: points that were stopped early."
+    words = "The first seed of the best points, by step. Dashed and hollow: points that were stopped early."
     figure = f'<figure class="charts">{lines(f"{title} by step", series, x, y)}</figure>'
     return f'<p class="note">{words}</p>\n{figure}{below("", sheet)}', [sheet]
 
 
 def _about_leads(leads: Sequence[dict[str, Any]]) -> list[str]:
-    """What intervals of a winner mean."""
+    """Notes on the intervals of the winner's leads."""
     if not leads:
         return []
     unclear = [one["baseline"] for one in leads if one["interval"][0] <= 0 <= one["interval"][1]]
     said = [
-        "Not told apart from the winner: " + ", ".join(unclear) + "."
+        "Not distinguishable from the winner: " + ", ".join(unclear) + "."
         if unclear
-        else "The winner is told apart from all other points that came to their end."
+        else "The winner is distinguishable from all other finished points."
     ]
     said += bases(leads)
     said.append(
-        "The winner was chosen as the best of many on these very questions, so its lead is rather too large; the test "
-        "below is not touched by that."
+        "The winner was chosen as the best of many on these same questions, so its lead tends to be too large. This "
+        "does not affect the test below."
     )
     return said
 
 
 def _at(results: dict[str, Any], trial: dict[str, Any], metric: str) -> Point | None:
-    """A point's place on an axis, with its interval where there is one."""
+    """A point's value on an axis, with its interval if there is one."""
     arm = results["arms"].get(trial["point"], {})
     setting = "multilingual" if metric == "rank_distance" else metric
     found = point(arm, arm.get("intervals", {}), setting, _measure(metric)) if setting in SETTING_NAMES else None
