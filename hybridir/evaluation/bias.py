@@ -55,6 +55,8 @@ def rank_distance_log2(ranks: np.ndarray) -> np.ndarray:
 
 
 class Friedman(NamedTuple):
+    """The result of `friedman`."""
+
     chi2: float
     p: float
     w: float

@@ -29,6 +29,7 @@ class Track(Protocol):
 
 
 def track_nothing(config: TrackingConfig, output: Path, ended: bool = False) -> AbstractContextManager[None]:
+    """A `Track` that writes nothing."""
     return nullcontext()
 
 

@@ -76,7 +76,7 @@ def ledger(results: dict[str, Any]) -> Section | None:
     grids = [Grid("Claims", ("claim", "source", "verdict"), verdicts)]
     compared = [(claim["text"], *row) for claim in claims for row in _grid(claim).rows]
     grids += [Grid("Comparisons that decide the claims", ("claim", *_HEADER), compared)] * bool(compared)
-    lead = f"In what is {results['reference']} better, in what not, and what do these numbers leave open?"
+    lead = f"Where is {results['reference']} better, where is it not, and what do these numbers leave open?"
     return Section("claims", "Claims and verdicts", lead, body, grids, [sheet], told)
 
 
