@@ -1,4 +1,4 @@
-"""Searches the mix of batches, or any other field: python jobs/tune.py [--config FILE] [--space.NAME VALUES]."""
+"""Tunes the mix of batches, or any other field: python jobs/tune.py [--config FILE] [--space.NAME VALUES]."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ def main() -> None:
             return
         ray = stack.enter_context(ray_tune(recipe.scaling))
         runner = Runner(ray.start, ray.at_once, follow, record)
-        page, failed = run_tune(recipe, ray.search, runner, ray.encode)
+        page, failed = run_tune(recipe, ray.try_points, runner, ray.encode)
         print(page)
         if failed:
             sys.exit(f"error: {failed} points failed, see the page: mend what is wrong, and go on with --resume")

@@ -36,11 +36,11 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence, whose it is (the paper's, a sceptic's), and the differences that it is about."""
+    """A sentence, whose claim it is (a key of the study's `sources`), and the differences that it is about."""
 
     id: str
     text: str
-    source: Literal["paper", "sceptic"]
+    source: str
     parts: tuple[Part, ...]
 
 

@@ -3,13 +3,14 @@
 `hybridir.experiments.studies` holds them; `hybridir.experiments.study_job` runs one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
+from hybridir.reports.html import STUDY, StudySection
 from hybridir.runs.recipe import Recipe
 
 
@@ -74,6 +75,19 @@ class StudyRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """Figures of others, which the page shows beside those of the study.
+
+    Attributes:
+        note: where they come from, and how they differ from what is measured here.
+        rows: by benchmark, rows of `encoder`, `method` and numbers by setting (mAP) or measure.
+    """
+
+    note: str
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """What is studied.
 
@@ -84,6 +98,9 @@ class Study:
         x_name: what varies from arm to arm, in a study over a number.
         arms: from the recipe, all its arms.
         claims: what is to be tested.
+        sources: whose claims they are: titles on the page by the `source` of a claim.
+        published: figures of others.
+        sections: of its page, in order; each is left out if its numbers are absent.
     """
 
     name: str
@@ -93,6 +110,9 @@ class Study:
     arms: Callable[[StudyRecipe], list[Arm]]
     claims: tuple[Claim, ...]
     x_name: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    published: Published | None = None
+    sections: tuple[StudySection, ...] = STUDY
 
 
 def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:

@@ -56,6 +56,8 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 "title": study.title,
                 "about": study.about,
                 "reference": study.reference,
+                "sources": dict(study.sources),
+                **_published(study, benchmark.name),
                 **({"x_name": study.x_name} if study.x_name else {}),
                 "seeds": list(seeds(recipe)),
                 "trained_languages": [x for x in benchmark.languages if x in trained],
@@ -66,7 +68,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
             }
             results = study_results([_finished(arm, runs, errors) for arm in arms], study.claims, facts)
             write_json(results, output)
-            page = write_study(results, output)
+            page = write_study(results, output, study.sections)
             show(_verdicts(results))
     return page, len(errors)
 
@@ -144,6 +146,13 @@ def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict
     shutil.rmtree(folder)
     trains = {run.output: 0 if run.average_of else run.recipe.train.steps * run.recipe.train.batch_size for run in todo}
     return {output: rest + a_pair * pairs for output, pairs in trains.items()}
+
+
+def _published(study: Study, benchmark: str) -> dict[str, Any]:
+    """The figures of others for this benchmark, with their note."""
+    if not study.published or benchmark not in study.published.rows:
+        return {}
+    return {"published": list(study.published.rows[benchmark]), "published_note": study.published.note}
 
 
 def _notes(recipe: StudyRecipe) -> list[str]:

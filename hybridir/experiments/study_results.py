@@ -16,25 +16,6 @@ from hybridir.experiments.claims import Claim, Part, Verdict, judge, verdict
 from hybridir.runtime.history import read_history
 
 COMPARED = [name for name, one in MEASURES.items() if one.compared]
-PUBLISHED = {
-    "xquad-r": (
-        ("XLM-R", "X-X-mono", 0.792, 0.674, 0.547, 410),
-        ("XLM-R", "X-Y", 0.755, 0.700, 0.593, 295),
-        ("XLM-R", "hybrid", 0.798, 0.705, 0.593, 287),
-        ("LaBSE", "X-X-mono", 0.808, 0.752, 0.652, 262),
-        ("LaBSE", "X-Y", 0.801, 0.762, 0.679, 225),
-        ("LaBSE", "hybrid", 0.817, 0.767, 0.682, 221),
-    ),
-    "mlqa-r": (
-        ("XLM-R", "X-X-mono", 0.648, 0.584, 0.473, 288),
-        ("XLM-R", "X-Y", 0.626, 0.620, 0.508, 227),
-        ("XLM-R", "hybrid", 0.648, 0.623, 0.512, 227),
-        ("LaBSE", "X-X-mono", 0.681, 0.656, 0.550, 225),
-        ("LaBSE", "X-Y", 0.671, 0.677, 0.576, 198),
-        ("LaBSE", "hybrid", 0.686, 0.681, 0.579, 195),
-    ),
-}
-"""By benchmark: encoder, method, mAP in the three settings and rank distance, as arXiv 2408.10536 has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +54,6 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
         "languages": benchmark["languages"],
         "arms": {arm.name: _arm(arm, scores.get(arm.name), groups) for arm in arms},
         "claims": [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims],
-        "published": [
-            dict(zip(("encoder", "method", *SETTINGS, "rank_distance"), line, strict=True))
-            for line in PUBLISHED.get(benchmark["benchmark"], ())
-        ],
-        "published_note": "arXiv 2408.10536: other training data, and all of the benchmark",
     }
 
 

@@ -1,4 +1,4 @@
-"""A search: what is searched, by what it is judged, and what became of each point so far.
+"""Tuning: which values are tried, by what they are judged, and what became of each point so far.
 
 A point is an arm (see `study`): each of its runs is trained as any run is, and measured on validation questions. The
 folder of a point's first run says what became of it: `results.json` if it is finished, `stopped.json` if it was stopped
@@ -27,7 +27,7 @@ PAPER = {"alpha": {"low": 0, "high": 1, "step": 0.1}}
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRecipe(Recipe):
-    """A search: a training recipe that all points share, what is searched, and how.
+    """Tuning: a training recipe that all points share, the values to try, and how to choose.
 
     `validation.metric` decides: which points go on, and who wins. The test benchmark is looked at once, by the winner.
 
@@ -54,11 +54,11 @@ class TuneRecipe(Recipe):
         benchmark: what the winner is measured on.
         scaling: what each run computes on. With 1 worker, as many runs at a time as there is room for; with more, each
             is trained by DDP.
-        tracking: MLflow: a run for the search, and one below it for each point and seed.
+        tracking: MLflow: a run for the tuning, and one below it for each point and seed.
         seed: the first seed.
         output: folder of the results. Omitted: outputs/tune-DATE-TIME.
         cache: folder of corpora, tokenizers and tokens that runs share. Omitted: `cache` beside the output.
-        resume: go on with the search in `output`: what is finished is not done again, what failed is tried again.
+        resume: go on with the tuning in `output`: what is finished is not done again, what failed is tried again.
         dry_run: print the points and what the data holds, train nothing.
     """
 
@@ -80,20 +80,20 @@ class TuneRecipe(Recipe):
         if self.finalists is not None and self.finalists < 1:
             raise ValueError(f"finalists is {self.finalists}: it must be at least 1")
         if not self.scaling.num_workers:
-            raise ValueError("scaling.num_workers is 0, and a search runs on Ray: take 1, or more for DDP")
+            raise ValueError("scaling.num_workers is 0, and tuning runs on Ray: take 1, or more for DDP")
         if not self.validation.retrieval:
             raise ValueError(
                 "validation.retrieval is 0: name how many groups of questions points are compared on, 500 say"
             )
-        for point in self.searched.points() if self.searched.is_grid else self.searched.corners():
+        for point in self.tuned.points() if self.tuned.is_grid else self.tuned.corners():
             _check(self, point)
-        if isinstance(self.searched.dimensions.get("train.batch_size"), Range) and self.scaling.num_workers > 1:
+        if isinstance(self.tuned.dimensions.get("train.batch_size"), Range) and self.scaling.num_workers > 1:
             raise ValueError(
                 "space.train.batch_size has sizes that the workers do not divide: list those to try, [A, B, C]"
             )
 
     @cached_property
-    def searched(self) -> Space:
+    def tuned(self) -> Space:
         return parse_space(self.space or PAPER)
 
     @property
@@ -160,7 +160,7 @@ def trial_of(recipe: TuneRecipe, held_out: BenchmarkConfig, point: Point) -> Tri
 
 
 def known_points(output: Path) -> list[Point]:
-    """The points that a search in this folder has begun with, in that order."""
+    """The points that tuning in this folder has begun with, in that order."""
     found = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob(f"arms/*/{POINT}")]
     return [one["point"] for one in sorted(found, key=lambda one: (one["began"], label(one["point"])))]
 

@@ -1,4 +1,4 @@
-"""A search from recipe to page: try the points, give the best more seeds, choose, measure the winner, write."""
+"""Tuning from recipe to page: try the points, give the best more seeds, choose, measure the winner, write."""
 
 import json
 import shutil
@@ -21,8 +21,8 @@ from hybridir.experiments.space import Point
 from hybridir.experiments.tuning import ERROR, Event, Trial, TuneRecipe, known_points, outcome, trial_of
 from hybridir.experiments.tuning_results import tune_results, write_trials
 from hybridir.model.encoder import resolve
-from hybridir.reports.html import write_search
-from hybridir.reports.html.tuning_page import search_table
+from hybridir.reports.html import write_tuning
+from hybridir.reports.html.tuning_page import points_table
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
@@ -49,11 +49,11 @@ TUNING = Kind(name="tuning", job="jobs/tune.py", may_change=MAY_CHANGE | {"seeds
 SHOWN = 10
 """Points in the table on the screen."""
 
-Search = Callable[[TuneRecipe, BenchmarkConfig, list[Point]], Iterator[Event]]
+TryPoints = Callable[[TuneRecipe, BenchmarkConfig, list[Point]], Iterator[Event]]
 """(recipe, what points are measured on, points tried before) -> what happens as the first run of each point is done."""
 
 
-def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode) -> tuple[Path, int]:
+def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: Encode) -> tuple[Path, int]:
     """Does what is not done yet, and writes the results: the path of `report.html`, and how many points failed."""
     quiet_libraries()
     output = output_folder(recipe.output, "tune")
@@ -66,7 +66,7 @@ def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode)
             copy_cards(Path(folder), output)
         begin_folder(recipe, TUNING)
         with way_on_said(TUNING, output), runner.track(recipe.tracking, output):
-            trials = _search(recipe, measured, search, runner)
+            trials = _try_all(recipe, measured, try_points, runner)
             _more_seeds(recipe, trials, runner)
             chosen = _winner(recipe, trials)
             best = min(chosen.runs, key=lambda run: _cost(recipe, run))
@@ -75,9 +75,9 @@ def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode)
             validation = sources.read_benchmark(measured)
             results = tune_results(recipe, trials, chosen, best, validation, corpus)
             write_trials(results, output / "trials.csv")
-            page = write_search(results, output)
+            page = write_tuning(results, output)
             write_json(results, output)
-            show(search_table(results["trials"][:SHOWN]))
+            show(points_table(results["trials"][:SHOWN]))
             say(f"the winner is {chosen.arm.name}: {output / 'best'}")
         return page, sum(bool(trial.error) or not (trial.finished or trial.stopped) for trial in trials)
 
@@ -91,7 +91,7 @@ def preview_tune(recipe: TuneRecipe) -> None:
         _, measured = _load(recipe, Path(folder))
     benchmark = sources.read_benchmark(measured)
     say(f"points are compared on {len(benchmark.queries)} validation questions, {len(benchmark.passages)} passages")
-    space = recipe.searched
+    space = recipe.tuned
     if not space.is_grid:
         say(f"{recipe.points} points, chosen by Optuna from {recipe.space}")
         return
@@ -106,8 +106,8 @@ def _load(recipe: TuneRecipe, folder: Path) -> tuple[Corpus, BenchmarkConfig]:
     tell_data(data)
     check_held_out(recipe, data.corpus, recipe.reported)
     measured = held_out(recipe, data.corpus)
-    assert measured, "a search has questions to compare points on"
-    space = recipe.searched
+    assert measured, "tuning has questions to compare points on"
+    space = recipe.tuned
     for point in space.points() if space.is_grid else space.corners():
         trial = trial_of(recipe, measured, point)
         try:
@@ -117,7 +117,7 @@ def _load(recipe: TuneRecipe, folder: Path) -> tuple[Corpus, BenchmarkConfig]:
     return data.corpus, measured
 
 
-def _search(recipe: TuneRecipe, measured: BenchmarkConfig, search: Search, runner: Runner) -> list[Trial]:
+def _try_all(recipe: TuneRecipe, measured: BenchmarkConfig, try_points: TryPoints, runner: Runner) -> list[Trial]:
     """Does the first run of all points: their trials, in the order in which they began."""
     output = Path(recipe.output)
     before = known_points(output)
@@ -127,7 +127,7 @@ def _search(recipe: TuneRecipe, measured: BenchmarkConfig, search: Search, runne
             (run.output / ERROR).unlink(missing_ok=True)
             if run.finished:  # and not yet written down, where the driver was killed just then
                 runner.record(recipe.tracking, run.output, output)
-    space = recipe.searched
+    space = recipe.tuned
     total = len(space.points()) if space.is_grid else max(recipe.points, len(before))
     chosen, stopped = (
         " chosen by Optuna" * (not space.is_grid),
@@ -136,7 +136,7 @@ def _search(recipe: TuneRecipe, measured: BenchmarkConfig, search: Search, runne
     say(f"{total} points{chosen}, {runner.at_once} at a time{stopped}")
     trials: dict[str, Trial] = {}
     with ArmProgress([], {}, total) as progress:
-        for event in search(recipe, measured, before):
+        for event in try_points(recipe, measured, before):
             trial = trial_of(recipe, measured, event.point)
             trials[trial.arm.name] = trial
             if not event.ended:

@@ -1,4 +1,4 @@
-"""From the folders of a search to its `results.json` and `trials.csv`: points, the front, and the winner's lead."""
+"""From the folders of all points to the `results.json` and `trials.csv`: points, the front, and the winner's lead."""
 
 import csv
 import json
@@ -37,8 +37,8 @@ def tune_results(
     names = list(dict.fromkeys(name for trial in ranked for name in described(trial.point)))
     trained = recipe.sampling.languages or corpus.languages_of("train")
     facts = {
-        "study": "search",
-        "title": f"The search for {', '.join(names)}",
+        "study": "tuning",
+        "title": f"Tuning of {', '.join(names)}",
         "metric": recipe.validation.metric,
         "objectives": list(recipe.sought),
         "reference": shown[winner.arm.name],
@@ -189,7 +189,7 @@ def _decisive(scores: Scores, metric: Metric) -> Column:
 
 
 def _test(best: Path) -> dict[str, Any]:
-    """What the winner reached on the test: of its `results.json` what the page of a search shows."""
+    """What the winner reached on the test: of its `results.json` what the page of tuning shows."""
     results = json.loads((best / "results.json").read_text(encoding="utf-8"))
     names = ("benchmark", "languages", *SETTINGS, "intervals", "systems", "untrained", "validation")
     return {name: results[name] for name in names if name in results}

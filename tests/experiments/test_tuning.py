@@ -56,7 +56,7 @@ def recipe_of(output: Path, cache: Path, **fields: Any) -> TuneRecipe:
 
 def search_here(recipe: TuneRecipe, measured: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
     """A grid, point by point in this process."""
-    for point in recipe.searched.points():
+    for point in recipe.tuned.points():
         run = trial_of(recipe, measured, point).first
         run.output.parent.mkdir(parents=True, exist_ok=True)
         (run.output.parent / POINT).write_text(json.dumps({"point": point, "began": time.time()}), encoding="utf-8")
@@ -287,7 +287,7 @@ def test_a_search_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatc
     with ray_tune(scaling) as ray:
         assert ray.at_once == 2
         runner = Runner(ray.start, ray.at_once, track_nothing, lambda *_: None)
-        assert run_tune(recipe, ray.search, runner, ray.encode)[1] == 1
+        assert run_tune(recipe, ray.try_points, runner, ray.encode)[1] == 1
     done, failed = results_of(tmp_path / "out")["trials"]
     assert (done["state"], failed["state"]) == ("done", "failed")
     assert "FloatingPointError" in failed["why"]

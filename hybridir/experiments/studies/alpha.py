@@ -53,4 +53,5 @@ ALPHA = Study(
     arms=arms,
     claims=CLAIMS,
     x_name="alpha, the share of monolingual batches",
+    sources={"paper": "Claims of the paper"},
 )

@@ -1,4 +1,4 @@
-"""Pages of evaluations, studies, searches: a self-contained HTML file, a CSV behind each plot, tables in Markdown."""
+"""Pages of evaluations, studies and tuning: a self-contained HTML file, a CSV behind each plot, tables in Markdown."""
 
 from collections.abc import Callable, Sequence, Sized
 from html import escape
@@ -28,7 +28,7 @@ STUDY: tuple[StudySection, ...] = (
 """The sections of the page of a study, in order; each is left out where its numbers are absent."""
 
 
-SEARCH: tuple[StudySection, ...] = (
+TUNING: tuple[StudySection, ...] = (
     tuning_page.winner,
     tuning_page.on_test,
     study_plots.over_x,
@@ -39,7 +39,7 @@ SEARCH: tuple[StudySection, ...] = (
     study_plots.curves,
     sections.provenance,
 )
-"""Likewise of a search."""
+"""Likewise of tuning."""
 
 
 def write_report(results: dict[str, Any], directory: Path) -> Path:
@@ -67,14 +67,14 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
     return write_page(title, _facts(results), [part for part in found if part], directory)
 
 
-def write_study(results: dict[str, Any], directory: Path) -> Path:
+def write_study(results: dict[str, Any], directory: Path, sections: Sequence[StudySection] = STUDY) -> Path:
     """The page of a study, from what its `results.json` holds; likewise."""
-    return _write_arms(results, f"{results['benchmark']} · {_count(results['arms'], 'arm')}", STUDY, directory)
+    return _write_arms(results, f"{results['benchmark']} · {_count(results['arms'], 'arm')}", sections, directory)
 
 
-def write_search(results: dict[str, Any], directory: Path) -> Path:
-    """The page of a search, likewise."""
-    return _write_arms(results, _count(results["trials"], "point"), SEARCH, directory)
+def write_tuning(results: dict[str, Any], directory: Path) -> Path:
+    """The page of tuning, likewise."""
+    return _write_arms(results, _count(results["trials"], "point"), TUNING, directory)
 
 
 def _write_arms(results: dict[str, Any], counts: str, sections: Sequence[StudySection], directory: Path) -> Path:

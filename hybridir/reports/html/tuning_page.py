@@ -126,7 +126,7 @@ def front(results: dict[str, Any]) -> Section | None:
 def trials(results: dict[str, Any]) -> Section:
     """Every point: what it reached, what was stopped early, what failed, and why."""
     listed = results["trials"]
-    grid = search_table(listed)
+    grid = points_table(listed)
     state = grid.header.index("state")
     marks: dict[tuple[int, int], Mark] = {
         (n, state): ("verdict fails", "see below") for n, one in enumerate(listed) if one["state"] == "failed"
@@ -149,7 +149,7 @@ def trials(results: dict[str, Any]) -> Section:
     )
 
 
-def search_table(listed: Sequence[dict[str, Any]]) -> Grid:
+def points_table(listed: Sequence[dict[str, Any]]) -> Grid:
     """Points with what became of them."""
     names = [name for name in METRICS if any(name in one["values"] for one in listed)]
     fields = list(listed[0]["set"]) if listed[0]["point"].startswith("#") else []  # a name tells them, a number not
