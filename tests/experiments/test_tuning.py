@@ -266,7 +266,7 @@ def test_the_front_is_what_nothing_beats() -> None:
         ),
         ({"seeds": 0}, "seeds is 0"),
         ({"finalists": 0}, "finalists is 0"),
-        ({"scaling": ScalingConfig(num_workers=0)}, "a search runs on Ray"),
+        ({"scaling": ScalingConfig(num_workers=0)}, "tuning runs on Ray"),
     ],
 )
 def test_what_a_search_refuses(fields: dict[str, Any], says: str, cache: Path, tmp_path: Path) -> None:
