@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from filelock import FileLock
 
 from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
@@ -162,14 +161,9 @@ def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) ->
     """The corpus of `data`, read unless the cache has it; says how much was read and what was not accepted."""
     shards, share = sources.find_shards(data), 0.0 if data.validation else data.validation_share
     directory = cache / f"corpus-{sources.contents_key(shards, share)}"
-    with FileLock(f"{directory}.lock"):
-        if directory.exists():
-            say(f"the data was read before: {directory}")
-        else:
-            for stale in cache.glob(f"{directory.name}-*.tmp"):  # of a process that was killed
-                shutil.rmtree(stale, ignore_errors=True)
-            build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
-    corpus = Corpus.open(directory)
+    if directory.exists():
+        say(f"the data was read before: {directory}")
+    corpus = build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
     if missing := sorted(set(data.languages or ()) - set(corpus.languages)):
         raise ValueError(
             f"data.languages asks for {', '.join(missing)}, and the data has pairs in {', '.join(corpus.languages)}: "
