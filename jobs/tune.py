@@ -9,7 +9,7 @@ SAMPLE = Path(__file__).parent / "configs" / "tune_sample.yaml"
 
 
 def main() -> None:
-    with job(sys.argv[1:]) as stack:  # what follows is imported once the output folder is known to be free
+    with job(sys.argv[1:]) as stack:  # slow imports wait until the output folder is locked
         from hybridir.experiments.one_run import Runner
         from hybridir.experiments.tuning import TuneRecipe
         from hybridir.experiments.tuning_job import preview_tune, run_tune
@@ -27,7 +27,7 @@ def main() -> None:
         page, failed = run_tune(recipe, ray.try_points, runner, ray.encode)
         print(page)
         if failed:
-            sys.exit(f"error: {failed} points failed, see the page: mend what is wrong, and go on with --resume")
+            sys.exit(f"error: {failed} points failed, see the page: correct the cause, and continue with --resume")
 
 
 if __name__ == "__main__":

@@ -202,12 +202,12 @@ def test_a_point_that_fails_is_listed_and_tried_again(
     assert search(replace(recipe, resume=True))[1] == 1
     told = capsys.readouterr().out
     assert "train.lr=0.005 seed 0 is finished: it stays as it is" in told
-    assert "train.lr=1e+30 seed 0 failed, and starts anew" in told
+    assert "train.lr=1e+30 seed 0 failed and starts again" in told
 
 
 def test_where_nothing_ends_well_it_says_so(cache: Path, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path / "out", cache, space={"train.lr": [1e30]}, tracking=TrackingConfig(enabled=False))
-    with pytest.raises(ValueError, match="no point came to its end"):
+    with pytest.raises(ValueError, match="no point has finished"):
         search(recipe)
 
 
@@ -262,7 +262,7 @@ def test_the_front_is_what_nothing_beats() -> None:
         ),
         (
             {"space": {"train.batch_size": {"low": 8, "high": 12, "integer": True}}, "scaling": ScalingConfig()},
-            "list those to try",
+            "list the sizes to try",
         ),
         ({"seeds": 0}, "seeds is 0"),
         ({"finalists": 0}, "finalists is 0"),
