@@ -6,7 +6,7 @@ from hybridir.runtime.job import job
 
 
 def main() -> None:
-    with job(sys.argv[1:]) as stack:  # what follows is imported once the output folder is known to be free
+    with job(sys.argv[1:]) as stack:  # slow imports wait until the output folder is locked
         from hybridir.runs.backend import here
         from hybridir.runs.evaluation_run import Evaluation, preview_evaluation, run_evaluation
         from hybridir.runtime.command_line import parse

@@ -1,4 +1,4 @@
-"""Trains the arms of a study, and tests its claims: python jobs/study.py NAME [--config FILE] [--section.key VALUE]."""
+"""Trains the arms of a study and tests its claims: python jobs/study.py NAME [--config FILE] [--section.key VALUE]."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ SAMPLE = Path(__file__).parent / "configs" / "study_sample.yaml"
 
 def main() -> None:
     name, *arguments = sys.argv[1:] or [""]
-    with job(arguments) as stack:  # what follows is imported once the output folder is known to be free
+    with job(arguments) as stack:  # slow imports wait until the output folder is locked
         from hybridir.experiments.one_run import Runner, arms_here
         from hybridir.experiments.studies import STUDIES
         from hybridir.experiments.study import StudyRecipe
@@ -25,7 +25,7 @@ def main() -> None:
             print(f"{__doc__}\n\nstudies (more about one: python jobs/study.py NAME --help):\n{known}")
             return
         if name not in STUDIES:
-            raise ValueError(f"name a study first, python jobs/study.py NAME ..., not {name!r}. There are\n{known}")
+            raise ValueError(f"there is no study {name!r}: name one of these, python jobs/study.py NAME\n{known}")
         recipe = parse(StudyRecipe, f"python jobs/study.py {name}", STUDIES[name].title, arguments, SAMPLE)
         if recipe.dry_run:
             preview_study(STUDIES[name], recipe)
@@ -39,7 +39,7 @@ def main() -> None:
         page, failed = run_study(STUDIES[name], recipe, Runner(start, at_once, follow, record))
         print(page)
         if failed:
-            sys.exit(f"error: {failed} runs failed, see the page: mend what is wrong, and go on with --resume")
+            sys.exit(f"error: {failed} runs failed, see the page: correct the cause, and continue with --resume")
 
 
 if __name__ == "__main__":

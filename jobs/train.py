@@ -10,7 +10,7 @@ SAMPLE = Path(__file__).parent / "configs" / "sample.yaml"
 
 
 def main() -> None:
-    with job(sys.argv[1:]):  # what follows is imported once the output folder is known to be free
+    with job(sys.argv[1:]):  # slow imports wait until the output folder is locked
         from hybridir.runs.backend import Backend, here
         from hybridir.runs.recipe import Recipe
         from hybridir.runs.training_run import preview, run_training

@@ -1,4 +1,4 @@
-"""Searches the mix of batches, or any other field: python jobs/tune.py [--config FILE] [--space.NAME VALUES]."""
+"""Tunes the mix of batches, or any other field: python jobs/tune.py [--config FILE] [--space.NAME VALUES]."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ SAMPLE = Path(__file__).parent / "configs" / "tune_sample.yaml"
 
 
 def main() -> None:
-    with job(sys.argv[1:]) as stack:  # what follows is imported once the output folder is known to be free
+    with job(sys.argv[1:]) as stack:  # slow imports wait until the output folder is locked
         from hybridir.experiments.one_run import Runner
         from hybridir.experiments.tuning import TuneRecipe
         from hybridir.experiments.tuning_job import preview_tune, run_tune
@@ -24,10 +24,10 @@ def main() -> None:
             return
         ray = stack.enter_context(ray_tune(recipe.scaling))
         runner = Runner(ray.start, ray.at_once, follow, record)
-        page, failed = run_tune(recipe, ray.search, runner, ray.encode)
+        page, failed = run_tune(recipe, ray.try_points, runner, ray.encode)
         print(page)
         if failed:
-            sys.exit(f"error: {failed} points failed, see the page: mend what is wrong, and go on with --resume")
+            sys.exit(f"error: {failed} points failed, see the page: correct the cause, and continue with --resume")
 
 
 if __name__ == "__main__":

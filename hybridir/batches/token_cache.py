@@ -8,23 +8,16 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 
 from hybridir.data.corpus import Corpus
-from hybridir.runtime.durable import sync_files
-
-if TYPE_CHECKING:
-    pass
 from hybridir.model.tokenizer import load_tokenizer, tokenize, tokenizer_fingerprint
+from hybridir.runtime.durable import made_once
 
 COLUMNS = ("query", "passage", "negatives")
 _ID = np.dtype(np.int32)
@@ -122,20 +115,10 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
     only one process write the cache, and the others wait.
     """
     corpus = Corpus.open(job.corpus)
-    root = corpus.directory.parent
-    final = root / f"tokens-{job.fingerprint()}"
-    with FileLock(root / f"{final.name}.lock"):
-        if not final.exists():
-            for stale in root.glob(f"{final.name}-*.tmp"):  # left by a process that was killed
-                shutil.rmtree(stale, ignore_errors=True)
-            work = root / f"{final.name}-{uuid.uuid4().hex}.tmp"
-            work.mkdir(parents=True)
-            try:
-                _write_cache((run_chunks or tokenize_here)(job, corpus.n_chunks), work)
-                sync_files(work)
-                os.rename(work, final)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+    final = corpus.directory.parent / f"tokens-{job.fingerprint()}"
+    with made_once(final) as work:
+        if work:
+            _write_cache((run_chunks or tokenize_here)(job, corpus.n_chunks), work)
     return final
 
 

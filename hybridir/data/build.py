@@ -11,9 +11,6 @@ Shapes: G groups, L languages, N pairs (rows), H hard negatives.
 import contextlib
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from hybridir.data.corpus import Corpus
 from hybridir.data.intake import BYTES, CONTENT, KEYS, ROWS
 from hybridir.data.records import NOTES, PARTS, place
-from hybridir.runtime.durable import sync_files
+from hybridir.runtime.durable import made_once
 
 SHOWN = 3
 """Rejected rows kept per reason, as examples for messages."""
@@ -41,7 +38,7 @@ _PIECE = 1_000_000
 
 
 def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, validation_share: float = 0.0) -> Corpus:
-    """Writes a corpus to the new folder `directory` and opens it; `batches` have the schema `intake.BATCH`.
+    """Writes a corpus to the folder `directory`, unless it is there, and opens it; `batches` have the schema `BATCH`.
 
     Each row is accepted, or written with file, line and reason to `rejected.jsonl` in that folder. If the format
     assigns no split, a passage group is used for validation with probability `validation_share`.
@@ -49,22 +46,16 @@ def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, valid
     Raises:
         ValueError: no row is accepted, or there are more than `MOST_SOURCES` sources.
     """
-    directory = Path(directory)
-    work = directory.with_name(f"{directory.name}-{uuid.uuid4().hex}.tmp")
-    work.mkdir(parents=True)
-    try:
-        with open(work / "rejected.jsonl", "w", encoding="utf-8") as rejected:
-            rows = _Rows(rejected)
-            rows.write(batches, work)
-            description = _write_index(rows, work, validation_share)
-        (work / "corpus.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-        for file in work.glob("*.u*"):
-            file.unlink()
-        sync_files(work)
-        os.rename(work, directory)
-        return Corpus.open(directory)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with made_once(Path(directory)) as work:
+        if work:
+            with open(work / "rejected.jsonl", "w", encoding="utf-8") as rejected:
+                rows = _Rows(rejected)
+                rows.write(batches, work)
+                description = _write_index(rows, work, validation_share)
+            (work / "corpus.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+            for file in work.glob("*.u*"):
+                file.unlink()
+    return Corpus.open(directory)
 
 
 def describe_rejected(counts: Mapping[str, int], first: Mapping[str, list[dict[str, Any]]]) -> str:

@@ -3,7 +3,6 @@
 Shapes: K training seeds, N rows. A row is one query in one setting, with the language of the passages ranked for it.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+
+from hybridir.runtime.durable import replaced
 
 KEYS = ("condition", "query_id", "query_language", "passage_language", "setting", "group_id", "cluster")
 """Columns that identify a row. `condition` says how the queries or the benchmark were changed; "" is unchanged."""
@@ -103,11 +104,9 @@ def write_scores(systems: Mapping[str, Scores], path: Path) -> None:
         for system, one in systems.items()
         for seed in range(one.n_seeds)
     ]
-    work = path.with_name(f".{path.name}.tmp")
-    pa.parquet.write_table(
-        pa.concat_tables(parts, promote_options="default").unify_dictionaries(), work, compression="zstd"
-    )
-    os.replace(work, path)
+    whole = pa.concat_tables(parts, promote_options="default").unify_dictionaries()
+    with replaced(path) as written:
+        pa.parquet.write_table(whole, written, compression="zstd")
 
 
 def read_scores(path: Path) -> Scores:

@@ -1,10 +1,10 @@
-"""Claims about arms, and what the numbers say of them.
+"""Claims about arms, and their verdicts.
 
-A claim is a list of differences that must all be as it says; so for it to hold no correction for their number is needed
-(intersection and union: Berger 1982, Technometrics 24). It does not hold where any of them is excluded, which of many
-happens a little more often by chance than of one. Each is judged by its 95 % interval, against a margin within which
-nobody would care (Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15; Piaggio et al. 2012, JAMA 308).
-The claims of a list are not corrected for each other.
+A claim is a list of differences (parts). It holds if all its parts hold; this needs no correction for their number
+(intersection-union test: Berger 1982, Technometrics 24). It does not hold if one part does not; with many parts, that
+happens by chance a little more often than with one. Each part is judged by its 95 % interval, against a margin below
+which a difference does not matter (Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15; Piaggio et al.
+2012, JAMA 308). Verdicts are not corrected for the number of claims.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One difference of a claim: `arm` is `relation` to (than) `baseline`.
+    """One difference of a claim, for example: `arm` is "better" (the `relation`) than `baseline`.
 
-    `languages` are those of the query: `all`, `trained` or `zero-shot`.
+    Only queries in `languages` count: all, those that were trained on, or those that were not ("zero-shot").
     """
 
     arm: str
@@ -36,20 +36,21 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence, whose it is (the paper's, a sceptic's), and the differences that it is about."""
+    """A claim in words, its source (a key of the study's `sources`), and its differences."""
 
     id: str
     text: str
-    source: Literal["paper", "sceptic"]
+    source: str
     parts: tuple[Part, ...]
 
 
 def judge(part: Part, found: SeedInterval, margin: float) -> Verdict:
-    """What an interval says of one difference; `margin` is above 0, in units of the measure.
+    """The verdict on one difference from its interval; `margin` is above 0, in units of the measure.
 
-    better: holds where the whole interval is on the better side of 0, does not hold where all of it is on the worse
-    side. not worse: holds where all of it is above minus the margin, does not hold where all is below that. equal:
-    holds where all of it is within the margins, does not hold where all is outside.
+    For measures where lower is better, the signs are turned first. "better" holds if the whole interval is above 0, and
+    does not hold if it is all below 0. "not worse" holds if the interval is all above -margin, and does not hold if it
+    is all below. "equal" holds if the interval is all within -margin and margin, and does not hold if it is all beyond
+    one of them. Otherwise the difference is undecided.
     """
     low, high = found.low, found.high
     if MEASURES[part.measure].lower_is_better:
@@ -62,7 +63,7 @@ def judge(part: Part, found: SeedInterval, margin: float) -> Verdict:
 
 
 def verdict(parts: Sequence[Verdict]) -> Verdict:
-    """Of a claim: it holds if all its parts do, and does not if any does not."""
+    """The verdict on a claim: it holds if all parts hold, does not if one does not; untested parts make it untested."""
     if not parts or "not tested" in parts:
         return "not tested"
     return "does not hold" if "does not hold" in parts else "undecided" if "undecided" in parts else "holds"

@@ -1,7 +1,7 @@
-"""One arm of a study with one seed: trained as any run is, or averaged from others, and measured.
+"""One run of a study or of tuning: trained like any run, or averaged from other runs, and then measured.
 
-Its folder holds what a run's does (`config.yaml`, `history.jsonl`, `model/`) without checkpoints once it is measured,
-`per_query.parquet`, and at last `results.json`, by which it is known to be finished.
+Its folder holds the files of a training run (`config.yaml`, `history.jsonl`, `model/`) and `per_query.parquet`. A run
+is finished when it has `results.json`, which is written last. Then its checkpoints are removed.
 """
 
 import contextlib
@@ -36,20 +36,20 @@ from hybridir.runtime.owner import own, owned
 from hybridir.runtime.secrets import without_secrets
 
 STOPPED = "stopped.json"
-"""In the folder of a run that was stopped early: why, and after how many steps."""
+"""File in the folder of a run that was stopped early: the reason, and the steps it had done."""
 OWNER_PATIENCE = 30.0
-"""Seconds for another process to let go of a run."""
+"""Seconds to wait until another process releases the folder of a run."""
 AVERAGE = Kind(name="mean of weights", job="jobs/study.py", may_change=MAY_CHANGE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmRun:
-    """What is to be done for one arm and seed.
+    """A run to do: one arm with one seed.
 
     Attributes:
-        arm: its name.
-        recipe: of the training, with its seed, its own output and a cache that all share.
-        average_of: folders of finished runs whose weights are averaged instead of a training.
+        arm: name of the arm.
+        recipe: recipe of the training, with the seed and output of this run, and the cache that all runs share.
+        average_of: folders of finished runs. If given, the weights are the mean of theirs, and nothing is trained.
     """
 
     arm: str
@@ -71,13 +71,13 @@ class ArmRun:
 
 @dataclass(frozen=True)
 class Runner:
-    """What computes runs.
+    """How runs are computed and tracked.
 
     Attributes:
-        start: does all runs, in any order, and gives each as it ends, with what went wrong (see `attempt`).
-        at_once: how many at a time, as far as is known.
-        track: while entered, what fills the folder is tracked.
-        record: (config, folder of a run that has ended, of what it is part of): writes the run down below that.
+        start: does the runs, in any order; yields each when it ends, with its error message (see `attempt`).
+        at_once: estimated number of runs at a time.
+        track: a context manager that tracks the output folder of the whole study while it is entered.
+        record: (config, folder of an ended run, folder of its study): tracks the run as a child of the study.
     """
 
     start: Callable[[Sequence[ArmRun]], Iterable[tuple[ArmRun, str]]]
@@ -87,9 +87,9 @@ class Runner:
 
 
 def attempt(run: ArmRun, backend: Backend) -> str:
-    """Runs it, or goes on with it, unless it is finished; what went wrong, empty where nothing did.
+    """Does or continues a run, unless it is finished. Returns the error message, empty if it succeeded.
 
-    What it prints goes to a file beside its folder. A signal passes through, after the run was saved.
+    The run prints to the file `OUTPUT.log` beside its folder. Signals are not caught here; the run is saved before.
     """
     run.output.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{run.output}.log", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
@@ -105,14 +105,14 @@ def attempt(run: ArmRun, backend: Backend) -> str:
 
 
 def _wait_for_owner(output: Path) -> None:
-    """Waits until the worker that had this run before, and may outlive its driver for a moment, has ended."""
+    """Waits for the process that had this run before: a worker can live a little longer than its driver."""
     until = time.monotonic() + OWNER_PATIENCE
     while owned(output) and time.monotonic() < until:
         time.sleep(0.5)
 
 
 def arms_here(backend: Backend) -> Callable[[Sequence[ArmRun]], Iterator[tuple[ArmRun, str]]]:
-    """Does runs one after the other in this process; gives each as it ends, with what went wrong."""
+    """A `Runner.start` that does the runs one after the other in this process."""
 
     def start(runs: Sequence[ArmRun]) -> Iterator[tuple[ArmRun, str]]:
         for run in runs:
@@ -122,9 +122,10 @@ def arms_here(backend: Backend) -> Callable[[Sequence[ArmRun]], Iterator[tuple[A
 
 
 def average_models(folders: Sequence[Path], output: Path) -> None:
-    """Writes the encoder whose weights are the means of those in `folders`, which have the same shapes.
+    """Writes an encoder to `output` whose weights are the mean of the encoders in `folders`.
 
-    (Model soups: Wortsman et al. 2022, arXiv 2203.05482.) Everything else is as in the first.
+    (Model soups: Wortsman et al. 2022, arXiv 2203.05482.) All weights must have the same shapes. Everything else is
+    taken from the first encoder.
     """
     encoders = [Encoder.load(EncoderConfig(name=str(folder))) for folder in folders]
     states = [encoder.state_dict() for encoder in encoders]
@@ -169,12 +170,12 @@ def _average(run: ArmRun) -> dict[str, Any]:
 
 
 def _spent(output: Path) -> dict[str, Any]:
-    """Steps, tokens and seconds of a run's training."""
+    """The number of steps, tokens and seconds in a run's history."""
     lines = list(read_history(output / "history.jsonl"))
     return {"step": len(lines)} | {name: sum(line[name] for line in lines) for name in ("tokens", "seconds")}
 
 
 @lru_cache(maxsize=1)
 def _benchmark(config: BenchmarkConfig) -> Benchmark:
-    """Read once in a process."""
+    """The benchmark, read once per process."""
     return sources.read_benchmark(config)

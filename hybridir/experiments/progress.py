@@ -1,4 +1,4 @@
-"""How far a study is, on the screen: a line for each run that ends, and now and then one about those that go on."""
+"""Progress of a study or of tuning on the screen: a line for each run that ends, every 30 s one on those under way."""
 
 import sys
 import threading
@@ -11,19 +11,20 @@ from hybridir.runtime.history import last_line
 from hybridir.runtime.secrets import without_secrets
 
 EVERY = 30.0
-"""Seconds between lines about runs that go on."""
+"""Seconds between two lines about runs in progress."""
 
 
 class ArmProgress:
-    """While entered, a thread looks at the histories of `runs`; `expected` is what each may take, in seconds.
+    """While entered, a thread reads the histories of `runs` and prints their steps.
 
-    `total` is their number, where not all of them are known at first: see `began`.
+    `expected` has the estimated seconds of each run, by output folder. `total` is the number of runs if not all of them
+    are known at the start (see `began`).
     """
 
     def __init__(self, runs: Sequence[ArmRun], expected: dict[Path, float], total: int | None = None) -> None:
         self._going = {run.output: run for run in runs}
         self._expected, self._total, self._ended = expected, total or len(runs), 0
-        self._screen = sys.stdout  # a run in this process has another one meanwhile
+        self._screen = sys.stdout  # a run in this process redirects it to its log
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._tell, daemon=True)
         self._began = time.monotonic()
@@ -37,19 +38,19 @@ class ArmProgress:
         self._thread.join()
 
     def began(self, run: ArmRun) -> None:
-        """From now on this run is looked at too."""
+        """Adds a run that has started."""
         self._going[run.output] = run
 
     def ended(self, run: ArmRun, error: str, how: str = "") -> None:
-        """Says that a run has ended, and how."""
+        """Prints that a run has ended: with its error if it failed, else with `how`."""
         self._going.pop(run.output, None)
         self._ended += 1
         if error:
-            how = f"failed: {error.partition(chr(10))[0]} (all of it: {run.output}.log)"
+            how = f"failed: {error.partition(chr(10))[0]} (full error: {run.output}.log)"
         self._say(f"{self._ended} of {self._total}  {run.label} {how or 'done'}{self._left()}")
 
     def _left(self) -> str:
-        """The time that is left: what is expected, times how wrong that has been so far."""
+        """The time left: the estimate, corrected by how wrong it has been so far; empty without an estimate."""
         going = list(self._going.values())
         left = sum((1 - _at(run) / run.recipe.train.steps) * self._expected.get(run.output, 0.0) for run in going)
         past = sum(self._expected.values()) - left
@@ -68,7 +69,7 @@ class ArmProgress:
 
 
 def duration(seconds: float) -> str:
-    """In words."""
+    """Seconds as text, in s, min or h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -76,6 +77,6 @@ def duration(seconds: float) -> str:
 
 
 def _at(run: ArmRun) -> int:
-    """The steps that it has done."""
+    """The number of steps done."""
     line = last_line(run.output / "history.jsonl")
     return line["step"] + 1 if line else 0

@@ -1,14 +1,14 @@
-"""The space that tuning tries: by field of the recipe, what values it may take, as plain YAML.
+"""The space of tuning: the fields of the recipe that are tuned, and the values to try for each, in plain YAML.
 
-- `[0, 0.1, 0.2]` lists values; `{low: 0, high: 1, step: 0.1}` means all from 0 to 1 in steps.
-- `{low: 0, high: 1}` is a range, `{low: 1e-6, high: 1e-4, log: true}` one that is drawn from evenly over the logarithm,
-  `{low: 1, high: 9, integer: true}` one of whole numbers.
+- `[0, 0.1, 0.2]` is a list of values; `{low: 0, high: 1, step: 0.1}` stands for 0, 0.1, ... 1.
+- `{low: 0, high: 1}` is a range. `{low: 1e-6, high: 1e-4, log: true}` is a range with a logarithmic scale,
+  `{low: 1, high: 9, integer: true}` a range of whole numbers.
 
-Two names stand for several fields: `alpha` for hybrid batches (monolingual with probability alpha, else cross-lingual),
-and `mix` for the weights of monolingual, mixed and cross-lingual batches: `simplex` for all weights that sum to 1,
-`{step: 0.25}` for those in quarters.
+Two names set several fields. `alpha` sets hybrid batches: monolingual with probability alpha, else cross-lingual. `mix`
+sets the weights of monolingual, mixed and cross-lingual batches: `simplex` allows all weights that sum to 1,
+`{step: 0.25}` lists those that are multiples of 0.25.
 
-A point is a value for each name.
+A point has one value for each name.
 """
 
 import itertools
@@ -26,12 +26,12 @@ _KEYS = {"low", "high", "step", "log", "integer"}
 Point = Mapping[str, Value]
 MIX = ("mono", "mixed", "cross")
 DIGITS = 4
-"""Significant ones of a value drawn from a range: a point's name holds them all."""
+"""Significant digits of a value that is drawn from a range. A point's name shows all of them."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from `low` to `high`: evenly over their logarithm with `log`, whole numbers with `integer`."""
+    """Numbers from `low` to `high`: drawn on a logarithmic scale with `log`, whole numbers with `integer`."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Space:
-    """By name the values to try, or a range of them."""
+    """The list of values, or the range, of each name."""
 
     dimensions: Mapping[str, Sequence[Value] | Range]
 
@@ -50,12 +50,12 @@ class Space:
         return not any(isinstance(one, Range) for one in self.dimensions.values())
 
     def points(self) -> list[Point]:
-        """All of a grid."""
+        """All points of a grid."""
         values = [one for one in self.dimensions.values() if not isinstance(one, Range)]
         return [dict(zip(self.dimensions, chosen, strict=True)) for chosen in itertools.product(*values)]
 
     def corners(self) -> list[Point]:
-        """The points of all first values and lower ends, and of all last values and upper ends."""
+        """Two points: all first values and lower ends, and all last values and upper ends."""
 
         def at(one: Sequence[Value] | Range, last: bool) -> Value:
             if not isinstance(one, Range):
@@ -66,7 +66,7 @@ class Space:
         return [{name: at(one, last) for name, one in self.dimensions.items()} for last in (False, True)]
 
     def rounded(self, drawn: Mapping[str, Any]) -> Point:
-        """A point as it is trained and named."""
+        """The point that is trained and named: drawn values, rounded to `DIGITS`."""
         point: dict[str, Value] = {}
         for name, value in drawn.items():
             of = self.dimensions[name]
@@ -77,25 +77,29 @@ class Space:
 
 
 def parse_space(words: Mapping[str, Any]) -> Space:
-    """`{"train.lr": ...}` and `{"train": {"lr": ...}}` are the same. `ValueError` naming what is not understood."""
+    """Reads a space from a config, where `{"train.lr": ...}` and `{"train": {"lr": ...}}` mean the same.
+
+    Raises:
+        ValueError: naming the entry that is wrong, and what to write.
+    """
     flat: dict[str, Any] = {}
     for name, of in words.items():
         is_section = isinstance(of, dict) and not _KEYS & of.keys()
         flat |= {f"{name}.{field}": one for field, one in of.items()} if is_section else {name: of}
     if not flat:
-        raise ValueError("space is empty: name what is tuned, --space.alpha '{low: 0, high: 1, step: 0.1}' for example")
+        raise ValueError("space is empty: name a field to tune, such as --space.alpha '{low: 0, high: 1, step: 0.1}'")
     if "alpha" in flat and "mix" in flat:
-        raise ValueError("space has alpha and mix, and both set the weights of batches: leave one out")
+        raise ValueError("space has alpha and mix, but both set the weights of batch kinds: leave one out")
     dimensions: dict[str, Sequence[Value] | Range] = {}
     for name, text in flat.items():
         if name.removeprefix("sampling.") in (*MIX, "both"):
-            raise ValueError(f"space.{name} alone would not sum to 1 with the others: tune alpha or mix")
+            raise ValueError(f"space.{name} cannot be tuned alone, as the weights must sum to 1: tune alpha or mix")
         dimensions |= _simplex(text) if name == "mix" else {name: _dimension(name, text)}
     return Space(dimensions)
 
 
 def changes(point: Point) -> dict[str, dict[str, Value]]:
-    """What a point changes in a recipe, by section; `ValueError` for a name that is no field of a section."""
+    """The fields that a point sets, by section of the recipe; `ValueError` for a name without a section."""
     found: dict[str, dict[str, Value]] = {}
     weights = _weights(point)
     if weights:
@@ -105,18 +109,18 @@ def changes(point: Point) -> dict[str, dict[str, Value]]:
             continue
         section, _, field = name.partition(".")
         if not field:
-            raise ValueError(f"space.{name} names no field: write alpha, mix, or SECTION.FIELD such as train.lr")
+            raise ValueError(f"space.{name} names no field: write alpha, mix, or SECTION.FIELD, such as train.lr")
         found.setdefault(section, {})[field] = value
     return found
 
 
 def label(point: Point) -> str:
-    """A point in words, short; the same for the same point."""
+    """The short name of a point; equal points have equal names."""
     return " ".join(f"{name}={_text(value)}" for name, value in described(point).items())
 
 
 def described(point: Point) -> dict[str, Value]:
-    """A point by name, a mix by its weights."""
+    """The values of a point by name; a mix is given by its three weights."""
     words: dict[str, Value] = {}
     if any(name.partition(".")[0] == "mix" for name in point):
         words |= dict(zip(MIX, _weights(point) or (), strict=True))
@@ -124,7 +128,7 @@ def described(point: Point) -> dict[str, Value]:
 
 
 def _weights(point: Point) -> list[float] | None:
-    """Of monolingual, mixed and cross-lingual batches."""
+    """Weights of monolingual, mixed and cross-lingual batches; None if the point sets none."""
     if "alpha" in point:
         alpha = float(point["alpha"])
         return [alpha, 0.0, _rest(alpha)]
@@ -135,7 +139,7 @@ def _weights(point: Point) -> list[float] | None:
     draws = [point.get(f"mix.{name}") for name in MIX]
     if None in draws:
         return None
-    # Exponential variables over their sum are uniform on the simplex.
+    # Exponential variables divided by their sum are uniform on the simplex.
     exponential = [-math.log(min(max(float(u), 1e-9), 1 - 1e-9)) for u in draws if u is not None]
     mono, mixed = (round(one / sum(exponential), DIGITS) for one in exponential[:2])
     return [mono, mixed, _rest(mono, mixed)]
@@ -153,7 +157,8 @@ def _simplex(words: Any) -> dict[str, Sequence[Value] | Range]:
     parts = round(1 / step) if isinstance(step, int | float) and 0 < step <= 1 else 0
     if not parts or not math.isclose(parts * float(str(step)), 1):
         raise ValueError(
-            f"space.mix is {words!r}: write simplex, or {{step: 0.25}} for all weights in quarters; 1 divides by a step"
+            f"space.mix is {words!r}: write simplex, or {{step: 0.25}} for all weights in quarters; 1 / step must be a "
+            "whole number"
         )
     grid = [(a, b, parts - a - b) for a in range(parts + 1) for b in range(parts + 1 - a)]
     return {"mix": ["/".join(map(str, one)) for one in grid]}
@@ -162,8 +167,8 @@ def _simplex(words: Any) -> dict[str, Sequence[Value] | Range]:
 def _dimension(name: str, words: Any) -> Sequence[Value] | Range:
     words = _parsed(name, words)
     hint = (
-        f"space.{name} is {words!r}: write [A, B, C], {{low: A, high: B}}, with step: C, log: true or integer: true "
-        "beside them where wanted"
+        f"space.{name} is {words!r}: write [A, B, C] or {{low: A, high: B}}; the second form can also have one of "
+        "step: C, log: true, integer: true"
     )
     if isinstance(words, dict):
         low, high = (_number(words.get(end)) for end in ("low", "high"))
@@ -174,13 +179,13 @@ def _dimension(name: str, words: Any) -> Sequence[Value] | Range:
             return _steps(hint, low, high, _number(words["step"]))
         log, integer = (bool(words.get(one, False)) for one in ("log", "integer"))
         if not low < high or (log and low <= 0) or (integer and (low != int(low) or high != int(high))):
-            raise ValueError(f"{hint}; low is below high (above 0 with log, whole numbers with integer)")
+            raise ValueError(f"{hint}; low must be below high (and above 0 with log; both whole numbers with integer)")
         return Range(float(low), float(high), log, integer)
     if not isinstance(words, list) or not words or not all(isinstance(one, Value) for one in words):
         raise ValueError(hint)
     values = [_number(one) for one in words]
     if len(set(values)) < len(values):
-        raise ValueError(f"{hint}; a value is named twice")
+        raise ValueError(f"{hint}; a value is listed twice")
     return values
 
 
@@ -192,7 +197,7 @@ def _steps(hint: str, low: float, high: float, step: Value | None) -> Sequence[V
 
 
 def _parsed(name: str, words: Any) -> Any:
-    """YAML from the command line; `ValueError` for the words of earlier versions, with what to write now."""
+    """Parses YAML from the command line; `ValueError` for the syntax of earlier versions, with the new syntax."""
     if not isinstance(words, str):
         return words
     if found := re.fullmatch(r"(steps|uniform|loguniform|integer|simplex)\((.*)\)", words.replace(" ", "")):
@@ -209,7 +214,7 @@ def _parsed(name: str, words: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """`1e-3` is a text in YAML."""
+    """A number, also from text, because YAML reads `1e-3` as text; any other value as it is."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

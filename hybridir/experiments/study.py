@@ -1,15 +1,16 @@
-"""A study: arms, each trained with several seeds and measured on one benchmark, and what to make of the results.
+"""A study: arms, each trained with several seeds and measured on one benchmark, and claims about their differences.
 
-`hybridir.experiments.studies` holds them; `hybridir.experiments.study_job` runs one.
+The studies are in `hybridir.experiments.studies`; `hybridir.experiments.study_job` runs one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
+from hybridir.reports.html import STUDY, StudySection
 from hybridir.runs.recipe import Recipe
 
 
@@ -18,11 +19,11 @@ class Arm:
     """One way to train.
 
     Attributes:
-        name: short.
-        about: what it does, in words.
-        changes: to the study's recipe: by section the fields that differ.
-        average_of: names of the arms whose weights it is the mean of; it is not trained then.
-        x: its place on the axis, in a study over a number.
+        name: short name, in tables and folders.
+        about: what the arm does, in words.
+        changes: fields that differ from the study's recipe, by section.
+        average_of: names of other arms. If given, the weights are the mean of theirs, and the arm is not trained.
+        x: value on the x axis, in a study over a number.
     """
 
     name: str
@@ -37,26 +38,27 @@ class StudyRecipe(Recipe):
     """A study: a training recipe that all arms share, and how they are compared.
 
     Args:
-        seeds: training runs of each arm, with the seeds from `seed` on, the same for all arms. With fewer than 5,
-            intervals hold for these very models alone.
-        arms: names of those to train, with those that they are made of; all when omitted.
-        margin: difference within which two arms count as equal, in mAP and the like; but at most as large as the next.
-        margin_share: likewise, as a share of the baseline's value; the only one for rank distances.
+        seeds: number of training runs of each arm, with the seeds `seed`, `seed` + 1, ... for every arm. With fewer
+            than 5, intervals hold only for these trained models, not for other seeds.
+        arms: names of the arms to train; the arms that they are averaged from are added. Omitted: all arms.
+        margin: difference in mAP (or recall, ...) within which two arms count as equal. The smaller one of `margin` and
+            `margin_share` counts.
+        margin_share: the margin as a share of the baseline's value. For rank distances, it is the only margin.
         data: training and validation pairs.
-        sampling: what batches are made of; arms set its weights.
+        sampling: how batches are drawn; each arm sets the weights of the batch kinds.
         encoder: the encoder to start from.
         loss: the training objective.
         train: the optimisation.
-        validation: the fixed validation plan.
-        benchmark: what arms are measured on.
-        scaling: what each arm computes on. With 1 worker, as many arms at a time as there is room for; with more, each
-            arm is trained by DDP; with 0, one arm after the other in this process, without Ray.
-        tracking: MLflow: a run for the study, and one below it for each arm and seed.
+        validation: the validation batches and questions, the same for all arms.
+        benchmark: the benchmark that arms are measured on.
+        scaling: workers of each run. With 1, there are as many runs at a time as the cluster has room for; with 2 or
+            more, each run is trained by DDP; with 0, runs follow one another in this process, without Ray.
+        tracking: MLflow: a run for the study, with a child run for each arm and seed.
         seed: the first seed.
         output: folder of the results. Omitted: outputs/NAME-DATE-TIME.
         cache: folder of corpora, tokenizers and tokens that runs share. Omitted: `cache` beside the output.
-        resume: go on with the study in `output`: what is finished is not done again, what failed is tried again.
-        dry_run: print the plan and what the data holds, train nothing.
+        resume: continue the study in `output`: finished runs are kept, failed runs are tried again.
+        dry_run: print the arms and what the data holds; train nothing.
     """
 
     seeds: int = 5
@@ -74,16 +76,33 @@ class StudyRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
-    """What is studied.
+class Published:
+    """Published results, which the page shows beside those of the study.
 
     Attributes:
-        name: on the command line.
-        title: of its page; `about` says below it what it is about, to someone who has not read the paper.
-        reference: the arm that it is all about.
-        x_name: what varies from arm to arm, in a study over a number.
-        arms: from the recipe, all its arms.
-        claims: what is to be tested.
+        note: the publication, and how its set-up differs from the study's.
+        rows: rows by benchmark; a row has `encoder`, `method`, mAP by setting, and other measures by name.
+    """
+
+    note: str
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The definition of a study.
+
+    Attributes:
+        name: name on the command line.
+        title: title of the page.
+        about: the question of the study, below the title, for readers who have not read the paper.
+        reference: name of the arm in question; plots that have room for a few arms only show it first.
+        arms: returns all arms for a recipe.
+        claims: claims to test.
+        x_name: label of the x axis, in a study over a number.
+        sources: titles on the page for the groups of claims, by `Claim.source`.
+        published: published results to show.
+        sections: sections of the page, in order; a section is left out if it has no numbers.
     """
 
     name: str
@@ -93,10 +112,13 @@ class Study:
     arms: Callable[[StudyRecipe], list[Arm]]
     claims: tuple[Claim, ...]
     x_name: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    published: Published | None = None
+    sections: tuple[StudySection, ...] = STUDY
 
 
 def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
-    """The arms that the recipe asks for, with those that they are made of, in the study's order."""
+    """The arms of the recipe and those they are averaged from, in the study's order; `ValueError` for unknown names."""
     arms = {arm.name: arm for arm in study.arms(recipe)}
     if recipe.arms is None:
         return list(arms.values())
@@ -107,7 +129,7 @@ def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
 
 
 def arm_runs(recipe: Recipe, arm: Arm, seeds: Iterable[int]) -> list[ArmRun]:
-    """Its runs, one for each seed; `ValueError` where the arm's changes do not go with the recipe."""
+    """The runs of an arm, one for each seed; `ValueError` if the arm's changes do not fit the recipe."""
     plain = {one.name: getattr(recipe, one.name) for one in fields(Recipe)}
     changed = {section: replace(plain[section], **values) for section, values in arm.changes.items()}
     found = []
@@ -122,7 +144,7 @@ def arm_runs(recipe: Recipe, arm: Arm, seeds: Iterable[int]) -> list[ArmRun]:
 
 
 def seeds(recipe: StudyRecipe) -> range:
-    """The seeds of every arm."""
+    """The seeds that every arm is trained with."""
     return range(recipe.seed, recipe.seed + recipe.seeds)
 
 

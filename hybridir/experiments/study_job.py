@@ -1,4 +1,4 @@
-"""A study from recipe to page: train the arms that are not finished, compare them, write."""
+"""A study from recipe to page: trains the runs that are not finished, compares the arms, writes the results."""
 
 import shutil
 import statistics
@@ -28,11 +28,18 @@ from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
 
 PROBE_STEPS = 12
-"""Of the short run that times are estimated from."""
+"""Steps of the short run from which the times of all runs are estimated."""
 
 
 def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, int]:
-    """Trains what is not finished, and writes the results: the path of `report.html`, and how many runs failed."""
+    """Does the runs that are not finished, and writes the results.
+
+    Returns:
+        The path of `report.html`, and the number of failed runs.
+
+    Raises:
+        ValueError: the folder, the data or an arm does not fit the recipe, or no run has finished.
+    """
     quiet_libraries()
     output = output_folder(recipe.output, study.name)
     kind = study_kind(study)
@@ -56,6 +63,8 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 "title": study.title,
                 "about": study.about,
                 "reference": study.reference,
+                "sources": dict(study.sources),
+                **_published(study, benchmark.name),
                 **({"x_name": study.x_name} if study.x_name else {}),
                 "seeds": list(seeds(recipe)),
                 "trained_languages": [x for x in benchmark.languages if x in trained],
@@ -66,19 +75,19 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
             }
             results = study_results([_finished(arm, runs, errors) for arm in arms], study.claims, facts)
             write_json(results, output)
-            page = write_study(results, output)
+            page = write_study(results, output, study.sections)
             show(_verdicts(results))
     return page, len(errors)
 
 
 def study_kind(study: Study) -> Kind:
-    """What the folder of a study holds: results of another study are another kind."""
+    """The kind of a study's output folder; each study is a kind of its own."""
     may_change = MAY_CHANGE | {"seeds", "arms", "margin", "margin_share"}
     return Kind(name="study", job=f"jobs/study.py {study.name}", may_change=may_change)
 
 
 def preview_study(study: Study, recipe: StudyRecipe) -> None:
-    """Prints what the data holds, and the arms; trains nothing."""
+    """Prints what the data holds and the arms; trains nothing."""
     quiet_libraries()
     output = Path(recipe.output or f"outputs/{study.name}").absolute()
     recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
@@ -91,7 +100,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
 
 
 def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:
-    """Does what is not finished, averages after what they are made of; by folder the errors of runs that failed."""
+    """Does the runs that are not finished, averages last. Returns the error messages of failed runs by folder."""
     errors: dict[Path, str] = {}
 
     def written_down(run: ArmRun) -> None:
@@ -113,7 +122,7 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
             wave = [run for run in todo if bool(run.average_of) == averaged]
             for run in wave:
                 if missing := [name for name in run.average_of if not Path(name, "results.json").exists()]:
-                    errors[run.output] = f"it is made of {', '.join(missing)}, which failed"
+                    errors[run.output] = f"it is averaged from {', '.join(missing)}, which failed"
                     progress.ended(run, errors[run.output])
             for run, error in runner.start([run for run in wave if run.output not in errors]):
                 if error:
@@ -124,19 +133,19 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
 
 
 def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict[Path, float]:
-    """By folder what each run is likely to take in seconds, from a few steps of one of them; empty where that fails."""
+    """Estimated seconds of each run by folder, from a few steps of one of them; empty if these fail."""
     probed = next((run for run in todo if not run.average_of), None)
     if probed is None:
         return {}
     train = replace(probed.recipe.train, steps=min(PROBE_STEPS, probed.recipe.train.steps))
     folder = Path(recipe.output, "probe")
     shutil.rmtree(folder, ignore_errors=True)
-    say(f"timing {train.steps} steps and the measuring")
+    say(f"estimating the time: {train.steps} steps and a measurement")
     began = time.monotonic()
     short = replace(probed.recipe, train=train, output=str(folder / "run"))
     ((_, error),) = runner.start([replace(probed, recipe=short)])
     if error:
-        say(f"that failed, so there is no estimate: {error}")
+        say(f"no estimate, because these steps failed: {error}")
         return {}
     steps = [line["seconds"] for line in read_history(folder / "run" / "history.jsonl")]
     a_pair = statistics.median(steps) / train.batch_size
@@ -146,11 +155,19 @@ def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict
     return {output: rest + a_pair * pairs for output, pairs in trains.items()}
 
 
+def _published(study: Study, benchmark: str) -> dict[str, Any]:
+    """Published results on this benchmark, with their note; empty if there are none."""
+    if not study.published or benchmark not in study.published.rows:
+        return {}
+    return {"published": list(study.published.rows[benchmark]), "published_note": study.published.note}
+
+
 def _notes(recipe: StudyRecipe) -> list[str]:
-    """What a reader must know of the recipe."""
+    """Warnings for readers of the page that follow from the recipe."""
     best = (
-        "Each run ended with the weights of its best validation loss, over both kinds of batch. That favours arms that "
-        "train on both, and stops others early: validation.keep last compares them at equal steps."
+        "Each run keeps the weights of its best validation; the validation loss is over monolingual and cross-lingual "
+        "batches. This favours arms that train on both, and takes early weights of the others. To compare arms after "
+        "equal steps, set validation.keep to last."
     )
     return [best] * (recipe.validation.keep == "best")
 
@@ -167,7 +184,7 @@ def _finished(arm: Arm, runs: Sequence[ArmRun], errors: dict[Path, str]) -> Fini
 
 
 def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
-    """The corpus, read, with what is in it in the folder `keep`; `ValueError` where a batch could not be filled."""
+    """Reads the corpus, and writes its data card to `keep`; `ValueError` if an arm could not fill a batch."""
     data = load_data(recipe, keep)
     tell_data(data)
     for run in runs:
@@ -175,9 +192,7 @@ def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
             try:
                 check_plans(run.recipe, data.corpus)
             except ValueError as error:
-                raise ValueError(
-                    f"arm {run.arm}: {error}. Or name the arms that you want, without it (--arms)"
-                ) from None
+                raise ValueError(f"arm {run.arm}: {error}. Or leave the arm out: name the others with --arms") from None
     return data.corpus
 
 
@@ -193,7 +208,7 @@ def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
 
 def _verdicts(results: dict[str, Any]) -> Grid:
     return Grid(
-        "what holds, on " + results["benchmark"],
+        "verdicts on " + results["benchmark"],
         ("claim", "verdict"),
         [(claim["text"], claim["verdict"]) for claim in results["claims"]],
     )

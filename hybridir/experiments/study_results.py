@@ -1,4 +1,4 @@
-"""From the folders of finished runs to the `results.json` of a study: arms with intervals, and claims with verdicts."""
+"""The `results.json` of a study from the folders of its runs: arms with intervals, and claims with verdicts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,30 +16,11 @@ from hybridir.experiments.claims import Claim, Part, Verdict, judge, verdict
 from hybridir.runtime.history import read_history
 
 COMPARED = [name for name, one in MEASURES.items() if one.compared]
-PUBLISHED = {
-    "xquad-r": (
-        ("XLM-R", "X-X-mono", 0.792, 0.674, 0.547, 410),
-        ("XLM-R", "X-Y", 0.755, 0.700, 0.593, 295),
-        ("XLM-R", "hybrid", 0.798, 0.705, 0.593, 287),
-        ("LaBSE", "X-X-mono", 0.808, 0.752, 0.652, 262),
-        ("LaBSE", "X-Y", 0.801, 0.762, 0.679, 225),
-        ("LaBSE", "hybrid", 0.817, 0.767, 0.682, 221),
-    ),
-    "mlqa-r": (
-        ("XLM-R", "X-X-mono", 0.648, 0.584, 0.473, 288),
-        ("XLM-R", "X-Y", 0.626, 0.620, 0.508, 227),
-        ("XLM-R", "hybrid", 0.648, 0.623, 0.512, 227),
-        ("LaBSE", "X-X-mono", 0.681, 0.656, 0.550, 225),
-        ("LaBSE", "X-Y", 0.671, 0.677, 0.576, 198),
-        ("LaBSE", "hybrid", 0.686, 0.681, 0.579, 195),
-    ),
-}
-"""By benchmark: encoder, method, mAP in the three settings and rank distance, as arXiv 2408.10536 has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """An arm after its runs: by seed the folders of those that are finished, and what went wrong with others."""
+    """An arm after its runs: folders of the finished runs and error messages of the failed ones, by seed."""
 
     name: str
     about: str
@@ -48,18 +29,19 @@ class Finished:
     errors: dict[int, str]
 
     def scores(self) -> Scores:
-        """Those of its finished runs, by ascending seed."""
+        """The scores of the finished runs, in ascending order of seeds."""
         return stack([read_scores(self.folders[seed] / "per_query.parquet") for seed in sorted(self.folders)])
 
 
 def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict[str, Any]) -> dict[str, Any]:
-    """What `results.json` holds; `facts` are put into it, and name the languages by group, and the margins.
+    """The content of `results.json`: the `facts`, the arms and the claims.
 
-    Arms are compared by the seeds that both have finished.
+    `facts` must have `trained_languages`, `zero_shot_languages`, and, for claims, `margin`. Arms are compared over the
+    seeds that both have finished. `ValueError` if no run has finished.
     """
     finished = [arm for arm in arms if arm.folders]
     if not finished:
-        raise ValueError("no run has finished: see what went wrong above, mend it, and go on with --resume")
+        raise ValueError("no run has finished: see the errors above, correct the cause, and continue with --resume")
     benchmark = _results(next(iter(finished[0].folders.values())))
     scores = {arm.name: arm.scores() for arm in finished}
     groups = {
@@ -73,11 +55,6 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
         "languages": benchmark["languages"],
         "arms": {arm.name: _arm(arm, scores.get(arm.name), groups) for arm in arms},
         "claims": [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims],
-        "published": [
-            dict(zip(("encoder", "method", *SETTINGS, "rank_distance"), line, strict=True))
-            for line in PUBLISHED.get(benchmark["benchmark"], ())
-        ],
-        "published_note": "arXiv 2408.10536: other training data, and all of the benchmark",
     }
 
 
@@ -152,7 +129,7 @@ def _part(
     groups: dict[str, list[str]],
     margins: dict[str, float],
 ) -> dict[str, Any] | None:
-    """One difference, judged; None where it cannot be."""
+    """One difference with its verdict; None if an arm, a common seed or the scores are missing."""
     if part.arm not in arms or part.baseline not in arms:
         return None
     seeds = sorted(set(arms[part.arm].folders) & set(arms[part.baseline].folders))
@@ -188,7 +165,7 @@ def _results(folder: Path) -> dict[str, Any]:
 
 
 def _mean(trees: Sequence[Any]) -> Any:
-    """The mean of numbers in dicts of the same shape; of what some of them lack, over the others."""
+    """The mean of nested dicts of numbers, key by key; a key missing in some dicts is averaged over the others."""
     if not isinstance(trees[0], dict):
         return float(np.mean(trees))
     names = dict.fromkeys(name for tree in trees for name in tree)
@@ -196,7 +173,7 @@ def _mean(trees: Sequence[Any]) -> Any:
 
 
 def _bias(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean, least and greatest over seeds of the measures that are a single number."""
+    """Bias measures that are a single number: mean, least and greatest value over the seeds."""
     values = {
         name: [one[name]["mean"] for one in found if name in one]
         for name in ("preference_rate", "score_margin", "rank_correlation")
@@ -212,7 +189,7 @@ def _bias(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _curve(folders: dict[int, Path]) -> dict[str, Any]:
-    """Validation losses by seed, after the steps that all of them have."""
+    """Validation losses by seed, at the steps that all seeds have."""
     found = {
         seed: {
             line["step"] + 1: line["validation"]["loss"]

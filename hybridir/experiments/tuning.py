@@ -1,8 +1,8 @@
-"""A search: what is searched, by what it is judged, and what became of each point so far.
+"""Tuning: the values to try, the metric that decides, and the state of each point.
 
-A point is an arm (see `study`): each of its runs is trained as any run is, and measured on validation questions. The
-folder of a point's first run says what became of it: `results.json` if it is finished, `stopped.json` if it was stopped
-early, `error.txt` if it failed.
+A point is an arm (see `study`): its runs are trained like any run, and measured on validation questions. The folder of
+a point's first run shows the state of the point: it has `results.json` if the point is finished, `stopped.json` if it
+was stopped early, `error.txt` if it failed.
 """
 
 import json
@@ -22,44 +22,45 @@ from hybridir.training.validation import Metric, ValidationConfig, retrieval, va
 
 ERROR, POINT = "error.txt", "point.json"
 PAPER = {"alpha": {"low": 0, "high": 1, "step": 0.1}}
-"""The grid of arXiv 2408.10536, figure of the ablation over alpha."""
+"""The grid of the ablation over alpha in arXiv 2408.10536."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRecipe(Recipe):
-    """A search: a training recipe that all points share, what is searched, and how.
+    """Tuning: a training recipe that all points share, the values to try, and how to choose.
 
-    `validation.metric` decides: which points go on, and who wins. The test benchmark is looked at once, by the winner.
+    `validation.metric` decides which points go on and which one wins. Only the winner is measured on the benchmark.
 
     Args:
-        space: by name the values to try, for example `--space.alpha '{low: 0, high: 1, step: 0.1}'`: a list
-            `[A, B, C]`, steps as in the example, or a range `{low: A, high: B}`, with `log: true` or `integer: true` if
-            wanted. Names are fields, such as `train.lr`; `alpha`, for hybrid batches; or `mix`, for the weights of
-            monolingual, mixed and cross-lingual batches: `simplex`, or `{step: 0.25}` for those in quarters. Omitted:
-            alpha in steps of .1, as in the paper.
-        points: how many are tried where the space has a range; Optuna chooses them. A grid is tried whole.
-        objectives: validation metrics that Optuna looks for and the Pareto front is drawn for: `monolingual`,
+        space: values to try, by name, for example `--space.alpha '{low: 0, high: 1, step: 0.1}'`. Values are a list
+            `[A, B, C]`, steps as in the example, or a range `{low: A, high: B}`, optionally with `log: true` or
+            `integer: true`. A name is a field, such as `train.lr`; or `alpha`, the probability of a monolingual batch
+            in hybrid batches; or `mix`, the weights of monolingual, mixed and cross-lingual batches: `simplex` for any
+            weights, `{step: 0.25}` for multiples of 0.25. Omitted: alpha from 0 to 1 in steps of 0.1, as in the paper.
+        points: number of points to try if the space has a range; Optuna chooses them. A grid is always tried whole.
+        objectives: validation metrics that Optuna optimises and that the Pareto front shows: `monolingual`,
             `crosslingual`, `multilingual`, `mean`, `rank_distance`, `loss`. Omitted: `validation.metric`.
-        seeds: training runs of each point, with the seeds from `seed` on. With fewer than 5, intervals hold for these
-            very models alone.
-        finalists: how many of the best points after the first seed get the other seeds; all when omitted.
-        stop_early: whether points that are worse than others at the same step are stopped (ASHA).
-        reduction: the share that goes on, 1 / `reduction`, each `reduction` times as long.
+        seeds: number of training runs of each point, with the seeds `seed`, `seed` + 1, ... With fewer than 5,
+            intervals hold only for these trained models, not for other seeds.
+        finalists: number of points, the best after the first seed, that are trained with the other seeds. Omitted: all.
+        stop_early: whether to stop points that are worse than others at the same step (ASHA).
+        reduction: with `stop_early`, the best 1 / `reduction` of the points go on after `validation.every` steps, and
+            again each time that the number of steps is multiplied by `reduction`.
         data: training and validation pairs.
-        sampling: what batches are made of.
+        sampling: how batches are drawn.
         encoder: the encoder to start from.
         loss: the training objective.
         train: the optimisation.
-        validation: the fixed validation plan and questions, and the metric that decides.
-        benchmark: what the winner is measured on.
-        scaling: what each run computes on. With 1 worker, as many runs at a time as there is room for; with more, each
-            is trained by DDP.
-        tracking: MLflow: a run for the search, and one below it for each point and seed.
+        validation: the validation batches and questions, the same for all points, and the metric that decides.
+        benchmark: the benchmark that the winner is measured on.
+        scaling: workers of each run. With 1, there are as many runs at a time as the cluster has room for; with 2 or
+            more, each run is trained by DDP.
+        tracking: MLflow: a run for the tuning, with a child run for each point and seed.
         seed: the first seed.
         output: folder of the results. Omitted: outputs/tune-DATE-TIME.
         cache: folder of corpora, tokenizers and tokens that runs share. Omitted: `cache` beside the output.
-        resume: go on with the search in `output`: what is finished is not done again, what failed is tried again.
-        dry_run: print the points and what the data holds, train nothing.
+        resume: continue the tuning in `output`: finished runs are kept, failed runs are tried again.
+        dry_run: print the points and what the data holds; train nothing.
     """
 
     space: dict[str, Any] = field(default_factory=dict)
@@ -80,36 +81,36 @@ class TuneRecipe(Recipe):
         if self.finalists is not None and self.finalists < 1:
             raise ValueError(f"finalists is {self.finalists}: it must be at least 1")
         if not self.scaling.num_workers:
-            raise ValueError("scaling.num_workers is 0, and a search runs on Ray: take 1, or more for DDP")
+            raise ValueError("scaling.num_workers is 0, but tuning runs on Ray: set it to 1, or to more for DDP")
         if not self.validation.retrieval:
             raise ValueError(
-                "validation.retrieval is 0: name how many groups of questions points are compared on, 500 say"
+                "validation.retrieval is 0: set the number of groups of questions to compare points on, for example 500"
             )
-        for point in self.searched.points() if self.searched.is_grid else self.searched.corners():
+        for point in self.tuned.points() if self.tuned.is_grid else self.tuned.corners():
             _check(self, point)
-        if isinstance(self.searched.dimensions.get("train.batch_size"), Range) and self.scaling.num_workers > 1:
+        if isinstance(self.tuned.dimensions.get("train.batch_size"), Range) and self.scaling.num_workers > 1:
             raise ValueError(
-                "space.train.batch_size has sizes that the workers do not divide: list those to try, [A, B, C]"
+                "space.train.batch_size has sizes that the workers do not divide: list the sizes to try, [A, B, C]"
             )
 
     @cached_property
-    def searched(self) -> Space:
+    def tuned(self) -> Space:
         return parse_space(self.space or PAPER)
 
     @property
     def sought(self) -> tuple[Metric, ...]:
-        """The objectives."""
+        """The objectives: the metric that decides, unless others are named."""
         return self.objectives or (self.validation.metric,)
 
     @property
     def reported(self) -> tuple[Metric, ...]:
-        """The objectives, and what decides."""
+        """The objectives and the metric that decides."""
         return tuple(dict.fromkeys((*self.sought, self.validation.metric)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A point with its runs, one for each seed; the first decides whether it goes on."""
+    """A point with its runs, one for each seed. The first run decides whether the point goes on."""
 
     point: Point
     arm: Arm
@@ -121,25 +122,25 @@ class Trial:
 
     @property
     def stopped(self) -> dict[str, Any] | None:
-        """Why it was stopped early, and after how many steps."""
+        """`reason` and `step` of an early stop; None if the point was not stopped early."""
         file = self.first.output / STOPPED
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() and not self.first.finished else None
 
     @property
     def error(self) -> str:
-        """What went wrong, of any seed."""
+        """The error message of a failed run, of any seed; empty if none failed."""
         files = (run.output / ERROR for run in self.runs if not run.finished)
         return next((file.read_text(encoding="utf-8") for file in files if file.exists()), "")
 
     @property
     def finished(self) -> bool:
-        """Whether its first run is; the others may never start."""
+        """Whether the first run is finished; the others may never start."""
         return self.first.finished
 
 
 @dataclass(frozen=True)
 class Event:
-    """The first run of a point begins, or (`ended`) has ended or was stopped; `error` is what went wrong."""
+    """The first run of a point starts, or (`ended`) has ended or was stopped; `error` is its error message."""
 
     point: Point
     ended: bool
@@ -147,7 +148,7 @@ class Event:
 
 
 def trial_of(recipe: TuneRecipe, held_out: BenchmarkConfig, point: Point) -> Trial:
-    """The trial of a point; `ValueError` where the point's values do not go with the recipe."""
+    """The trial of a point, measured on `held_out`; `ValueError` if the point's values do not fit the recipe."""
     numbers = [value for value in point.values() if isinstance(value, int | float) and not isinstance(value, bool)]
     arm = Arm(
         name=label(point),
@@ -160,38 +161,40 @@ def trial_of(recipe: TuneRecipe, held_out: BenchmarkConfig, point: Point) -> Tri
 
 
 def known_points(output: Path) -> list[Point]:
-    """The points that a search in this folder has begun with, in that order."""
+    """The points that were started in this output folder, in that order."""
     found = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob(f"arms/*/{POINT}")]
     return [one["point"] for one in sorted(found, key=lambda one: (one["began"], label(one["point"])))]
 
 
 def validations(run: ArmRun) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(steps done, what was found), as the history has it."""
+    """Yields (steps done, validation result) from the history of a run."""
     for line in read_history(run.output / "history.jsonl"):
         if "validation" in line:
             yield line["step"] + 1, line["validation"]
 
 
 def outcome(run: ArmRun) -> dict[str, Any]:
-    """What a finished run ended with, as a validation's findings: `loss`, `mAP`, `rank_distance`."""
+    """The validation result of the weights that a finished run kept: `loss`, `mAP`, `rank_distance`."""
     results = json.loads((run.output / "results.json").read_text(encoding="utf-8"))
     by_step = dict(validations(run))
     return {"loss": by_step[results["validation"]["step"]]["loss"]} | retrieval(results)
 
 
 def values(found: dict[str, Any], metrics: tuple[Metric, ...]) -> dict[str, float]:
-    """By metric its value in what a validation found."""
+    """The values of `metrics` in the validation result `found`."""
     return {metric: value_of(found, metric) for metric in metrics}
 
 
 def _check(recipe: TuneRecipe, point: Point) -> None:
-    """`ValueError` where a value is not one that its field takes."""
+    """Raises `ValueError` if a field of the point does not exist, cannot be tuned, or does not take its value."""
     for section, of_section in changes(point).items():
         config: Any = getattr(recipe, section, None)
         if not is_dataclass(config) or isinstance(config, type):
             raise ValueError(f"space.{section}.{next(iter(of_section))}: there is no section {section}")
         if section in ("data", "validation", "benchmark", "scaling", "tracking"):
-            raise ValueError(f"space.{section}: points that differ in it could not be compared, or would be no others")
+            raise ValueError(
+                f"space.{section}: points that differ here could not be compared, or would be equal: remove it"
+            )
         hints = get_type_hints(type(config))
         for name, value in of_section.items():
             if name not in hints:
@@ -199,7 +202,7 @@ def _check(recipe: TuneRecipe, point: Point) -> None:
             if not _takes(hints[name], value):
                 shown = getattr(hints[name], "__name__", str(hints[name]).removeprefix("typing."))
                 hint = "; integer: true gives whole numbers" * isinstance(value, float)
-                raise ValueError(f"space.{section}.{name} has the value {value!r}, and the field takes {shown}{hint}")
+                raise ValueError(f"space.{section}.{name} has the value {value!r}, but the field takes {shown}{hint}")
         try:
             replace(config, **of_section)
         except ValueError as error:
@@ -207,8 +210,8 @@ def _check(recipe: TuneRecipe, point: Point) -> None:
 
 
 def _takes(hint: Any, value: Value) -> bool:
-    """Whether a field of that type takes the value."""
+    """Whether a field of type `hint` takes the value."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
-    kinds = get_args(hint) or (hint,)  # of a union
+    kinds = get_args(hint) or (hint,)  # the members of a union
     return type(value) in kinds or (float in kinds and type(value) is int)

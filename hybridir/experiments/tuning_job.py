@@ -1,4 +1,4 @@
-"""A search from recipe to page: try the points, give the best more seeds, choose, measure the winner, write."""
+"""Tuning from recipe to page: tries the points, gives the best more seeds, measures the winner, writes the results."""
 
 import json
 import shutil
@@ -21,8 +21,8 @@ from hybridir.experiments.space import Point
 from hybridir.experiments.tuning import ERROR, Event, Trial, TuneRecipe, known_points, outcome, trial_of
 from hybridir.experiments.tuning_results import tune_results, write_trials
 from hybridir.model.encoder import resolve
-from hybridir.reports.html import write_search
-from hybridir.reports.html.tuning_page import search_table
+from hybridir.reports.html import write_tuning
+from hybridir.reports.html.tuning_page import points_table
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
@@ -47,26 +47,33 @@ from hybridir.training.validation import cost, value_of
 
 TUNING = Kind(name="tuning", job="jobs/tune.py", may_change=MAY_CHANGE | {"seeds", "finalists", "points"})
 SHOWN = 10
-"""Points in the table on the screen."""
+"""Number of points in the table on the screen."""
 
-Search = Callable[[TuneRecipe, BenchmarkConfig, list[Point]], Iterator[Event]]
-"""(recipe, what points are measured on, points tried before) -> what happens as the first run of each point is done."""
+TryPoints = Callable[[TuneRecipe, BenchmarkConfig, list[Point]], Iterator[Event]]
+"""(recipe, validation questions, points started before) -> start and end of the first run of each point."""
 
 
-def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode) -> tuple[Path, int]:
-    """Does what is not done yet, and writes the results: the path of `report.html`, and how many points failed."""
+def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: Encode) -> tuple[Path, int]:
+    """Does the runs that are not finished, measures the winner, and writes the results.
+
+    Returns:
+        The path of `report.html`, and the number of failed points.
+
+    Raises:
+        ValueError: the folder, the data or a point does not fit the recipe, or no point has finished all its seeds.
+    """
     quiet_libraries()
     output = output_folder(recipe.output, "tune")
     with own(output):
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
-        test = sources.read_benchmark(recipe.benchmark)  # before training: what is wrong with it is said now
+        test = sources.read_benchmark(recipe.benchmark)  # before training, so that its errors come first
         open_folder(recipe, TUNING)
         with TemporaryDirectory() as folder:
             corpus, measured = _load(recipe, Path(folder))
             copy_cards(Path(folder), output)
         begin_folder(recipe, TUNING)
         with way_on_said(TUNING, output), runner.track(recipe.tracking, output):
-            trials = _search(recipe, measured, search, runner)
+            trials = _try_all(recipe, measured, try_points, runner)
             _more_seeds(recipe, trials, runner)
             chosen = _winner(recipe, trials)
             best = min(chosen.runs, key=lambda run: _cost(recipe, run))
@@ -75,23 +82,23 @@ def run_tune(recipe: TuneRecipe, search: Search, runner: Runner, encode: Encode)
             validation = sources.read_benchmark(measured)
             results = tune_results(recipe, trials, chosen, best, validation, corpus)
             write_trials(results, output / "trials.csv")
-            page = write_search(results, output)
+            page = write_tuning(results, output)
             write_json(results, output)
-            show(search_table(results["trials"][:SHOWN]))
+            show(points_table(results["trials"][:SHOWN]))
             say(f"the winner is {chosen.arm.name}: {output / 'best'}")
         return page, sum(bool(trial.error) or not (trial.finished or trial.stopped) for trial in trials)
 
 
 def preview_tune(recipe: TuneRecipe) -> None:
-    """Prints what the data holds, and the points; trains nothing."""
+    """Prints what the data holds and the points; trains nothing."""
     quiet_libraries()
     output = Path(recipe.output or "outputs/tune").absolute()
     recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
     with TemporaryDirectory() as folder:
         _, measured = _load(recipe, Path(folder))
     benchmark = sources.read_benchmark(measured)
-    say(f"points are compared on {len(benchmark.queries)} validation questions, {len(benchmark.passages)} passages")
-    space = recipe.searched
+    say(f"points are compared on {len(benchmark.queries)} validation questions with {len(benchmark.passages)} passages")
+    space = recipe.tuned
     if not space.is_grid:
         say(f"{recipe.points} points, chosen by Optuna from {recipe.space}")
         return
@@ -101,13 +108,13 @@ def preview_tune(recipe: TuneRecipe) -> None:
 
 
 def _load(recipe: TuneRecipe, folder: Path) -> tuple[Corpus, BenchmarkConfig]:
-    """The data, checked for what is known of the space, and what points are measured on."""
+    """The corpus, checked for all points of a grid or for the ends of the ranges, and the validation questions."""
     data = load_data(recipe, folder)
     tell_data(data)
     check_held_out(recipe, data.corpus, recipe.reported)
     measured = held_out(recipe, data.corpus)
-    assert measured, "a search has questions to compare points on"
-    space = recipe.searched
+    assert measured, "tuning has questions to compare points on"
+    space = recipe.tuned
     for point in space.points() if space.is_grid else space.corners():
         trial = trial_of(recipe, measured, point)
         try:
@@ -117,26 +124,26 @@ def _load(recipe: TuneRecipe, folder: Path) -> tuple[Corpus, BenchmarkConfig]:
     return data.corpus, measured
 
 
-def _search(recipe: TuneRecipe, measured: BenchmarkConfig, search: Search, runner: Runner) -> list[Trial]:
-    """Does the first run of all points: their trials, in the order in which they began."""
+def _try_all(recipe: TuneRecipe, measured: BenchmarkConfig, try_points: TryPoints, runner: Runner) -> list[Trial]:
+    """Does the first run of every point. Returns the trials in the order in which they started."""
     output = Path(recipe.output)
     before = known_points(output)
     for trial in [trial_of(recipe, measured, point) for point in before]:
         _tell_before(trial)
         for run in trial.runs:
             (run.output / ERROR).unlink(missing_ok=True)
-            if run.finished:  # and not yet written down, where the driver was killed just then
+            if run.finished:  # a killed driver may not have recorded it
                 runner.record(recipe.tracking, run.output, output)
-    space = recipe.searched
+    space = recipe.tuned
     total = len(space.points()) if space.is_grid else max(recipe.points, len(before))
     chosen, stopped = (
         " chosen by Optuna" * (not space.is_grid),
-        ", those that are worse stopped early" * recipe.stop_early,
+        ", worse ones stopped early" * recipe.stop_early,
     )
     say(f"{total} points{chosen}, {runner.at_once} at a time{stopped}")
     trials: dict[str, Trial] = {}
     with ArmProgress([], {}, total) as progress:
-        for event in search(recipe, measured, before):
+        for event in try_points(recipe, measured, before):
             trial = trial_of(recipe, measured, event.point)
             trials[trial.arm.name] = trial
             if not event.ended:
@@ -151,27 +158,27 @@ def _search(recipe: TuneRecipe, measured: BenchmarkConfig, search: Search, runne
 
 
 def _make_room(trial: Trial) -> None:
-    """Removes the checkpoints of a point that was stopped early, which its process may still have been writing."""
+    """Removes the checkpoints of a point that was stopped early. Its process may still write one at first."""
     if trial.stopped:
         shutil.rmtree(trial.first.output / "checkpoints", ignore_errors=True)
 
 
 def _tell_before(trial: Trial) -> None:
-    """Says what of an earlier attempt stays, goes on and begins anew; what failed is tried again."""
+    """Prints which runs of a point from an earlier start are kept, which go on, and which start again."""
     if trial.stopped:
-        say(f"  {trial.arm.name} was stopped early: so it stays")
+        say(f"  {trial.arm.name} was stopped early: it stays stopped")
         return
     for run in trial.runs:
         if run.finished:
             say(f"  {run.label} is finished: it stays as it is")
         elif run is trial.first or (run.output / "config.yaml").exists():
-            failed = "failed, and " * (run.output / ERROR).exists()
+            failed = "failed and " * (run.output / ERROR).exists()
             saved = sorted((run.output / "checkpoints").glob("step-*"))
-            say(f"  {run.label} {failed}{f'goes on from {saved[-1].name}' if saved else 'starts anew'}")
+            say(f"  {run.label} {failed}{f'goes on from {saved[-1].name}' if saved else 'starts again'}")
 
 
 def _how(trial: Trial) -> str:
-    """What became of a trial, in words."""
+    """The outcome of the first run, in words."""
     if stopped := trial.stopped:
         return f"stopped early: {stopped['reason']}"
     if not trial.finished:
@@ -182,17 +189,17 @@ def _how(trial: Trial) -> str:
 
 
 def _more_seeds(recipe: TuneRecipe, trials: Sequence[Trial], runner: Runner) -> None:
-    """The other seeds of the best points that came to their end."""
+    """Trains the other seeds of the best `finalists` points that have finished."""
     finished = [trial for trial in trials if trial.finished]
     if not finished:
         raise ValueError(
-            f"no point came to its end: see {recipe.output}/arms/*/*.log, mend it, and go on with --resume"
+            f"no point has finished: see {recipe.output}/arms/*/*.log, correct the cause, and continue with --resume"
         )
     ranked = _ranked(recipe, finished, seeds=1)
     todo = [run for trial in ranked[: recipe.finalists] for run in trial.runs[1:] if not run.finished]
     if not todo:
         return
-    say(f"{len(todo)} runs with further seeds, of the {len(ranked[: recipe.finalists])} best points")
+    say(f"{len(todo)} runs with further seeds of the {len(ranked[: recipe.finalists])} best points")
     with ArmProgress(todo, {}, len(todo)) as progress:
         for run, error in runner.start(todo):
             if error:
@@ -203,7 +210,7 @@ def _more_seeds(recipe: TuneRecipe, trials: Sequence[Trial], runner: Runner) -> 
 
 
 def _ranked(recipe: TuneRecipe, trials: Sequence[Trial], seeds: int) -> list[Trial]:
-    """The best first, by the mean over the first seeds of the metric that decides."""
+    """The trials, best first, by the mean of the deciding metric over the first `seeds` runs."""
     return sorted(trials, key=lambda trial: fmean(_cost(recipe, run) for run in trial.runs[:seeds]))
 
 
@@ -213,17 +220,19 @@ def _cost(recipe: TuneRecipe, run: ArmRun) -> float:
 
 
 def _winner(recipe: TuneRecipe, trials: Sequence[Trial]) -> Trial:
-    """The best of the points that have all seeds."""
+    """The best of the points whose runs are all finished."""
     complete = [trial for trial in trials if all(run.finished for run in trial.runs)]
     if not complete:
-        raise ValueError("no point has all its seeds: see the errors above, mend them, and go on with --resume")
+        raise ValueError(
+            "no point has finished all seeds: see the errors above, correct the cause, and continue with --resume"
+        )
     return _ranked(recipe, complete, recipe.seeds)[0]
 
 
 def _measure_winner(
     recipe: TuneRecipe, best: ArmRun, folder: Path, test: Benchmark, encode: Encode, validated: dict[str, Any]
 ) -> None:
-    """Copies the best run to `best/`, and measures it on the test, unless that was done before."""
+    """Copies the best run to `folder`, and measures it on the benchmark, unless this was done before."""
     source = folder / "source.json"
     if source.exists() and json.loads(source.read_text(encoding="utf-8")) == str(best.output):
         return

@@ -1,4 +1,4 @@
-"""From the folders of a search to its `results.json` and `trials.csv`: points, the front, and the winner's lead."""
+"""`results.json` and `trials.csv` of tuning from the folders of its points: Pareto front, and leads of the winner."""
 
 import csv
 import json
@@ -24,21 +24,24 @@ from hybridir.runtime.history import read_history
 from hybridir.training.validation import LOWER_IS_BETTER, METRICS, Metric, cost, value_of
 
 LONGEST_NAME = 17
-"""Letters that a plot has room for."""
+"""Letters that a plot has room for in the name of a point."""
 
 
 def tune_results(
     recipe: TuneRecipe, trials: Sequence[Trial], winner: Trial, best: ArmRun, benchmark: Benchmark, corpus: Corpus
 ) -> dict[str, Any]:
-    """What `results.json` holds; points are best first, then those that did not come to their end."""
+    """The content of `results.json`. Finished points come first, the best at the top; then all others.
+
+    `best` is the run of the `winner` that was measured on the benchmark; `benchmark` has the validation questions.
+    """
     ranked = _ranked(recipe, trials)
     done = [trial for trial in ranked if trial.finished]
     shown = _short_names(ranked)
     names = list(dict.fromkeys(name for trial in ranked for name in described(trial.point)))
     trained = recipe.sampling.languages or corpus.languages_of("train")
     facts = {
-        "study": "search",
-        "title": f"The search for {', '.join(names)}",
+        "study": "tuning",
+        "title": f"Tuning of {', '.join(names)}",
         "metric": recipe.validation.metric,
         "objectives": list(recipe.sought),
         "reference": shown[winner.arm.name],
@@ -68,7 +71,7 @@ def tune_results(
 
 
 def _ranked(recipe: TuneRecipe, trials: Sequence[Trial]) -> list[Trial]:
-    """Finished points first, those with more seeds before others, the best before worse ones."""
+    """The points: finished ones first, more seeds before fewer, then by the deciding metric, best first."""
     metric = recipe.validation.metric
 
     def key(trial: Trial) -> tuple[bool, int, float]:
@@ -80,14 +83,14 @@ def _ranked(recipe: TuneRecipe, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _short_names(ranked: Sequence[Trial]) -> dict[str, str]:
-    """What points are called on the page: as their folders, or by number where that would be long."""
+    """The names of points on the page: full names if all are short, else numbers (#1, #2, ...)."""
     names = [trial.arm.name for trial in ranked]
     fits = max(map(len, names)) <= LONGEST_NAME
     return {name: name if fits else f"#{n}" for n, name in enumerate(names, start=1)}
 
 
 def pareto_front(found: Mapping[str, Mapping[str, float]], metrics: Sequence[Metric]) -> set[str]:
-    """Those that no other one equals or beats in all metrics and beats in one."""
+    """The points that no other point dominates (as good in all metrics, and better in at least one)."""
     costs = {name: np.array([cost(values[metric], metric) for metric in metrics]) for name, values in found.items()}
     return {
         name
@@ -97,7 +100,7 @@ def pareto_front(found: Mapping[str, Mapping[str, float]], metrics: Sequence[Met
 
 
 def write_trials(results: dict[str, Any], file: Path) -> None:
-    """A line a point: what it is, what became of it, and what it reached, as the mean over its seeds."""
+    """Writes a CSV file with one row per point: its values, its state, and its metrics (means over seeds)."""
     names = list(dict.fromkeys(name for one in results["trials"] for name in one["set"]))
     metrics = list(dict.fromkeys(name for one in results["trials"] for name in one["values"]))
     header = ("point", *names, "state", "front", "seeds", "steps", *metrics, "why", "seconds", "folder")
@@ -125,7 +128,7 @@ def _finished(name: str, trial: Trial) -> Finished:
 
 
 def _listed(recipe: TuneRecipe, trial: Trial) -> dict[str, Any]:
-    """A point with what became of it."""
+    """The entry of a point in `results.json`: its values, its state, and its metrics (means over seeds)."""
     done = [run for run in trial.runs if run.finished]
     seen = [outcome(run) for run in done] or [found for _, found in validations(trial.first)][-1:]
     known = [metric for metric in METRICS if all(_has(found, metric) for found in seen)] if seen else []
@@ -150,9 +153,10 @@ def _has(found: dict[str, Any], metric: Metric) -> bool:
 
 
 def _leads(recipe: TuneRecipe, winner: Trial, trials: Sequence[Trial]) -> list[tuple[str, dict[str, Any]]]:
-    """By other point the winner's lead over it in the metric that decides, with an interval, least first.
+    """The winner's lead over each other point in the deciding metric, with its interval, smallest lead first.
 
-    Paired by question and seed, over the seeds that both have. Of the validation loss there are no questions.
+    Differences are paired by question and seed, over the seeds that both points have finished. The list is empty if the
+    validation loss decides, because the loss has no value per question.
     """
     metric = recipe.validation.metric
     if metric == "loss":
@@ -172,9 +176,10 @@ def _leads(recipe: TuneRecipe, winner: Trial, trials: Sequence[Trial]) -> list[t
 
 
 def _decisive(scores: Scores, metric: Metric) -> Column:
-    """The column whose macro-mean over strata is the metric.
+    """The column of scores whose macro-mean over strata is the metric.
 
-    In the mean of the three settings each has the same weight, whatever the number of its languages or pairs.
+    For the mean over the three settings, values are weighted so that each setting counts the same, whatever the number
+    of its languages or language pairs.
     """
     settings = SETTINGS if metric == "mean" else ("multilingual",) if metric == "rank_distance" else (metric,)
     measure = "rank_distance" if metric == "rank_distance" else "mAP"
@@ -189,7 +194,7 @@ def _decisive(scores: Scores, metric: Metric) -> Column:
 
 
 def _test(best: Path) -> dict[str, Any]:
-    """What the winner reached on the test: of its `results.json` what the page of a search shows."""
+    """The parts of the winner's `results.json` on the benchmark that the page of tuning shows."""
     results = json.loads((best / "results.json").read_text(encoding="utf-8"))
     names = ("benchmark", "languages", *SETTINGS, "intervals", "systems", "untrained", "validation")
     return {name: results[name] for name in names if name in results}

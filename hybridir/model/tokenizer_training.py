@@ -7,12 +7,13 @@ WordPiece trainers of the tokenizers library do not guarantee that.
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 
 from hybridir.data.corpus import Corpus
+from hybridir.runtime.durable import made_once
 
 MAX_PAIRS = 100_000
 """The most pairs that a tokenizer is trained on."""
@@ -23,37 +24,40 @@ def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
 
     The folder lies beside the corpus, and the tokenizer in it is reused.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     name = hashlib.sha256(f"bpe {vocab_size} {corpus.fingerprint}".encode()).hexdigest()[:16]
     folder = corpus.directory.parent / f"tokenizer-{name}"
-    with FileLock(f"{folder}.lock"):
-        if (folder / "tokenizer.json").exists():
-            return folder
-        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        # Words end at spaces, punctuation and digits only: the usual regex cuts Thai and Devanagari at every mark.
-        words = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits()]
-        to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, to_bytes])
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=list(special.values()),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            max_token_length=24,
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator(_texts(corpus), trainer)
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]",
-            special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
-        )
-        work = folder.with_name(f"{folder.name}.tmp")
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(work)
-        work.rename(folder)
+    with made_once(folder) as work:
+        if work:
+            special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+            tokenizer = _train(corpus, vocab_size, list(special.values()))
+            PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(work)
     return folder
+
+
+def _train(corpus: Corpus, vocab_size: int, special: list[str]) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    # Words end at spaces, punctuation and digits only: the usual regex cuts Thai and Devanagari at every mark.
+    words = [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits()]
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, to_bytes])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=24,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(corpus), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
 
 
 def _texts(corpus: Corpus) -> Iterator[str]:

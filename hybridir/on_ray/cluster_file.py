@@ -1,11 +1,9 @@
 """Finds mistakes in a `cluster.yaml` before anything starts: `python -m hybridir.on_ray.cluster_file [FILE]`.
 
-Ray's schema checks Ray's fields, not those of AWS, where a typo shows only when a node does not start, or never. Some
-fields are refused on purpose, because they could open the cluster unseen by these checks: launch templates, network
-interfaces, user data, and Ray's own security group, which allows SSH from anywhere.
+It checks Ray's schema, values that are still CHANGE-ME, and whatever is open to others. Names and types of EC2's own
+fields are not checked: a typo there shows when a node starts.
 """
 
-import difflib
 import io
 import ipaddress
 import re
@@ -19,29 +17,8 @@ import jsonschema
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-FIELDS = {
-    "provider": {"type", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips"},
-    "node_config": {
-        *("InstanceType", "ImageId", "KeyName", "SecurityGroupIds", "SubnetIds", "IamInstanceProfile"),
-        *("MetadataOptions", "BlockDeviceMappings", "InstanceMarketOptions", "TagSpecifications"),
-    },
-    "IamInstanceProfile": {"Name", "Arn"},
-    "MetadataOptions": {"HttpTokens", "HttpPutResponseHopLimit"},
-    "BlockDeviceMappings": {"DeviceName", "Ebs"},
-    "Ebs": {"VolumeSize", "VolumeType", "Encrypted", "DeleteOnTermination", "Iops", "Throughput", "KmsKeyId"},
-    "InstanceMarketOptions": {"MarketType", "SpotOptions"},
-}
-"""Allowed fields by name of the object (a part of what EC2's RunInstances takes). Other objects are not checked."""
-CPU_ONLY = {
-    f"{family}.{n}xlarge" for family in ("c6i", "c7i", "m6i", "m7i", "r6i", "r7i") for n in ("", 2, 4, 8, 12, 16, 24)
-}
-GPUS = {
-    **{f"{family}.{n}xlarge": 1 for family in ("g5", "g6", "g6e") for n in ("", 2, 4, 8, 16)},
-    **{f"{family}.{n}xlarge": gpus for family in ("g5", "g6", "g6e") for n, gpus in ((12, 4), (24, 4), (48, 8))},
-    **{"p4d.24xlarge": 8, "p4de.24xlarge": 8, "p5.48xlarge": 8, "p5e.48xlarge": 8, "p5en.48xlarge": 8},
-}
-"""Number of GPUs by instance type, for NVIDIA cards that the AMI's driver and torch support."""
-IDS = {"ImageId": "ami", "SecurityGroupIds": "sg", "SubnetIds": "subnet"}
+HIDING = {"LaunchTemplate", "NetworkInterfaces", "UserData"}
+"""Fields of EC2 whose contents are not looked into here."""
 OPEN = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])|(?<![\w:.])::(?![\w:.])")
 HOST = re.compile(r"--(?:dashboard-)?host[=\s]+(\S+)")
 
@@ -64,7 +41,6 @@ def problems(text: str) -> list[str]:
     return [
         *(f"{place}: {what}" for place, value in strings for what in _opens(value)),
         *(f"{place}: still CHANGE-ME: fill in your own value" for place, value, _ in lines if "CHANGE-ME" in value),
-        *_unknown("provider", "provider", prepared["provider"]),
         *_commands(prepared),
         *_nodes(prepared),
     ]
@@ -98,17 +74,6 @@ def _opens(value: str) -> Iterator[str]:
             yield f"{cidr} is open to {network.num_addresses} addresses: use your own"
 
 
-def _unknown(place: str, name: str, value: Any) -> Iterator[str]:
-    """Fields that FIELDS does not have, in the object (or list of objects) called `name`."""
-    for inner in value if isinstance(value, list) else [value]:
-        for key in inner if isinstance(inner, dict) and name in FIELDS else ():
-            if key in FIELDS[name]:
-                yield from _unknown(f"{place}.{key}", key, inner[key])
-            else:
-                close = difflib.get_close_matches(key, FIELDS[name], 1)
-                yield f"{place}: {key} is not known" + (f", did you mean {close[0]}?" if close else "")
-
-
 def _commands(config: dict[str, Any]) -> Iterator[str]:
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
         start = " ".join(command for command in config[key] if "ray start" in command)
@@ -127,57 +92,26 @@ def _commands(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _nodes(config: dict[str, Any]) -> Iterator[str]:
-    if config["max_workers"] < 1:
-        yield "max_workers: it must be at least 1, or there would be no worker"
+    """What leaves a node open, or running when nothing needs it, and what `spot_first` relies on."""
+    if "security_group" in config["provider"]:
+        yield "provider.security_group: Ray makes one that takes SSH from anywhere: leave it out"
     for name, kind in config["available_node_types"].items():
         place, node = f"available_node_types.{name}", kind["node_config"]
-        yield from _unknown(f"{place}.node_config", "node_config", node)
-        yield from (f"{place}.node_config.{what}" for what in _node(node))
-        if kind["min_workers"]:
-            yield f"{place}.min_workers: {kind['min_workers']} nodes would run, and cost, when idle: set it to 0"
-        is_head, is_spot = name == config["head_node_type"], "InstanceMarketOptions" in node
-        if is_spot and node["InstanceMarketOptions"].get("MarketType") != "spot":
-            yield f"{place}.node_config.InstanceMarketOptions: MarketType must be spot; or remove InstanceMarketOptions"
-        if is_spot != name.startswith("spot"):
-            yield f"{place}: a name begins with spot if the type is spot, and only then (hybridir.on_ray.spot_first)"
-        if is_head and (is_spot or kind["max_workers"]):
-            yield f"{place}: the head must not be spot, and there is only one: set max_workers to 0"
-        if is_head and "IamInstanceProfile" not in node:
+        if node.get("MetadataOptions", {}).get("HttpTokens") != "required":
+            yield f"{place}.node_config.MetadataOptions: HttpTokens: required is missing (IMDSv2)"
+        disks = node.get("BlockDeviceMappings", [])
+        if not disks or any(disk.get("Ebs", {}).get("Encrypted") is not True for disk in disks):
+            yield f"{place}.node_config.BlockDeviceMappings: list every disk, with Encrypted: true"
+        for field in HIDING & node.keys():
+            yield f"{place}.node_config.{field}: it could open the node unseen by these checks: leave it out"
+        if not node.get("SecurityGroupIds"):
+            yield f"{place}.node_config: without SecurityGroupIds Ray makes a group that takes SSH from anywhere"
+        if name == config["head_node_type"] and "IamInstanceProfile" not in node:
             yield f"{place}.node_config: without IamInstanceProfile Ray makes one with all rights on EC2 and S3"
-        has = _resources(str(node.get("InstanceType")))
-        if has is None:
-            yield f"{place}.node_config.InstanceType: {node.get('InstanceType')} is not known"
-            continue
-        if {"CPU": 0, "GPU": 0} | kind["resources"] != has:
-            yield f"{place}.resources: {node['InstanceType']} has {has}, not {kind['resources']}"
-        if is_head == bool(has["GPU"]):
-            yield f"{place}: {node['InstanceType']} has {has['GPU']} GPUs; the head needs none, a worker at least one"
-    workers = config["available_node_types"].keys() - {config["head_node_type"]}
-    for market in (True, False):
-        if not any(name.startswith("spot") is market for name in workers):
-            yield f"available_node_types: no worker {'on spot' if market else 'on demand, for when there is no spot'}"
-
-
-def _node(node: dict[str, Any]) -> Iterator[str]:
-    """What is missing for a secure instance: valid ids, IMDSv2, encrypted disks."""
-    for key, prefix in IDS.items():
-        values = node.get(key, [] if key == "SubnetIds" else None)
-        for value in values if isinstance(values, list) else [values]:
-            if "CHANGE-ME" not in str(value) and not re.fullmatch(rf"{prefix}-[0-9a-f]{{8,17}}", str(value)):
-                yield f"{key}: {value} is not an id like {prefix}-0123456789abcdef0"
-    if node.get("MetadataOptions", {}).get("HttpTokens") != "required":
-        yield "MetadataOptions: HttpTokens: required is missing (IMDSv2)"
-    disks = node.get("BlockDeviceMappings", [])
-    if not disks or any(disk.get("Ebs", {}).get("Encrypted") is not True for disk in disks):
-        yield "BlockDeviceMappings: list every disk, with Encrypted: true"
-
-
-def _resources(instance: str) -> dict[str, int] | None:
-    """CPUs and GPUs of an instance type; None if it is not known. In all families, an N-xlarge has 4 N CPUs."""
-    if instance not in CPU_ONLY and instance not in GPUS:
-        return None
-    size = instance.partition(".")[2].removesuffix("xlarge")
-    return {"CPU": 4 * int(size or 1), "GPU": GPUS.get(instance, 0)}
+        if kind["min_workers"]:
+            yield f"{place}.min_workers: {kind['min_workers']} nodes would run, and cost, when idle: set 0"
+        if ("InstanceMarketOptions" in node) != name.startswith("spot"):
+            yield f"{place}: a name begins with spot if the type is spot, for hybridir.on_ray.spot_first"
 
 
 def main() -> None:

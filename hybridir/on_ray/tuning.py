@@ -50,7 +50,7 @@ class RayTune(RayArms):
         super().__init__(scaling)
         self.encode = partial(encode_on_ray, scaling)
 
-    def search(self, recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
+    def try_points(self, recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
         """Trains the first run of each point, those of `before` first; yields the start and end of each."""
         events: queue.Queue[Event | BaseException | None] = queue.Queue()
 
@@ -92,7 +92,7 @@ def _tuner(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point], a
     """
     from ray import tune
 
-    space = recipe.searched
+    space = recipe.tuned
     trainable = tune.with_resources(
         tune.with_parameters(_trial, recipe=recipe, held_out=held_out),
         tune.PlacementGroupFactory([run_resources(recipe.scaling)]),
@@ -108,7 +108,7 @@ def _tuner(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point], a
         param_space={"point": tune.grid_search(space.points())} if space.is_grid else None,
         tune_config=config,
         run_config=tune.RunConfig(
-            name=f"search-{os.urandom(8).hex()}",
+            name=f"tuning-{os.urandom(8).hex()}",
             storage_path=str(_storage(recipe)),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             callbacks=[_watch(recipe, held_out, events)],
@@ -142,7 +142,7 @@ def _optuna(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) 
             self.drawn = getattr(self, "drawn", set())
             for _ in range(_DRAWS):
                 found = super().suggest(trial_id)
-                point = recipe.searched.rounded(found)
+                point = recipe.tuned.rounded(found)
                 if label(point) not in self.drawn and _fits(point):
                     self.drawn.add(label(point))
                     return found
@@ -169,7 +169,7 @@ def _optuna(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) 
         else optuna.distributions.IntDistribution(int(one.low), int(one.high))
         if one.integer
         else optuna.distributions.FloatDistribution(one.low, one.high, log=one.log)
-        for name, one in recipe.searched.dimensions.items()
+        for name, one in recipe.tuned.dimensions.items()
     }
     modes = ["min" if metric in LOWER_IS_BETTER else "max" for metric in sought]
     return Draws(
@@ -254,7 +254,7 @@ def _cause(trial: Any) -> str:
 
 def _point(recipe: TuneRecipe, config: dict[str, Any]) -> Point:
     """The point of a trial: what Tune drew, with rounded values."""
-    return config["point"] if "point" in config else recipe.searched.rounded(config)
+    return config["point"] if "point" in config else recipe.tuned.rounded(config)
 
 
 def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig) -> None:

@@ -12,7 +12,6 @@ lines from 1.
 Shapes: Q queries, P passages, D dimension.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from hybridir.data.records import Benchmark, place
+from hybridir.runtime.durable import replaced
 
 SIDES = ("queries", "passages")
 _BLOCK = 2**14
@@ -74,9 +74,8 @@ def write_embeddings(path: str, benchmark: Benchmark, query_QD: np.ndarray, pass
         columns = {name: [row[n] for row in rows] for n, name in enumerate(("id", "language", "text"))}
         values = pa.array(np.ascontiguousarray(rows_D, dtype=np.float32).ravel())
         embedding = pa.FixedSizeListArray.from_arrays(values, rows_D.shape[1])
-        work = Path(path) / f".{side}.parquet.tmp"
-        pa.parquet.write_table(pa.table(columns | {"embedding": embedding}), work, compression="zstd")
-        os.replace(work, Path(path) / f"{side}.parquet")
+        with replaced(Path(path) / f"{side}.parquet") as written:
+            pa.parquet.write_table(pa.table(columns | {"embedding": embedding}), written, compression="zstd")
 
 
 def _find(folder: Path, side: str) -> Path:

@@ -7,11 +7,11 @@ Shapes: Q queries, P passages, D dimension, R pairs of a query and a relevant pa
 
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from hybridir.data.records import Benchmark
 
@@ -24,45 +24,81 @@ Scorer = Callable[[slice, slice], np.ndarray]
 PASSAGE_SHARD = 65536
 _BLOCK_SCORES = 2**24
 """Scores held at a time (64 MiB), unless those of 16 queries are more."""
+_MORE = 64
+"""Passages beyond k that faiss is asked for."""
 
 
 def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
-    """Scores by dot product, which is cosine similarity for normalised embeddings."""
+    """Scores by dot product, which is cosine similarity for normalised embeddings.
+
+    A score is the exact sum, rounded once to float32: it depends on its two vectors alone, not on how many are scored
+    together, nor on the processor. A product in float64 gives it, except where its own error leaves two roundings open:
+    those few are summed again in a fixed order.
+    """
 
     def score(queries: slice, passages: slice) -> np.ndarray:
-        return query_QD[queries] @ passage_PD[passages].T
+        query_BD, passage_SD = query_QD[queries].astype(np.float64), passage_PD[passages].astype(np.float64)
+        exact_BS = query_BD @ passage_SD.T
+        error = 2 * _error(query_BD, passage_SD)
+        low, high = (exact_BS - error).astype(np.float32), (exact_BS + error).astype(np.float32)
+        rows, columns = np.nonzero(low != high)
+        if len(rows):
+            low[rows, columns] = _sums(query_BD[rows], passage_SD[columns])
+        return low
 
     return score
+
+
+def _sums(query_ND: np.ndarray, passage_ND: np.ndarray) -> np.ndarray:
+    """The dot products of pairs of vectors, summed in a fixed order in float64; float32 [N]."""
+    return np.asarray(np.sum(query_ND * passage_ND, axis=1, dtype=np.float64), dtype=np.float32)
+
+
+def _error(query_BD: np.ndarray, passage_SD: np.ndarray) -> float:
+    """A bound on the error of any of their dot products in the precision of the arrays: D u |q| |p|, for any order of
+    summation (Higham 2002, Accuracy and Stability of Numerical Algorithms, 3.1)."""
+    longest = (float(np.linalg.norm(one, axis=1).max(initial=0)) for one in (query_BD, passage_SD))
+    return 1.01 * query_BD.shape[1] * float(np.finfo(query_BD.dtype).eps) / 2 * math.prod(longest)
 
 
 def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best passages of each query: scores float32 [Q, k] in descending order and positions int64 [Q, k].
 
-    Uses faiss if it is installed, with the tie rule above, else torch. With fewer than k passages, all are returned.
+    With fewer than k passages, all are returned. If faiss is installed, it preselects some more than k by its own sums;
+    a query for which these cannot be known to be enough is scored against all passages.
+
+    Raises:
+        ValueError: an embedding is not finite.
     """
+    for name, one in (("query", query_QD), ("passage", passage_PD)):
+        if not np.isfinite(one).all():
+            raise ValueError(f"a {name} embedding is not finite (NaN or infinite): the encoder that made it is broken")
     k = min(k, len(passage_PD))
     if k == 0 or importlib.util.find_spec("faiss") is None:
-        return _top_k_torch(query_QD, passage_PD, k)
+        return _top_k_of_all(query_QD, passage_PD, k)
     import faiss
 
-    more = min(k + 1, len(passage_PD))  # one more shows whether rank k is tied with rank k + 1
-    scores, places = faiss.knn(query_QD, passage_PD, more, metric=faiss.METRIC_INNER_PRODUCT)
-    order = np.lexsort((places, -scores))
-    scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
-    tied = np.flatnonzero(scores[:, k - 1] == scores[:, -1]) if more > k else np.empty(0, dtype=np.int64)
-    scores, places = scores[:, :k].copy(), places[:, :k].copy()
-    if len(tied):
-        scores[tied], places[tied] = _top_k_torch(query_QD[tied], passage_PD, k)
+    query_QD, passage_PD = (np.ascontiguousarray(one, dtype=np.float32) for one in (query_QD, passage_PD))
+    more = min(k + _MORE, len(passage_PD))
+    rough_QM, place_QM = faiss.knn(query_QD, passage_PD, more, metric=faiss.METRIC_INNER_PRODUCT)
+    score_QM = np.empty(place_QM.shape, dtype=np.float32)
+    for row, query in enumerate(query_QD.astype(np.float64)):
+        score_QM[row] = _sums(query[None], passage_PD[place_QM[row]])
+    scores, places = _keep(score_QM, place_QM, k)
+    left_out_Q = rough_QM[:, -1] + 2 * _error(query_QD, passage_PD)  # no other passage scores higher
+    unsure = np.flatnonzero(scores[:, -1] <= left_out_Q) if more < len(passage_PD) else np.empty(0, dtype=np.int64)
+    if len(unsure):
+        scores[unsure], places[unsure] = _top_k_of_all(query_QD[unsure], passage_PD, k)
     return scores, places
 
 
-def _top_k_torch(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    queries = torch.from_numpy(query_QD)
+def _top_k_of_all(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     best_score = np.empty((len(query_QD), 0), dtype=np.float32)
     best_place = np.empty((len(query_QD), 0), dtype=np.int64)
+    score = dot_scorer(query_QD, passage_PD)
     for start in range(0, len(passage_PD), PASSAGE_SHARD):
-        scores = queries @ torch.from_numpy(passage_PD[start : start + PASSAGE_SHARD]).T
-        best_score, best_place = _merge(best_score, best_place, scores.numpy(), start, k)
+        scores = score(slice(None), slice(start, start + PASSAGE_SHARD))
+        best_score, best_place = _merge(best_score, best_place, scores, start, k)
     return best_score, best_place
 
 

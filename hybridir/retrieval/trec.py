@@ -9,7 +9,6 @@ Shapes: Q queries, J judgements, P passages.
 """
 
 import itertools
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow.csv
 
 from hybridir.data.records import Benchmark
 from hybridir.retrieval.search import Ranking
+from hybridir.runtime.durable import replaced
 
 _UNSAFE = re.compile(r'[\s%"\x00-\x1f\x7f\ud800-\udfff]')
 _FORMAT = pa.csv.WriteOptions(include_header=False, delimiter=" ", quoting_style="none")
@@ -115,10 +115,8 @@ def _table(*columns: pa.Array | np.ndarray | str) -> pa.Table:
 
 def _write(path: Path, tables: Iterable[pa.Table]) -> None:
     """Writes the tables one after another into one file, which is either whole or not there."""
-    work = path.with_name(f".{path.name}.tmp")
     tables = iter(tables)
     first = next(tables)
-    with pa.csv.CSVWriter(work, first.schema, write_options=_FORMAT) as writer:
+    with replaced(path) as written, pa.csv.CSVWriter(written, first.schema, write_options=_FORMAT) as writer:
         for table in itertools.chain([first], tables):
             writer.write(table)
-    os.replace(work, path)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from filelock import FileLock
 
 from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
@@ -163,14 +162,9 @@ def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) ->
     """The corpus of `data`: from the cache, or read now. `ValueError` if it lacks one of `data.languages`."""
     shards, share = sources.find_shards(data), 0.0 if data.validation else data.validation_share
     directory = cache / f"corpus-{sources.contents_key(shards, share)}"
-    with FileLock(f"{directory}.lock"):
-        if directory.exists():
-            say(f"the data is in the cache already: {directory}")
-        else:
-            for stale in cache.glob(f"{directory.name}-*.tmp"):  # left by a killed process
-                shutil.rmtree(stale, ignore_errors=True)
-            build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
-    corpus = Corpus.open(directory)
+    if directory.exists():
+        say(f"the data is in the cache already: {directory}")
+    corpus = build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
     if missing := sorted(set(data.languages or ()) - set(corpus.languages)):
         raise ValueError(
             f"data.languages has {', '.join(missing)}, but the data has pairs only in {', '.join(corpus.languages)}: "

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 PERMANENT = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
@@ -31,12 +33,49 @@ def sync_files(folder: Path) -> None:
         sync(file)
 
 
+@contextmanager
+def replaced(file: Path) -> Iterator[Path]:
+    """Gives a temporary path to write to, and puts what was written there in the place of `file`.
+
+    Readers find the old file or the whole new one, even after a crash; after an error the old one stays.
+    """
+    written = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield written
+        sync(written)
+        written.replace(file)
+    finally:
+        written.unlink(missing_ok=True)
+
+
 def replace_text(file: Path, text: str) -> None:
-    """Replaces a file atomically: readers find the old text or the new text, even after a crash."""
-    written = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
-    written.write_text(text, encoding="utf-8")
-    sync(written)
-    written.replace(file)
+    """Replaces a text file: see `replaced`."""
+    with replaced(file) as written:
+        written.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def made_once(folder: Path) -> Iterator[Path | None]:
+    """Gives a temporary folder to fill, which then becomes `folder`; None if `folder` is there already.
+
+    For caches that processes share: one process makes the folder, the others wait for it. The folder is either whole or
+    not there; what a killed process has left behind is removed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            yield None
+            return
+        for stale in folder.parent.glob(f"{folder.name}-*.tmp"):
+            shutil.rmtree(stale, ignore_errors=True)
+        work = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.tmp")
+        work.mkdir()
+        try:
+            yield work
+            sync_files(work)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager

@@ -3,9 +3,13 @@
 Nothing heavy is imported here, so that a start on a folder of another process is refused at once.
 """
 
+import io
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentError
 
@@ -17,6 +21,29 @@ EXPECTED = (ArgumentError, ValueError, FloatingPointError, MemoryError, OSError)
 """Errors whose message names the cause and the remedy: they are printed without a traceback."""
 
 
+class _Patient(io.FileIO):
+    """An output stream that goes on when nobody reads it any more: from then on it writes to nowhere."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:  # the reader of a pipe has ended, or the terminal is gone
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def _write_patiently() -> None:
+    """Output never ends a job: not if its reader goes away, nor if its encoding lacks a character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            raw = io.BufferedWriter(_Patient(stream.fileno(), "wb", closefd=False))
+            patient = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
+            setattr(sys, name, patient)
+
+
 @contextmanager
 def job(arguments: Sequence[str]) -> Iterator[ExitStack]:
     """While entered, the output folder that `arguments` name belongs to this process.
@@ -24,6 +51,7 @@ def job(arguments: Sequence[str]) -> Iterator[ExitStack]:
     Gives a stack for whatever else is to be left at the end of the job. SIGTERM and Ctrl-C leave as exit code 75 (see
     `signals`), `EXPECTED` errors as exit code 1 with their message; secrets are masked in all errors.
     """
+    _write_patiently()
     with interruptible(), errors_masked(*EXPECTED), ExitStack() as stack:
         if output := named_output(arguments):
             stack.enter_context(own(Path(output).absolute()))

@@ -50,7 +50,8 @@ def saving(stop: Path) -> Iterator[threading.Event]:
     def save(*_: object) -> None:
         _kill_from_now_on()
         asked.set()
-        os.write(2, b"saving at the next step; a second signal ends it at once\n")  # print is not safe in a handler
+        with suppress(OSError):  # nobody may be reading
+            os.write(2, b"saving at the next step; a second signal ends it at once\n")  # print is not safe in a handler
         with suppress(OSError):
             stop.touch()
         signal.alarm(PATIENCE)

@@ -227,7 +227,7 @@ def test_a_study_that_cannot_start_says_why(cache: Path, tmp_path: Path) -> None
     too_large = replace(small, train=replace(small.train, batch_size=500))
     with pytest.raises(ValueError, match="arm mono: a mono batch needs 500 groups"):
         run_study(study_of(), too_large, in_process())
-    with pytest.raises(ValueError, match="no run has finished: see what went wrong above"):
+    with pytest.raises(ValueError, match="no run has finished: see the errors above"):
         run_study(study_of(BROKEN), recipe_of(tmp_path / "c", cache, arms=("broken",)), in_process())
     with pytest.raises(ValueError, match="seeds is 0"):
         recipe_of(tmp_path, cache, seeds=0)

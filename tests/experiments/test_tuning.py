@@ -56,7 +56,7 @@ def recipe_of(output: Path, cache: Path, **fields: Any) -> TuneRecipe:
 
 def search_here(recipe: TuneRecipe, measured: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
     """A grid, point by point in this process."""
-    for point in recipe.searched.points():
+    for point in recipe.tuned.points():
         run = trial_of(recipe, measured, point).first
         run.output.parent.mkdir(parents=True, exist_ok=True)
         (run.output.parent / POINT).write_text(json.dumps({"point": point, "began": time.time()}), encoding="utf-8")
@@ -202,12 +202,12 @@ def test_a_point_that_fails_is_listed_and_tried_again(
     assert search(replace(recipe, resume=True))[1] == 1
     told = capsys.readouterr().out
     assert "train.lr=0.005 seed 0 is finished: it stays as it is" in told
-    assert "train.lr=1e+30 seed 0 failed, and starts anew" in told
+    assert "train.lr=1e+30 seed 0 failed and starts again" in told
 
 
 def test_where_nothing_ends_well_it_says_so(cache: Path, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path / "out", cache, space={"train.lr": [1e30]}, tracking=TrackingConfig(enabled=False))
-    with pytest.raises(ValueError, match="no point came to its end"):
+    with pytest.raises(ValueError, match="no point has finished"):
         search(recipe)
 
 
@@ -262,11 +262,11 @@ def test_the_front_is_what_nothing_beats() -> None:
         ),
         (
             {"space": {"train.batch_size": {"low": 8, "high": 12, "integer": True}}, "scaling": ScalingConfig()},
-            "list those to try",
+            "list the sizes to try",
         ),
         ({"seeds": 0}, "seeds is 0"),
         ({"finalists": 0}, "finalists is 0"),
-        ({"scaling": ScalingConfig(num_workers=0)}, "a search runs on Ray"),
+        ({"scaling": ScalingConfig(num_workers=0)}, "tuning runs on Ray"),
     ],
 )
 def test_what_a_search_refuses(fields: dict[str, Any], says: str, cache: Path, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_search_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatc
     with ray_tune(scaling) as ray:
         assert ray.at_once == 2
         runner = Runner(ray.start, ray.at_once, track_nothing, lambda *_: None)
-        assert run_tune(recipe, ray.search, runner, ray.encode)[1] == 1
+        assert run_tune(recipe, ray.try_points, runner, ray.encode)[1] == 1
     done, failed = results_of(tmp_path / "out")["trials"]
     assert (done["state"], failed["state"]) == ("done", "failed")
     assert "FloatingPointError" in failed["why"]

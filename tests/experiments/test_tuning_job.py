@@ -68,7 +68,7 @@ def test_worse_points_are_stopped_early(cache: Path, tmp_path: Path) -> None:
     running = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     assert str(tmp_path) not in running
     again = run(command(tmp_path / "out", cache, *SAMPLE, *more, "--resume"))
-    assert "was stopped early: so it stays" in again.stdout
+    assert "was stopped early: it stays stopped" in again.stdout
     assert [one["set"] for one in results_of(tmp_path / "out")["trials"]] == [one["set"] for one in results["trials"]]
 
 

@@ -131,7 +131,7 @@ def connected(nodes: Nodes) -> Iterator[None]:
 def test_encoding_goes_on_without_a_node(small_run: Prepared, tmp_path: Path) -> None:
     """The numbers are those of one process that nothing happens to."""
     tokenizer = load_tokenizer(small_run.initial.name, None)
-    large = EncoderConfig(hidden_size=192, layers=4, vocab_size=400, dropout=0.0)
+    large = EncoderConfig(hidden_size=192, layers=2, vocab_size=400, dropout=0.0)
     build_small_encoder(large, tokenizer, 0).double().save(tmp_path / "encoder")
     what = ("--encoder.name", str(tmp_path / "encoder"), "--benchmark.split", "all", "--tracking.enabled", "false")
     log, output = tmp_path / "log.txt", tmp_path / "on-ray"

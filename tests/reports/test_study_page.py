@@ -48,6 +48,7 @@ def study(arms: int = 4, seeds: int = 5, languages: tuple[str, ...] = LANGUAGES)
         "zero_shot_languages": [x for x in languages if x in ZERO_SHOT],
         "seeds": list(range(seeds)),
         "reference": "hybrid",
+        "sources": {"paper": "Claims of the paper", "sceptic": "What a sceptic would ask"},
         "margin": {"mAP": 0.01, "rank_distance": 100.0},
         "arms": named,
         "claims": claims(named, seeds),

@@ -1,6 +1,7 @@
 """Search, exact ranks, measures, rank distance, BM25 and the averages over settings."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import ir_measures
 import numpy as np
@@ -270,7 +271,7 @@ def embeddings(rng, rows, dimension=4):
 
 @pytest.mark.parametrize("shard", [7, 65536])
 @pytest.mark.parametrize("k", [1, 3, 49, 50, 80])
-@pytest.mark.parametrize("path", [search.top_k, search._top_k_torch], ids=["faiss", "torch"])
+@pytest.mark.parametrize("path", [search.top_k, search._top_k_of_all], ids=["faiss", "all"])
 def test_top_k_with_ties_at_the_border(monkeypatch, path, k, shard):
     if path is search.top_k:
         pytest.importorskip("faiss")
@@ -292,6 +293,73 @@ def test_top_k_without_faiss(monkeypatch):
     for a, b in zip(with_faiss, top_k(queries, passages, 4), strict=True):
         assert np.array_equal(a, b)
         assert a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("with_faiss", [True, False])
+@pytest.mark.parametrize("where", ["queries", "passages"])
+def test_top_k_refuses_what_is_not_a_number(monkeypatch, where, with_faiss):
+    """A place of -1 would be the last passage in Python."""
+    if not with_faiss:
+        monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+    made = {"queries": np.ones((3, 4), np.float32), "passages": np.ones((200, 4), np.float32)}
+    made[where][-1, 2] = np.nan
+    with pytest.raises(ValueError, match="embedding is not finite"):
+        top_k(made["queries"], made["passages"], 5)
+
+
+# Scores depend on two vectors alone
+
+
+def unit(rng, rows, dimension):
+    made = rng.standard_normal((rows, dimension)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("dimension", [3, 64, 384, 1023])
+def test_identical_passages_have_identical_scores(dimension, monkeypatch):
+    """Whatever the number of queries, blocks, shards and threads: the first one is relevant, so AP is 1."""
+    rng = np.random.default_rng(dimension)
+    queries, one = unit(rng, 40, dimension), unit(rng, 1, dimension)
+    passages = np.concatenate([np.repeat(one, 33, axis=0), -one])
+    for n in (1, 2, 3, 5, 16, 40):
+        made = benchmark(["en"], [("en", "")] * 34, [("en", "", [0])] * n)
+        for shard, block in ((65536, 2**24), (7, 2**24), (65536, 1)):
+            monkeypatch.setattr(search, "PASSAGE_SHARD", shard)
+            monkeypatch.setattr(search, "_BLOCK_SCORES", block)
+            positive = queries[:n] * np.sign(queries[:n] @ one.T)
+            assert rank_all(search.dot_scorer(positive, passages), made).above.tolist() == [[0]] * n
+            scores, places = top_k(positive, passages, 34)
+            assert places.tolist() == [list(range(34))] * n
+            assert (scores[:, :33] == scores[:, :1]).all()
+
+
+@pytest.mark.parametrize("with_faiss", [True, False])
+def test_a_score_is_that_of_its_two_vectors(monkeypatch, with_faiss):
+    """The exact sum, rounded once, by rational arithmetic; in any company, and by either search."""
+    rng = np.random.default_rng(1)
+    queries, passages = unit(rng, 7, 100), unit(rng, 300, 100)
+    passages[200:] = passages[:100]
+    scores = search.dot_scorer(queries, passages)(slice(None), slice(None))
+    for q, p in ((0, 0), (3, 250), (6, 299)):
+        exact = sum(
+            (Fraction(float(a)) * Fraction(float(b)) for a, b in zip(queries[q], passages[p], strict=True)), Fraction(0)
+        )
+        assert scores[q, p] == np.float32(float(exact))
+        assert search.dot_scorer(queries[q : q + 1], passages[p : p + 1])(slice(None), slice(None)) == scores[q, p]
+    if not with_faiss:
+        monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+    found, places = top_k(queries, passages, 150)
+    assert places.tolist() == [ordered(row, range(300))[:150] for row in scores]
+    assert (found == np.take_along_axis(scores, places, axis=1)).all()
+
+
+def test_what_rounding_leaves_open_is_summed_again(monkeypatch):
+    """With a bound that leaves all open: the same scores, now all by the sum of fixed order."""
+    rng = np.random.default_rng(2)
+    queries, passages = unit(rng, 9, 50), unit(rng, 60, 50)
+    scores = search.dot_scorer(queries, passages)(slice(None), slice(None))
+    monkeypatch.setattr(search, "_error", lambda *_: 1.0)
+    assert (search.dot_scorer(queries, passages)(slice(None), slice(None)) == scores).all()
 
 
 def test_top_k_of_no_passages():

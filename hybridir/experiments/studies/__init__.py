@@ -1,4 +1,4 @@
-"""Studies by name. A new one is one module here and one line."""
+"""Studies by name. A new study is a module here and a line in `STUDIES`."""
 
 from hybridir.experiments.studies.alpha import ALPHA
 from hybridir.experiments.studies.sampling import SAMPLING

@@ -1,6 +1,6 @@
-"""How often should a batch be monolingual? Hybrid batches from alpha = 0 (X-Y) to 1 (X-X-mono).
+"""How often should a batch be monolingual? Hybrid batches from alpha = 0 (X-Y) to alpha = 1 (X-X-mono).
 
-The grid of arXiv 2408.10536, figure of the ablation over alpha.
+The grid is that of the ablation over alpha in arXiv 2408.10536.
 """
 
 from hybridir.evaluation.settings import SETTINGS
@@ -11,7 +11,7 @@ GRID = tuple(n / 10 for n in range(11))
 
 
 def arms(recipe: StudyRecipe) -> list[Arm]:
-    """One for each alpha, named after it."""
+    """One arm for each alpha, named after it."""
     return [
         Arm(
             name=f"{alpha:g}",
@@ -37,7 +37,7 @@ CLAIMS = (
     *(
         Claim(
             id=f"half-{end}",
-            text=f"Half and half is better than {name} alone in multilingual retrieval.",
+            text=f"In multilingual retrieval, alpha 0.5 is better than {name} alone.",
             source="paper",
             parts=(Part(arm="0.5", baseline=end, setting="multilingual", relation="better"),),
         )
@@ -53,4 +53,5 @@ ALPHA = Study(
     arms=arms,
     claims=CLAIMS,
     x_name="alpha, the share of monolingual batches",
+    sources={"paper": "Claims of the paper"},
 )

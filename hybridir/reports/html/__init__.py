@@ -28,7 +28,7 @@ STUDY: tuple[StudySection, ...] = (
 """The sections of the page of a study, in order. A section without numbers is left out."""
 
 
-SEARCH: tuple[StudySection, ...] = (
+TUNING: tuple[StudySection, ...] = (
     tuning_page.winner,
     tuning_page.on_test,
     study_plots.over_x,
@@ -67,14 +67,14 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
     return write_page(title, _facts(results), [part for part in found if part], directory)
 
 
-def write_study(results: dict[str, Any], directory: Path) -> Path:
+def write_study(results: dict[str, Any], directory: Path, sections: Sequence[StudySection] = STUDY) -> Path:
     """Writes the page of a study, from the content of its `results.json`, as `write_report` does."""
-    return _write_arms(results, f"{results['benchmark']} · {_count(results['arms'], 'arm')}", STUDY, directory)
+    return _write_arms(results, f"{results['benchmark']} · {_count(results['arms'], 'arm')}", sections, directory)
 
 
-def write_search(results: dict[str, Any], directory: Path) -> Path:
+def write_tuning(results: dict[str, Any], directory: Path) -> Path:
     """Writes the page of tuning, from the content of its `results.json`, as `write_report` does."""
-    return _write_arms(results, _count(results["trials"], "point"), SEARCH, directory)
+    return _write_arms(results, _count(results["trials"], "point"), TUNING, directory)
 
 
 def _write_arms(results: dict[str, Any], counts: str, sections: Sequence[StudySection], directory: Path) -> Path:

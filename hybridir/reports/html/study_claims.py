@@ -45,7 +45,6 @@ _MEANS = {
 }
 _REACH = 6
 """The number of margins from 0 to either end of a drawing."""
-_SOURCES = {"paper": "Claims of the paper", "sceptic": "What a sceptic would ask"}
 
 
 def about(results: dict[str, Any]) -> Section | None:
@@ -63,16 +62,17 @@ def ledger(results: dict[str, Any]) -> Section | None:
     if not claims:
         return None
     parts = [part for claim in claims for part in claim["parts"]]
+    titles = results.get("sources", {})
     sources = list(dict.fromkeys(claim["source"] for claim in claims))
     body = _meanings(claims)
     for source in sources:
         own = [claim for claim in claims if claim["source"] == source]
-        body += f'<h3 class="apart">{escape(_SOURCES.get(source, source))}</h3>\n<p class="note">{_tally(own)}</p>\n'
+        body += f'<h3 class="apart">{escape(titles.get(source, source))}</h3>\n<p class="note">{_tally(own)}</p>\n'
         body += "".join(_article(claim) for claim in own)
     shown = [part for part in parts if between(part.get("interval"))]
     told = _notes(shown) if shown else []
     body += below("", sheet := _sheet(claims)) + f'<p class="note">{escape(" ".join(told))}</p>\n' * bool(told)
-    verdicts = [(claim["text"], _SOURCES.get(claim["source"], claim["source"]), verdict(claim)) for claim in claims]
+    verdicts = [(claim["text"], titles.get(claim["source"], claim["source"]), verdict(claim)) for claim in claims]
     grids = [Grid("Claims", ("claim", "source", "verdict"), verdicts)]
     compared = [(claim["text"], *row) for claim in claims for row in _grid(claim).rows]
     grids += [Grid("Comparisons that decide the claims", ("claim", *_HEADER), compared)] * bool(compared)

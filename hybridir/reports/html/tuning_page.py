@@ -129,7 +129,7 @@ def front(results: dict[str, Any]) -> Section | None:
 def trials(results: dict[str, Any]) -> Section:
     """All points: their values, their state, and why a point failed or was stopped."""
     listed = results["trials"]
-    grid = search_table(listed)
+    grid = points_table(listed)
     state = grid.header.index("state")
     marks: dict[tuple[int, int], Mark] = {
         (n, state): ("verdict fails", "see below") for n, one in enumerate(listed) if one["state"] == "failed"
@@ -152,7 +152,7 @@ def trials(results: dict[str, Any]) -> Section:
     )
 
 
-def search_table(listed: Sequence[dict[str, Any]]) -> Grid:
+def points_table(listed: Sequence[dict[str, Any]]) -> Grid:
     """The points as a table, with their state."""
     names = [name for name in METRICS if any(name in one["values"] for one in listed)]
     fields = list(listed[0]["set"]) if listed[0]["point"].startswith("#") else []  # "#3" says nothing about its values

@@ -1,0 +1,47 @@
+"""The skeleton of all jobs: output that nobody reads, and terminals that lack characters, end no run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+TALK = """
+import sys, time
+from pathlib import Path
+from hybridir.runtime.job import job
+
+with job([]):
+    print("ready …", flush=True)
+    sys.stdin.readline()
+    for _ in range(3):
+        print("nobody reads this", flush=True)
+        print("nor this", file=sys.stderr, flush=True)
+    Path(sys.argv[1]).write_text("done")
+"""
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path, merged: bool) -> None:
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    streams["stderr"] = subprocess.STDOUT if merged else subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", TALK, str(tmp_path / "end")], cwd=ROOT, text=True, **streams)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready …\n"
+    process.stdout.close()
+    if process.stderr:
+        process.stderr.close()
+    process.stdin.write("\n")
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert (tmp_path / "end").read_text() == "done"
+
+
+def test_a_terminal_that_lacks_a_character(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", TALK, str(tmp_path / "end")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, input="\n", check=True)
+    assert done.stdout.startswith("ready \\u2026\n")
