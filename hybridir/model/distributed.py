@@ -47,7 +47,7 @@ def gather_with_grad(tensor: Tensor) -> Tensor:
 
 
 def broadcast_object(value: object) -> object:
-    """Returns rank 0's value (any object that pickles) on every rank."""
+    """Returns rank 0's value (any object that processes can send each other) on every rank."""
     if world_size() == 1:
         return value
     box = [value]

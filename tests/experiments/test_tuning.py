@@ -1,4 +1,4 @@
-"""A search with a tiny encoder: points, seeds, failures, resume, what its results say; on Ray, where one fails."""
+"""Tuning with a tiny encoder: points, seeds, failures, resume, what its results say; on Ray, where one fails."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def recipe_of(output: Path, cache: Path, **fields: Any) -> TuneRecipe:
     return TuneRecipe(**plain | ours | fields)
 
 
-def search_here(recipe: TuneRecipe, measured: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
+def try_here(recipe: TuneRecipe, measured: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
     """A grid, point by point in this process."""
     for point in recipe.tuned.points():
         run = trial_of(recipe, measured, point).first
@@ -67,9 +67,9 @@ def search_here(recipe: TuneRecipe, measured: BenchmarkConfig, before: list[Poin
         yield Event(point, ended=True, error=error)
 
 
-def search(recipe: TuneRecipe, tracked: bool = False) -> tuple[Path, int]:
+def tune(recipe: TuneRecipe, tracked: bool = False) -> tuple[Path, int]:
     tracking = (follow, record) if tracked else (track_nothing, lambda *_: None)
-    return run_tune(recipe, search_here, Runner(arms_here(here()), 1, *tracking), here().encode)
+    return run_tune(recipe, try_here, Runner(arms_here(here()), 1, *tracking), here().encode)
 
 
 def results_of(output: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("tune") / "out"
     space = {"alpha": [0.0, 0.5, 1.0], "train.lr": [5e-3]}
     recipe = recipe_of(output, cache, space=space, objectives=("crosslingual", "rank_distance"))
-    page, failed = search(recipe, tracked=True)
+    page, failed = tune(recipe, tracked=True)
     assert (page, failed) == (output / "report.html", 0)
     return output
 
@@ -133,7 +133,9 @@ def test_the_best_run_is_measured_on_the_test_and_can_be_used(finished: Path) ->
     assert "name: sample" in config
 
 
-def test_runs_stand_below_the_search_and_the_winner_is_champion(finished: Path, tmp_path: Path) -> None:
+def test_runs_stand_below_the_tuning_and_the_winner_is_champion(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
     uri = f"sqlite:///{finished.parent / 'mlflow.db'}"
@@ -141,13 +143,13 @@ def test_runs_stand_below_the_search_and_the_winner_is_champion(finished: Path, 
         runs = database.execute("select name, run_uuid, status from runs").fetchall()
         assert len(runs) == 7
         assert {status for *_, status in runs} == {"FINISHED"}
-        (search,) = [run for name, run, _ in runs if name == "out"]
+        (tuning,) = [run for name, run, _ in runs if name == "out"]
         parents = database.execute("select value from tags where key = 'mlflow.parentRunId'").fetchall()
-        assert parents == [(search,)] * 6
+        assert parents == [(tuning,)] * 6
         points = "select run_uuid, count(*), count(distinct step) from metrics where key = 'loss' group by run_uuid"
         assert [found[1:] for found in database.execute(points).fetchall()] == [(8, 8)] * 6
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, uri)
     folder = mlflow.artifacts.download_artifacts("models:/hybridir@champion", dst_path=str(tmp_path))
     ours = (finished / "best" / "model" / "model.safetensors").read_bytes()
     assert (Path(folder) / "model.safetensors").read_bytes() == ours
@@ -162,7 +164,7 @@ def test_the_page_says_what_was_found(finished: Path) -> None:
     assert (finished / "plots" / "front.csv").exists()
 
 
-def test_a_finished_search_stays_as_it_is(finished: Path, cache: Path) -> None:
+def test_finished_tuning_stays_as_it_is(finished: Path, cache: Path) -> None:
     before, best = trained(finished), (finished / "best" / "results.json").stat().st_mtime_ns
     winner = results_of(finished)["winner"]
     recipe = recipe_of(
@@ -172,14 +174,14 @@ def test_a_finished_search_stays_as_it_is(finished: Path, cache: Path) -> None:
         objectives=("crosslingual", "rank_distance"),
         resume=True,
     )
-    search(recipe)
+    tune(recipe)
     assert trained(finished) == before
     assert (finished / "best" / "results.json").stat().st_mtime_ns == best
     assert results_of(finished)["winner"] == winner
     with pytest.raises(ValueError, match="was started with space"):
-        search(replace(recipe, space={"alpha": [0.0]}))
+        tune(replace(recipe, space={"alpha": [0.0]}))
     with pytest.raises(ValueError, match="holds results already"):
-        search(replace(recipe, resume=False))
+        tune(replace(recipe, resume=False))
 
 
 def test_a_point_that_fails_is_listed_and_tried_again(
@@ -192,14 +194,14 @@ def test_a_point_that_fails_is_listed_and_tried_again(
         seeds=1,
         tracking=TrackingConfig(enabled=False),
     )
-    assert search(recipe)[1] == 1
+    assert tune(recipe)[1] == 1
     results = results_of(tmp_path / "out")
     assert [one["state"] for one in results["trials"]] == ["done", "failed"]
     assert "FloatingPointError" in results["trials"][1]["why"]
     assert "FloatingPointError" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert results["x_name"] == "train.lr"
     capsys.readouterr()
-    assert search(replace(recipe, resume=True))[1] == 1
+    assert tune(replace(recipe, resume=True))[1] == 1
     told = capsys.readouterr().out
     assert "train.lr=0.005 seed 0 is finished: it stays as it is" in told
     assert "train.lr=1e+30 seed 0 failed and starts again" in told
@@ -208,7 +210,7 @@ def test_a_point_that_fails_is_listed_and_tried_again(
 def test_where_nothing_ends_well_it_says_so(cache: Path, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path / "out", cache, space={"train.lr": [1e30]}, tracking=TrackingConfig(enabled=False))
     with pytest.raises(ValueError, match="no point has finished"):
-        search(recipe)
+        tune(recipe)
 
 
 @pytest.mark.parametrize("metric", [one for one in METRICS if one != "loss"])
@@ -269,12 +271,12 @@ def test_the_front_is_what_nothing_beats() -> None:
         ({"scaling": ScalingConfig(num_workers=0)}, "tuning runs on Ray"),
     ],
 )
-def test_what_a_search_refuses(fields: dict[str, Any], says: str, cache: Path, tmp_path: Path) -> None:
+def test_what_tuning_refuses(fields: dict[str, Any], says: str, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=says):
         recipe_of(tmp_path / "out", cache, **fields)
 
 
-def test_a_search_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process gives, beside a point that fails; GPUs that are not there are refused."""
     from hybridir.on_ray.tuning import ray_tune
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import ROOT, job, read_lines
+from helpers import job, read_lines
 
 from hybridir.experiments.one_run import Runner
 from hybridir.experiments.studies import STUDIES
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
 
 def test_a_run_of_before_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that version 0.1 stopped after four steps; the batches are those that it would have drawn."""
-    shutil.copytree(ROOT / "tests" / "run_of_0.1", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(Path(__file__).with_name("run_of_0.1"), tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     done = job(*("--config", "run/config.yaml", "--resume", "--train.steps", 6), "--benchmark.facts", 100)
     assert done.returncode == 0, done.stderr
