@@ -54,6 +54,7 @@ class Measure:
     Attributes:
         function: from ranks [..., R] of many queries with R relevant passages each, to values [...].
         title: name in tables and plots.
+        about: a sentence or two for the page; used for measures of language bias.
         digits: decimals shown.
         lower_is_better: whether lower values are better.
         needs: `parallel`: it is defined only in the multilingual setting, for queries with answers in at least two
@@ -64,6 +65,7 @@ class Measure:
 
     function: Callable[..., np.ndarray]
     title: str
+    about: str = ""
     digits: int = 3
     lower_is_better: bool = False
     needs: tuple[Literal["parallel", "n_passages"], ...] = ()
@@ -81,11 +83,24 @@ MEASURES: dict[str, Measure] = {
     "nDCG@10": Measure(function=ndcg_at(10), title="nDCG@10"),
     "RR@10": Measure(function=reciprocal_rank_at(10), title="RR@10", main=False, compared=False),
     "rank_distance": Measure(
-        function=rank_distance, title="rank distance", digits=1, lower_is_better=True, needs=("parallel",)
+        function=rank_distance,
+        title="rank distance",
+        about=(
+            "Worst rank minus best rank of the right answers in the pool of all languages; R − 1 at best for R "
+            "answers. Blind to quality: right answers that are all ranked equally low look unbiased."
+        ),
+        digits=1,
+        lower_is_better=True,
+        needs=("parallel",),
     ),
     "rank_distance_share": Measure(
         function=rank_distance_share,
         title="rank distance / pool",
+        about=(
+            "Rank distance on a scale from the lowest possible (0) to the highest possible (1: first and last of "
+            "the pool), so that pools of different size compare. Blind to quality, and determined by the one "
+            "worst answer."
+        ),
         lower_is_better=True,
         needs=("parallel", "n_passages"),
         main=False,
@@ -94,6 +109,10 @@ MEASURES: dict[str, Measure] = {
     "rank_distance_log2": Measure(
         function=rank_distance_log2,
         title="log₂ rank ratio",
+        about=(
+            "How often the best rank must be doubled to reach the worst rank. Blind to the position in the "
+            "ranking: 1 to 2 counts like 100 to 200."
+        ),
         digits=2,
         lower_is_better=True,
         needs=("parallel",),

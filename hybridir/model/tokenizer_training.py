@@ -64,7 +64,7 @@ def _texts(corpus: Corpus) -> Iterator[str]:
     """The queries and passages of all training pairs, or of at most `MAX_PAIRS` evenly spaced ones."""
     rows = np.sort(corpus.row_of[corpus.groups("train")], axis=None)
     rows = rows[np.searchsorted(rows, 0) :]
-    rows = rows[:: -(-len(rows) // MAX_PAIRS)]
+    rows = rows[:: max(1, -(-len(rows) // MAX_PAIRS))]
     for number in range(corpus.n_chunks):
         first, end = np.searchsorted(rows, corpus.chunk_start[number : number + 2])
         chunk = corpus.chunk(number).take(pa.array(rows[first:end] - corpus.chunk_start[number]))

@@ -70,10 +70,10 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     with own(output):
         recipe = replace(recipe, output=str(output))
         open_folder(recipe, EVALUATION)
-        begin_folder(recipe, EVALUATION)
         if (output / "results.json").exists():
             say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "report.html"
+        begin_folder(recipe, EVALUATION)
         with way_on_said(EVALUATION, output), track(recipe.tracking, output):
             _tell(benchmark)
             rankings, notes = _rank(systems, benchmark, encode, output / "embeddings")

@@ -115,8 +115,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: it must be 0 or more")
-        same = os.path.realpath(self.data.path) == os.path.realpath(self.benchmark.path)
-        if self.benchmark.split == "all" and same:
+        trained_on = {os.path.realpath(source.path) for source in self.data.sources or (self.data,)}
+        if self.benchmark.split == "all" and os.path.realpath(self.benchmark.path) in trained_on:
             raise ValueError(
                 "benchmark.split is all, but benchmark.path is the training data: take the split test, or other data"
             )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-SETTINGS = ("monolingual", "crosslingual", "multilingual")
+from hybridir.evaluation.settings import SETTINGS
+
 BIAS = ("preference_rate", "rank_correlation", "score_margin")
 """Bias measures that have a mean."""
 

@@ -7,6 +7,7 @@ from math import log2
 from statistics import fmean
 from typing import Any
 
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.reports.html.parts import (
     NONE,
@@ -29,21 +30,7 @@ from hybridir.runtime.tables import Grid
 _REACH = 2.0
 """The ends of the colour scale, as log2(share / corpus share): a quarter, and four times."""
 _OF_POOLED = {
-    "rank_distance": (
-        "Rank distance",
-        "Worst rank minus best rank of the right answers in the pool of all languages; R − 1 at best for R answers. "
-        "Blind to quality: right answers that are all ranked equally low look unbiased.",
-    ),
-    "rank_distance_share": (
-        "Rank distance / pool",
-        "Rank distance on a scale from the lowest possible (0) to the highest possible (1: first and last of the "
-        "pool), so that pools of different size compare. Blind to quality, and determined by the one worst answer.",
-    ),
-    "rank_distance_log2": (
-        "log₂ rank ratio",
-        "How often the best rank must be doubled to reach the worst rank. Blind to the position in the ranking: 1 to 2 "
-        "counts like 100 to 200.",
-    ),
+    name: (one.title[0].upper() + one.title[1:], one.about) for name, one in MEASURES.items() if "parallel" in one.needs
 }
 _MEANS = {
     "preference_rate": (
