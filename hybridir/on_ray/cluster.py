@@ -42,7 +42,8 @@ _LOCAL = {
 
 @contextlib.contextmanager
 def cluster(num_cpus: int) -> Iterator[None]:
-    """While entered, Ray runs: the cluster in RAY_ADDRESS, else a local one with at least `num_cpus` CPUs."""
+    """While entered, Ray runs: the cluster that this process has joined already, which then stays; else the cluster in
+    RAY_ADDRESS; else a local one with at least `num_cpus` CPUs."""
     joined = "RAY_ADDRESS" in os.environ
     for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():
         os.environ.setdefault(name, value)
@@ -51,6 +52,9 @@ def cluster(num_cpus: int) -> Iterator[None]:
     import ray
     import ray.data
 
+    if ray.is_initialized():
+        yield
+        return
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors arrive as exceptions
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     local = (

@@ -233,6 +233,7 @@ def test_a_study_that_cannot_start_says_why(cache: Path, tmp_path: Path) -> None
         recipe_of(tmp_path, cache, seeds=0)
 
 
+@pytest.mark.slow
 def test_the_job(cache: Path, tmp_path: Path) -> None:
     """Killed inside its only run, and started again as it says itself."""
     output = tmp_path / "with a space"

@@ -276,6 +276,7 @@ def test_what_tuning_refuses(fields: dict[str, Any], says: str, cache: Path, tmp
         recipe_of(tmp_path / "out", cache, **fields)
 
 
+@pytest.mark.slow
 def test_tuning_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process gives, beside a point that fails; GPUs that are not there are refused."""
     from hybridir.on_ray.tuning import ray_tune

@@ -86,7 +86,7 @@ def test_a_run_is_not_overwritten(run: tuple[Path, subprocess.CompletedProcess[s
         (["--sampling.mono", "0.9"], "sum to 1"),
         (["--scaling.num_workers", "3"], "is not a multiple"),
         (["--scaling.num_workers", "32"], "is not a multiple"),
-        (["--scaling.num_workers", "4", "--scaling.min_workers", "5"], "take 1 to 4"),
+        (["--scaling.num_workers", "4", "--scaling.min_workers", "5"], "take 1 to scaling.num_workers, 4"),
         (["--data.format", "nothing"], "unknown"),
         (["--data.facts", "3"], "facts"),
         (["--train.batch_size", "5000"], "Lower train.batch_size"),

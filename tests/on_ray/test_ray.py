@@ -1,4 +1,4 @@
-"""Ray: batches through Ray Data, workers under Ray Train. The job starts a cluster; the other tests share one."""
+"""Ray: batches through Ray Data, workers under Ray Train. The job and the tests share a cluster."""
 
 import contextlib
 import dataclasses
@@ -73,9 +73,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, float64: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ray_cluster() -> Iterator[None]:
+    """Of four CPUs, however many there are."""
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "sched_getaffinity", lambda _: {0})
+            stack.enter_context(cluster(4))
+        yield
+
+
 @pytest.fixture(scope="module")
-def two(folder: Path) -> Path:
-    """The job as a user runs it, with a cluster of its own and a cache of its own."""
+def two(folder: Path, ray_cluster: None) -> Path:
+    """The job as a user runs it, with a cache of its own."""
     wanted = dataclasses.replace(recipe(folder / "two", 2), cache=str(folder / "its-cache"))
     (folder / "two.yaml").write_text(yaml.safe_dump(public(wanted)))
     done = job("--config", folder / "two.yaml")
@@ -87,16 +97,6 @@ def two(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def two_workers(two: Path) -> list[dict[str, Any]]:
     return read_lines(two / "history.jsonl")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster(two: Path) -> Iterator[None]:
-    """Of four CPUs, however many there are."""
-    with contextlib.ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "sched_getaffinity", lambda _: {0})
-            stack.enter_context(cluster(4))
-        yield
 
 
 @pytest.fixture(scope="module")
