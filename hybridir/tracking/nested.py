@@ -38,19 +38,24 @@ def record(config: TrackingConfig, output: Path, study: Path) -> None:
         above = load(study)
         state = replace(state, status=status, started=started, ended=ended, tags=above.tags, parent=above.key)
         save(state, output)
-        complete(_connected(goal, state, output), state)
+        _write(goal, state, output)
         save(replace(state, complete=True), output)
     except Exception as error:
         say(f"tracking: {output.name} is not in MLflow ({trouble(error)}); write it with: {command(goal.uri, output)}")
 
 
-def _connected(goal: Target, state: State, output: Path) -> MlflowRun:
-    """The run, as soon as MLflow has its parent: a thread writes the parent, and needs some seconds to start."""
+def _write(goal: Target, state: State, output: Path) -> None:
+    """Writes the run once MLflow has its parent, which a thread writes; waits while that thread locks the database.
+
+    What is written twice is stored once.
+    """
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            return MlflowRun(goal, state, output)
-        except LookupError:
-            if time.monotonic() > until:
+            complete(MlflowRun(goal, state, output), state)
+            return
+        except Exception as error:
+            may_pass = isinstance(error, LookupError) or "database is locked" in str(error)
+            if not may_pass or time.monotonic() > until:
                 raise
             time.sleep(0.5)
