@@ -85,7 +85,7 @@ class Scores:
 
 def stack(seeds: Sequence[Scores]) -> Scores:
     """Joins the seeds of one system, all measured on the same benchmark."""
-    names = dict.fromkeys(name for one in seeds for name in one.values)
+    names = [name for name in seeds[0].values if all(name in one.values for one in seeds)]
     return Scores(seeds[0].rows, {name: np.concatenate([one.values[name] for one in seeds]) for name in names})
 
 

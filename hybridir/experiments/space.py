@@ -207,7 +207,7 @@ def _parsed(name: str, words: Any) -> Any:
             "uniform": f"{{low: {ends[0]}, high: {ends[1]}}}",
             "loguniform": f"{{low: {ends[0]}, high: {ends[1]}, log: true}}",
             "integer": f"{{low: {ends[0]}, high: {ends[1]}, integer: true}}",
-            "simplex": f"{{step: 1/{ends[0]}}}, as a number",
+            "simplex": f"{{step: {1 / int(ends[0]) if ends[0].isdigit() and int(ends[0]) else 0.25:.10g}}}",
         }[found[1]]
         raise ValueError(f"space.{name} is {words!r}, which is now written {now}")
     return yaml.safe_load(words)

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that a start on a folder of another process is refused at once.
 """
 
+import errno
 import io
 import os
 import sys
@@ -27,7 +28,9 @@ class _Patient(io.FileIO):
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data) or 0
-        except OSError:  # the reader of a pipe has ended, or the terminal is gone
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # the reader of a pipe has ended, or the terminal is gone
+                raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
@@ -48,8 +51,8 @@ def _write_patiently() -> None:
 def job(arguments: Sequence[str]) -> Iterator[ExitStack]:
     """While entered, the output folder that `arguments` name belongs to this process.
 
-    Gives a stack for whatever else is to be left at the end of the job. SIGTERM and Ctrl-C leave as exit code 75 (see
-    `signals`), `EXPECTED` errors as exit code 1 with their message; secrets are masked in all errors.
+    Yields an `ExitStack`: contexts entered on it are closed when the job ends. SIGTERM and Ctrl-C end the job with exit
+    code 75 (see `signals`), `EXPECTED` errors with exit code 1 and their message. Secrets are masked in all errors.
     """
     _write_patiently()
     with interruptible(), errors_masked(*EXPECTED), ExitStack() as stack:

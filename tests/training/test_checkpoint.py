@@ -290,6 +290,7 @@ def test_a_file_that_does_not_fit_leaves_the_one_before(root: Path) -> None:
     pipe, theirs = mp.Pipe(duplex=False)
     process = mp.get_context("forkserver").Process(target=out_of_room, args=(root, theirs))
     process.start()
+    theirs.close()  # so that the end of the process is the end of the pipe
     number, message = pipe.recv()
     process.join()
     assert number == errno.EFBIG
