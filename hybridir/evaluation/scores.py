@@ -57,11 +57,17 @@ class Scores:
         return len(next(iter(self.values.values())))
 
     def column(
-        self, measure: str, setting: str, query_languages: Sequence[str] = (), passage_language: str = ""
+        self,
+        measure: str,
+        setting: str,
+        query_languages: Sequence[str] = (),
+        passage_language: str = "",
+        condition: str = "",
     ) -> Column:
         """One measure in one setting, of the rows in which every seed has a value; for the given languages, or all."""
         values_KN = self.values.get(measure, np.full((self.n_seeds, len(self.rows["setting"])), np.nan))
-        chosen_N = (self.rows["setting"] == setting) & np.isfinite(values_KN).all(axis=0)
+        chosen_N = (self.rows["setting"] == setting) & (self.rows["condition"] == condition)
+        chosen_N &= np.isfinite(values_KN).all(axis=0)
         if query_languages:
             chosen_N &= np.isin(self.rows["query_language"], query_languages)
         if passage_language:

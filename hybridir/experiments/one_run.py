@@ -39,7 +39,8 @@ STOPPED = "stopped.json"
 """File in the folder of a run that was stopped early: the reason, and the steps it had done."""
 OWNER_PATIENCE = 30.0
 """Seconds to wait until another process releases the folder of a run."""
-AVERAGE = Kind(name="mean of weights", job="jobs/study.py", may_change=MAY_CHANGE)
+AVERAGE = Kind(name="mean of weights", job="", may_change=MAY_CHANGE)
+"""It is a part of a study, and is continued with that."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,6 +173,7 @@ def _dimension(name: str, words: Any) -> Sequence[Value] | Range:
     if isinstance(words, dict):
         low, high = (_number(words.get(end)) for end in ("low", "high"))
         known = words.keys() <= _KEYS and sum(one in words for one in ("step", "log", "integer")) <= 1
+        known &= all(isinstance(words.get(one, False), bool) for one in ("log", "integer"))
         if not known or isinstance(low, bool | str | None) or isinstance(high, bool | str | None):
             raise ValueError(hint)
         if "step" in words:
@@ -190,10 +191,12 @@ def _dimension(name: str, words: Any) -> Sequence[Value] | Range:
 
 
 def _steps(hint: str, low: float, high: float, step: Value | None) -> Sequence[Value]:
-    n = round((high - low) / step) if isinstance(step, int | float) and step else 0
-    if n < 1 or abs(low + n * float(str(step)) - high) > 1e-9 * abs(high - low):
+    n = round((high - low) / step) if isinstance(step, int | float) and not isinstance(step, bool) and step else 0
+    if n < 1 or abs(low + n * float(step or 0) - high) > 1e-9 * abs(high - low):
         raise ValueError(f"{hint}; from {low:g} to {high:g} there is no whole number of steps of {step}")
-    return [float(f"{low + k * float(str(step)):.10g}") for k in range(n + 1)]
+    values = [float(f"{low + k * float(step or 0):.10g}") for k in range(n + 1)]
+    whole = all(isinstance(one, int) for one in (low, high, step))
+    return [int(value) for value in values] if whole else values
 
 
 def _parsed(name: str, words: Any) -> Any:
@@ -201,7 +204,7 @@ def _parsed(name: str, words: Any) -> Any:
     if not isinstance(words, str):
         return words
     if found := re.fullmatch(r"(steps|uniform|loguniform|integer|simplex)\((.*)\)", words.replace(" ", "")):
-        ends = [*found[2].split(","), "", ""]
+        ends = [*found[2].split(","), "B", "C"]
         now = {
             "steps": f"{{low: {ends[0]}, high: {ends[1]}, step: {ends[2]}}}",
             "uniform": f"{{low: {ends[0]}, high: {ends[1]}}}",
@@ -210,7 +213,12 @@ def _parsed(name: str, words: Any) -> Any:
             "simplex": f"{{step: {1 / int(ends[0]) if ends[0].isdigit() and int(ends[0]) else 0.25:.10g}}}",
         }[found[1]]
         raise ValueError(f"space.{name} is {words!r}, which is now written {now}")
-    return yaml.safe_load(words)
+    try:
+        return yaml.safe_load(words)
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"space.{name} is {words!r}, which is no YAML ({error}): write [A, B, C], for example"
+        ) from None
 
 
 def _number(value: Any) -> Any:

@@ -51,8 +51,8 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
         open_folder(recipe, kind)
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))
+            begin_folder(recipe, kind)
             copy_cards(Path(data_card), output)
-        begin_folder(recipe, kind)
         with way_on_said(kind, output), runner.track(recipe.tracking, output):
             show(_plan(recipe, arms))
             errors = _run_all(recipe, runs, runner)

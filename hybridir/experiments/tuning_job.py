@@ -70,8 +70,8 @@ def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: 
         open_folder(recipe, TUNING)
         with TemporaryDirectory() as folder:
             corpus, measured = _load(recipe, Path(folder))
+            begin_folder(recipe, TUNING)
             copy_cards(Path(folder), output)
-        begin_folder(recipe, TUNING)
         with way_on_said(TUNING, output), runner.track(recipe.tracking, output):
             trials = _try_all(recipe, measured, try_points, runner)
             _more_seeds(recipe, trials, runner)
@@ -244,7 +244,7 @@ def _measure_winner(
     shutil.copytree(best.output, folder, ignore=own_files)
     own_recipe = replace(best.recipe, benchmark=recipe.benchmark, output=str(folder))
     text = yaml.safe_dump(public(own_recipe), sort_keys=False, allow_unicode=True)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    replace_text(folder / "config.yaml", text)
     results = json.loads((best.output / "results.json").read_text(encoding="utf-8"))
     built = folder / "initial"
     initial = resolve(replace(own_recipe.encoder, name=str(built)) if built.exists() else own_recipe.encoder)
@@ -255,4 +255,4 @@ def _measure_winner(
         "data": {"fingerprint": card["fingerprint"]},
     }
     measure_run(folder, test, initial, encode, facts)
-    source.write_text(json.dumps(str(best.output)), encoding="utf-8")
+    replace_text(source, json.dumps(str(best.output)))

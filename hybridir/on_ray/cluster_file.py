@@ -97,10 +97,10 @@ def _nodes(config: dict[str, Any]) -> Iterator[str]:
         yield "provider.security_group: Ray makes one that takes SSH from anywhere: leave it out"
     for name, kind in config["available_node_types"].items():
         place, node = f"available_node_types.{name}", kind["node_config"]
-        if node.get("MetadataOptions", {}).get("HttpTokens") != "required":
+        if (node.get("MetadataOptions") or {}).get("HttpTokens") != "required":
             yield f"{place}.node_config.MetadataOptions: HttpTokens: required is missing (IMDSv2)"
-        disks = node.get("BlockDeviceMappings", [])
-        if not disks or any(disk.get("Ebs", {}).get("Encrypted") is not True for disk in disks):
+        disks = node.get("BlockDeviceMappings") or []
+        if not disks or any((disk.get("Ebs") or {}).get("Encrypted") is not True for disk in disks):
             yield f"{place}.node_config.BlockDeviceMappings: list every disk, with Encrypted: true"
         for field in HIDING & node.keys():
             yield f"{place}.node_config.{field}: it could open the node unseen by these checks: leave it out"

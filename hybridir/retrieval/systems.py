@@ -20,6 +20,7 @@ from hybridir.model.encoder import as_published
 from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings
 from hybridir.retrieval.search import DEPTH, Ranking, dot_scorer, rank_all
+from hybridir.runtime.durable import replace_text
 from hybridir.runtime.progress import say
 
 BM25 = "bm25"
@@ -100,7 +101,7 @@ def _embeddings(config: EncoderConfig, benchmark: Benchmark, encode: Encode, kee
         return str(keep)
     shutil.rmtree(keep, ignore_errors=True)
     write_embeddings(str(keep), benchmark, *embed(config, benchmark, encode))
-    record.write_text(json.dumps(made_of, indent=1), encoding="utf-8")
+    replace_text(record, json.dumps(made_of, indent=1))
     return str(keep)
 
 

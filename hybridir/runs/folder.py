@@ -66,7 +66,7 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
     if there and there != {"kind": kind.name, "job": kind.job}:
         raise ValueError(
             f"{output} holds another kind of results: {_described(there)}, not {_described(_said(kind))}. Name another "
-            f"--output, or continue with these results: {_way_on(there['job'], output)}"
+            f"--output{_instead(there['job'], output)}"
         )
     if not recipe.resume:
         found = {path.name for path in output.iterdir() if path.suffix != ".tmp"} if output.exists() else set()
@@ -105,7 +105,7 @@ def kind_of(output: Path) -> dict[str, str]:
     if (output / NAME).exists():
         said = _read(output / NAME)
         return {name: str(said.get(name, "unknown")) for name in ("kind", "job")}
-    if (output / "belongs_to").exists():
+    if (output / "belongs_to").exists():  # of version 0.1, as are all below
         name = (output / "belongs_to").read_text(encoding="utf-8")
         if name == "search":
             return {"kind": "tuning", "job": "jobs/tune.py"}
@@ -116,7 +116,7 @@ def kind_of(output: Path) -> dict[str, str]:
     if "compare_to" in config:
         return {"kind": "evaluation", "job": "jobs/evaluate.py"}
     if "average_of" in config:
-        return {"kind": "mean of weights", "job": "jobs/study.py"}
+        return {"kind": "mean of weights", "job": ""}
     return {"kind": "training run", "job": "jobs/train.py"}
 
 
@@ -137,7 +137,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, FileNotFoundError) as error:
         raise ValueError(f"{file} cannot be read ({error}): repair it, or name another --output") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{file} holds no names with values: repair it, or name another --output")
+        raise ValueError(f"{file} is not a mapping of names to values: repair it, or name another --output")
     return found
 
 
@@ -146,7 +146,11 @@ def _said(kind: Kind) -> dict[str, str]:
 
 
 def _described(said: dict[str, str]) -> str:
-    return f"{said['kind']} ({said['job']})"
+    return f"{said['kind']} ({said['job']})" if said["job"] else said["kind"]
+
+
+def _instead(job: str, output: Path) -> str:
+    return f", or continue with these results: {_way_on(job, output)}" if job else ""
 
 
 def _way_on(job: str, output: Path) -> str:

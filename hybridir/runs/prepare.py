@@ -96,8 +96,8 @@ def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Da
         max_passage_length=initial.max_length("passage"),
     )
     card = _cached_card(corpus, tokens)
-    (output / "data_card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-    (output / "data_card.md").write_text(to_markdown(card), encoding="utf-8")
+    replace_text(output / "data_card.json", json.dumps(card, indent=1, ensure_ascii=False))
+    replace_text(output / "data_card.md", to_markdown(card))
     return Data(corpus, initial, tokens, card)
 
 

@@ -44,6 +44,7 @@ def replaced(file: Path) -> Iterator[Path]:
         yield written
         sync(written)
         written.replace(file)
+        sync(file.parent)
     finally:
         written.unlink(missing_ok=True)
 
@@ -74,6 +75,7 @@ def made_once(folder: Path) -> Iterator[Path | None]:
             yield work
             sync_files(work)
             work.rename(folder)
+            sync(folder.parent)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hybridir.runtime.secrets import without_secrets
 from hybridir.tracking.target import patience
+from hybridir.training.validation import LOWER_IS_BETTER
 
 CHAMPION = "champion"
 
@@ -80,7 +81,7 @@ def _why_not(tags: dict[str, str], champion: Any) -> str:
         if champion.tags.get(f"validation.{name}") != tags[f"validation.{name}"]:
             return f"{stays}: its validation {name} is not the same, so the two cannot be compared"
     metric = tags["validation.metric"]
-    better = new < old if metric.endswith(("loss", "rank_distance")) else new > old
+    better = new < old if metric.removeprefix("validation.") in LOWER_IS_BETTER else new > old
     return "" if better else f"{stays}, with {metric} {old:.4f} against {new:.4f}"
 
 

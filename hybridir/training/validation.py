@@ -9,6 +9,7 @@ import torch
 
 from hybridir.batches.stream import BatchSource, Stream, TokenBatch
 from hybridir.data.records import Benchmark
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS, evaluate_encoder, summarise
 from hybridir.model.distributed import broadcast_object, gather, rank, world_size
 from hybridir.model.encoder import Encoder
@@ -19,7 +20,9 @@ from hybridir.training.objective import DualEncoder, to_torch
 Metric = Literal["loss", "monolingual", "crosslingual", "multilingual", "mean", "rank_distance"]
 """Validation loss; mAP in one setting, or its mean over the three; rank distance."""
 METRICS: tuple[Metric, ...] = get_args(Metric)
-LOWER_IS_BETTER: tuple[Metric, ...] = ("loss", "rank_distance")
+LOWER_IS_BETTER: tuple[Metric, ...] = tuple(
+    metric for metric in METRICS if metric == "loss" or (metric in MEASURES and MEASURES[metric].lower_is_better)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +125,9 @@ class Validation:
         losses = gather(mine[None].to(self._device)).sum(0).cpu()
         kinds = np.array([kind for kind, _ in self._batches])
         by_kind = {kind: float(losses[kinds == kind].mean()) for kind in dict.fromkeys(kinds.tolist())}
-        return {"loss": float(losses.mean()), **by_kind, **self._search(model.encoder, float(losses.mean()))}
+        return {"loss": float(losses.mean()), **by_kind, **self._retrieval(model.encoder, float(losses.mean()))}
 
-    def _search(self, encoder: Encoder, loss: float) -> dict[str, Any]:
+    def _retrieval(self, encoder: Encoder, loss: float) -> dict[str, Any]:
         if not self._held_out or not math.isfinite(loss):
             return {}
         found: Any = None

@@ -88,6 +88,9 @@ def test_drawn_numbers_keep_four_digits_and_their_range() -> None:
         ({"train.lr": {"low": 1, "high": 2, "steps": 1}}, "write \\[A, B, C\\]"),
         ({"train.lr": {"low": 1, "high": 2, "step": 1, "log": True}}, "write \\[A, B, C\\]"),
         ({"train.lr": "gauss(0, 1)"}, "write \\[A, B, C\\]"),
+        ({"train.lr": {"low": 1, "high": 2, "log": "false"}}, "write \\[A, B, C\\]"),
+        ({"train.lr": {"low": 1, "high": 2, "step": True}}, "no whole number of steps"),
+        ({"train.lr": "[a"}, "which is no YAML"),
         ({"train.lr": []}, "write \\[A, B, C\\]"),
         ({"train.lr": [0.1, 0.1]}, "listed twice"),
         ({"train.lr": {"low": 0, "high": 1, "step": 0.3}}, "no whole number of steps"),
@@ -97,6 +100,18 @@ def test_drawn_numbers_keep_four_digits_and_their_range() -> None:
 def test_what_is_refused(words: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_space(words)
+
+
+def test_whole_steps_are_whole_numbers() -> None:
+    """As fields of whole numbers need."""
+    points = parse_space({"train.batch_size": {"low": 16, "high": 64, "step": 16}}).points()
+    assert [point["train.batch_size"] for point in points] == [16, 32, 48, 64]
+    assert all(isinstance(point["train.batch_size"], int) for point in points)
+
+
+def test_the_simplex_of_before_is_refused_with_the_new_spelling() -> None:
+    with pytest.raises(ValueError, match=r"is now written \{step: 0.25\}"):
+        parse_space({"mix": "simplex(4)"})
 
 
 @pytest.mark.parametrize(

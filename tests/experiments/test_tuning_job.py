@@ -1,4 +1,4 @@
-"""The search as a job, with Optuna, ASHA, DDP and a killed driver: minutes each. In short: test_tune."""
+"""Tuning as a job, with Optuna, ASHA, DDP and a killed driver: minutes each. In short: test_tuning."""
 
 import json
 import os
@@ -91,8 +91,8 @@ def test_points_trained_by_two_workers_each(cache: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on(cache: Path, tmp_path: Path) -> None:
-    """SIGKILL of the driver: no finished point is trained twice, and the winner is that of an undisturbed search."""
+def test_killed_tuning_goes_on(cache: Path, tmp_path: Path) -> None:
+    """SIGKILL of the driver: no finished point is trained twice, and the winner is that of undisturbed tuning."""
     more = (*SAMPLE, "--space.alpha", "[0, 0.25, 0.5, 0.75, 1]", "--seeds", "1", "--train.steps", "60")
     more += ("--train.checkpoint_every", "5")
     assert run(command(tmp_path / "whole", cache, *more)).returncode == 0

@@ -161,6 +161,28 @@ def test_every_headline_number_has_an_interval() -> None:
             assert one["interval"][0] <= summary[setting][name] <= one["interval"][1]
 
 
+def test_conditions_are_not_mixed() -> None:
+    made = parallel(n_questions=6)
+    plain, noised = noisy(made, 1), noisy(made, 2)
+    both = Scores(
+        {
+            name: np.concatenate([rows, np.full(len(rows), "delete") if name == "condition" else noised.rows[name]])
+            for name, rows in plain.rows.items()
+        },
+        {name: np.concatenate([values, noised.values[name]], axis=1) for name, values in plain.values.items()},
+    )
+    for condition, alone in (("", plain), ("delete", noised)):
+        column = both.column("mAP", "monolingual", condition=condition)
+        assert (column.values_KN == alone.column("mAP", "monolingual").values_KN).all()
+
+
+def test_seeds_from_before_a_measure_was_added_are_joined_without_it() -> None:
+    made = parallel(n_questions=6)
+    old, new = noisy(made, 1), noisy(made, 2)
+    lacking = Scores(old.rows, {name: values for name, values in old.values.items() if name != "R@10"})
+    assert stack([lacking, new]).values.keys() == stack([new, lacking]).values.keys() == lacking.values.keys()
+
+
 def test_examples_go_from_bad_to_good_in_several_languages() -> None:
     made = parallel(("de", "en", "es"), n_questions=20)
     random = np.random.default_rng(0)

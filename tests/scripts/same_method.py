@@ -13,9 +13,10 @@ import numpy as np
 
 from hybridir.evaluation.intervals import MANY_SEEDS, seed_interval
 from hybridir.evaluation.settings import SETTINGS
+from hybridir.experiments.one_run import Runner
 from hybridir.experiments.studies import STUDIES
 from hybridir.experiments.study import StudyRecipe
-from hybridir.experiments.study_job import Runner, run_study
+from hybridir.experiments.study_job import run_study
 from hybridir.experiments.study_results import Finished
 from hybridir.on_ray.many import ray_arms
 from hybridir.runs.backend import track_nothing

@@ -19,6 +19,7 @@ from hybridir.reports.html.parts import (
     coded,
     details,
     known,
+    listed,
     number,
     p_value,
     table,
@@ -62,9 +63,10 @@ _W = (
 _RATIO = "Lowest mAP divided by highest mAP; 1 is equal. Blind to all languages in between, and to the level of both."
 WORDS = _OF_POOLED | _MEANS | {"top_k_languages": _KL, "friedman": _W, "min_max": ("Min / max", _RATIO)}
 """The title and the explanation of each measure, by its name in `results.json`."""
+POOLED_TITLES = [MEASURES[name].title for name in _OF_POOLED]
 _SEEDS = (
-    "For a system with several training seeds, the rows rank distance, rank distance / pool and log₂ rank ratio are "
-    "means over seeds; all other numbers here are those of the first seed."
+    f"For a system with several training seeds, the rows {listed(POOLED_TITLES)} are means over seeds; all other "
+    "numbers here are those of the first seed."
 )
 
 

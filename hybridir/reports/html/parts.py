@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -80,6 +80,17 @@ def title_of(measure: str) -> str:
 def lower_is_better(measure: str) -> bool:
     """Whether lower values of a measure, or of a validation metric, are better."""
     return measure == "loss" or (measure in MEASURES and MEASURES[measure].lower_is_better)
+
+
+def direction(measures: Iterable[str]) -> str:
+    """A sentence that says which of these measures are better if higher, and which if lower."""
+    lower = [title_of(measure) for measure in measures if lower_is_better(measure)]
+    return f"Higher is better{f', except for {listed(lower)}' if lower else ''}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def known(value: float | None) -> bool:

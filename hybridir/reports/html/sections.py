@@ -19,6 +19,7 @@ from hybridir.reports.html.parts import (
     below,
     coded,
     details,
+    direction,
     language_name,
     number,
     point,
@@ -56,7 +57,7 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
     title = "Retrieval quality by setting, with 95\u00a0% intervals"
     grid = Grid(title, ("setting", "system", *(title_of(m) for m in names)), rows)
     notes = (
-        '<p class="note">All measures run from 0 to 1, and higher is better; only for rank distances lower is better. '
+        f'<p class="note">{escape(direction(names))} '
         "R@1 of a question with R right answers is at most 1/R, so in the multilingual setting R@1 is small even for a "
         "perfect ranking; success@1 says how often the first passage is right. Intervals resample whole clusters "
         "(articles, territories) with all their questions and translations. They hold for these models as they are, "

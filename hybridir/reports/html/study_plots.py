@@ -7,10 +7,10 @@ from statistics import fmean
 from typing import Any
 
 from hybridir.reports.html.charts import DASHES, Series, Spot, axis, lines, scatter
-from hybridir.reports.html.parts import SETTING_NAMES, Section, Sheet, below, known, point
+from hybridir.reports.html.parts import SETTING_NAMES, Section, Sheet, below, known, point, title_of
 
 Arms = dict[str, dict[str, Any]]
-_RANK_DISTANCE = "rank distance (lower is better)"
+_RANK_DISTANCE = f"{title_of('rank_distance')} (lower is better)"
 
 
 def trade_off(results: dict[str, Any]) -> Section | None:

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from hybridir.evaluation.metrics import MEASURES
-from hybridir.reports.html.bias_panel import WORDS
+from hybridir.reports.html.bias_panel import POOLED_TITLES, WORDS
 from hybridir.reports.html.charts import axis, slopes
 from hybridir.reports.html.parts import (
     NONE,
@@ -18,8 +18,10 @@ from hybridir.reports.html.parts import (
     below,
     coded,
     details,
+    direction,
     known,
     language_name,
+    listed,
     lower_is_better,
     number,
     point,
@@ -123,8 +125,8 @@ def tables(results: dict[str, Any]) -> Section | None:
         title = "Languages that were trained on against languages never seen in training (zero-shot)"
         grids.append(_by_arm(title, names, groups))
     told = [
-        "Higher is better, except for rank distance. The best value of a column is bold; its lead over the next may be "
-        "chance."
+        f"{direction(measure for _, measure in _COLUMNS)} The best value of a column is bold; its lead over the next "
+        "may be chance."
     ]
     if published:
         told.append(f"Rows marked as published were not measured here: {results.get('published_note', '')}")
@@ -209,8 +211,8 @@ def bias(results: dict[str, Any]) -> Section | None:
         if any(column)
     )
     told = [
-        "In brackets: 95\u00a0% intervals for rank distance, rank distance / pool and log₂ rank ratio; for all other "
-        "measures, the lowest and the highest seed."
+        f"In brackets: 95\u00a0% intervals for {listed(POOLED_TITLES)}; for all other measures, the lowest and the "
+        "highest seed."
     ]
     body = f'<div class="wrapped">{table(grid)}</div><p class="note">{escape(" ".join(told))}</p>\n'
     return Section(

@@ -196,7 +196,7 @@ def _curves(results: dict[str, Any]) -> tuple[str, list[Sheet]]:
     x = axis("steps", [0, *(step for one in series for step, _ in one.points)])
     y = axis(title, [value for one in series for _, value in one.points], _measure(results["metric"]))
     rows = [(one["point"], one["state"], *at) for kind in kinds for one in kind for at in one["curve"]]
-    sheet = Sheet("search_curves", ("point", "state", "step", results["metric"]), rows)
+    sheet = Sheet("tuning_curves", ("point", "state", "step", results["metric"]), rows)
     words = "The first seed of the best points, by step. Dashed and hollow: points that were stopped early."
     figure = f'<figure class="charts">{lines(f"{title} by step", series, x, y)}</figure>'
     return f'<p class="note">{words}</p>\n{figure}{below("", sheet)}', [sheet]
