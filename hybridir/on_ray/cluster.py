@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,10 @@ def cluster(num_cpus: int) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if not joined and "ray" not in sys.modules:  # Ray reads it at import; later it would only half work
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if (
+            "RAY_AUTH_TOKEN_PATH" not in os.environ
+        ):  # else Ray writes one to ~/.ray, for all users of the machine to read
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
     import ray.data
 
