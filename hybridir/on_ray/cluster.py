@@ -40,6 +40,9 @@ _LOCAL = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
+_TOKEN = secrets.token_hex(32)
+"""Of local clusters of this process. Without it Ray writes one to ~/.ray, which all users of the machine can read."""
+
 
 @contextlib.contextmanager
 def cluster(num_cpus: int) -> Iterator[None]:
@@ -50,16 +53,15 @@ def cluster(num_cpus: int) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if not joined and "ray" not in sys.modules:  # Ray reads it at import; later it would only half work
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if (
-            "RAY_AUTH_TOKEN_PATH" not in os.environ
-        ):  # else Ray writes one to ~/.ray, for all users of the machine to read
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
     import ray.data
 
     if ray.is_initialized():
         yield
         return
+    has_token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    own_token = {} if joined or has_token else {"RAY_AUTH_TOKEN": _TOKEN}
+    os.environ.update(own_token)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors arrive as exceptions
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     local = (
@@ -76,6 +78,8 @@ def cluster(num_cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        for name in own_token:
+            os.environ.pop(name, None)
 
 
 def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = None, can_wait: bool = False) -> int:
