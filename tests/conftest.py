@@ -1,10 +1,14 @@
 """Shared: a small corpus and its token cache, runs of a few steps with a tiny encoder, process groups."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HOME", tempfile.mkdtemp(prefix="hf-"))  # a user's own may hold things, or be read-only
+if "HF_HOME" not in os.environ:  # a user's own may hold things, or be read-only
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-")
+    atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several processes share the cores
 os.environ.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
 os.environ.pop("RAY_ADDRESS", None)  # what is set for a user's own runs
