@@ -10,6 +10,7 @@ from helpers import ROOT
 
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
+    ("perturbations",),
     ("data",),
     ("model",),
     ("batches",),

@@ -2,12 +2,11 @@
 
 `sampling.py` explains the kinds of batch. No two items of a batch share a passage group, so no positive is a false
 negative of another item. Random numbers are counter-based (Philox: the seed is the key, the step is in the counter), so
-any step can be drawn without those before it. Only raw 64-bit words are used, because NumPy keeps their stream stable.
+any step can be drawn without those before it.
 
 Shapes: B items of a batch, n hard negatives an item, G groups, L languages.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +15,10 @@ import numpy as np
 from hybridir.batches.sampling import KINDS, Sampling, first_of_second_pool
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import check_languages
+from hybridir.runtime.random_numbers import Uniform, uniform_numbers
 
-Uniform = Callable[[int], np.ndarray]
+PLAN = 0
+"""The stream of random numbers that the plan draws from."""
 _ROUNDS = 64
 """Random tries for an item before the groups that are still free are listed."""
 _NO_PART = {
@@ -69,11 +70,7 @@ class Plan:
 
     def batch(self, step: int) -> Batch:
         """The global batch of `step` (0 or more)."""
-        words = np.random.Philox(key=np.array([self.seed, 0], np.uint64), counter=np.array([0, 0, 0, step], np.uint64))
-
-        def uniform(size: int) -> np.ndarray:  # float64 in [0, 1), from the upper 53 bits
-            return (words.random_raw(size) >> np.uint64(11)) * 2.0**-53
-
+        uniform = uniform_numbers(self.seed, PLAN, step)
         kind = KINDS[_choose(np.array(self.sampling.weights), uniform(1))[0]]
         kind = "mono" if step < self.sampling.mono_first else kind
         if kind == "both":
