@@ -58,7 +58,7 @@ class MlflowRun:
         self._describe()
         self._has_card = False
         self._series = [
-            _Series(Tail(output / "history.jsonl"), _step_metrics, self._last_step("loss")),
+            _Series(Tail(output / "history.jsonl"), _step_metrics, self._last_step("train/loss")),
             _Series(
                 Tail(output / "system.jsonl"), _system_metrics, self._last_step("system/cpu_utilization_percentage")
             ),
@@ -184,7 +184,7 @@ class MlflowRun:
             known = self._client.get_run(self.run_id).data.metrics
             if all(known.get(name) == value for name, value in values.items()):
                 return
-            step = 1 + self._last_step(next(iter(values), "loss"))
+            step = 1 + self._last_step(next(iter(values), "train/loss"))
         timestamp = (self._output / "results.json").stat().st_mtime_ns // 10**6
         if values and self._last_step(list(values)[-1]) < step:  # if MLflow has the last one, it has all
             metrics = [Metric(name, value, timestamp, step) for name, value in values.items()]
@@ -240,9 +240,11 @@ class _Series:
 
 
 def _step_metrics(line: dict[str, Any]) -> dict[str, float]:
-    """All numbers of a history line; the loss also under the kind of its batch, such as `loss.mono`."""
-    numbers = {k: v for k, v in flatten(line).items() if is_number(v) and k not in CONSTANT}
-    return numbers | ({f"loss.{line['kind']}": line["loss"]} if "kind" in line else {})
+    """The numbers of a history line as `train/NAME` and `validation/NAME`; the loss also by the kind of its batch."""
+    losses = {f"loss_{line['kind']}": line["loss"]} if "kind" in line else {}
+    train = {k: v for k, v in (line | losses).items() if k not in CONSTANT and k != "validation"}
+    numbers = flatten({"train": train, "validation": line.get("validation", {})}, separator="/")
+    return {name: value for name, value in numbers.items() if is_number(value)}
 
 
 def _system_metrics(line: dict[str, Any]) -> dict[str, float]:

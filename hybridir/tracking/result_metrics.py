@@ -1,4 +1,8 @@
-"""The numbers of `results.json` that become metrics of a run."""
+"""The numbers of `results.json` that become metrics of a run, and their names.
+
+MLflow's page groups metrics by the part of a name before its last slash. A name may hold letters, digits, `_`, `-`,
+`.`, `/` and spaces, but no @: `R@10` becomes `R_at_10`.
+"""
 
 from typing import Any
 
@@ -9,36 +13,31 @@ BIAS = ("preference_rate", "rank_correlation", "score_margin")
 
 
 def numbers_of(results: dict[str, Any]) -> dict[str, float]:
-    """Measures, their intervals, differences to the other systems and bias, by metric name.
+    """What the run itself has reached, by metric name.
 
-    `result.SETTING.MEASURE` and `result.SYSTEM.SETTING.MEASURE` are means, `result.interval.SETTING.MEASURE.low` and
-    `.high` the ends of an interval. `result.difference.SYSTEM.SETTING.MEASURE` (and `.low`, `.high`) is the mean
-    difference to a system. `result.bias.NAME` is a mean, `result.bias.top_k_languages_kl` a divergence. MLflow's page
-    sorts names with `result.` after the losses. MLflow allows no @ in a name: `R@10` becomes `R_at_10`.
+    `result/SETTING/MEASURE` is a mean over questions, `result/difference/SYSTEM SETTING` the difference in mAP to a
+    system that the run is compared with, `result/bias/NAME` a measure of language bias. Each arm of a study has
+    `result/ARM/SETTING/MEASURE`. Numbers of other systems, and intervals, are not metrics, as each would be a plot
+    with a single dot: they are in the artifacts `results.json`, `table.md` and `report.html`.
     """
-    others = results.get("systems") or results.get("arms") or {}
-    labels = _labels(list(others))
-    tree: dict[str, Any] = _settings(results)
-    tree |= {labels[name]: _settings(other) for name, other in others.items()}
-    numbers = flatten(tree, "result.")
-    for setting, measures in results.get("intervals", {}).items():
-        for measure, found in measures.items():
-            numbers |= _ends(f"result.interval.{setting}.{measure}", found["interval"])
-    for row in results.get("comparisons", []):
-        if not row["language"]:
-            name = f"result.difference.{labels[row['baseline']]}.{row['setting']}.{row['measure']}"
-            numbers |= {name: row["difference"]} | _ends(name, row["interval"])
+    arms = results.get("arms", {})
+    compared = [row for row in results.get("comparisons", []) if not row["language"] and row["measure"] == "mAP"]
+    labels = _labels([*arms, *dict.fromkeys(row["baseline"] for row in compared)])
     bias = results.get("bias", {})
-    numbers |= {f"result.bias.{name}": bias[name]["mean"] for name in BIAS if name in bias}
-    numbers["result.bias.top_k_languages_kl"] = bias.get("top_k_languages", {}).get("kl")
+    tree: dict[str, Any] = _settings(results) | {labels[name]: _settings(arm) for name, arm in arms.items()}
+    tree["difference"] = {f"{labels[row['baseline']]} {row['setting']}": row["difference"] for row in compared}
+    tree["bias"] = {name: bias[name]["mean"] for name in BIAS if name in bias}
+    tree["bias"]["top_k_languages_kl"] = bias.get("top_k_languages", {}).get("kl")
+    numbers = flatten({"result": tree}, separator="/")
     return {name.replace("@", "_at_"): value for name, value in numbers.items() if is_number(value)}
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
     """Nested dicts as a flat one: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        inner = isinstance(value, dict)
+        flat |= flatten(value, f"{prefix}{name}{separator}", separator) if inner else {f"{prefix}{name}": value}
     return flat
 
 
@@ -51,16 +50,12 @@ def _settings(results: dict[str, Any]) -> dict[str, Any]:
     return {name: results[name] for name in SETTINGS if name in results}
 
 
-def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
-    return {f"{name}.low": interval[0], f"{name}.high": interval[1]}
-
-
 def _labels(systems: list[str]) -> dict[str, str]:
     """A label for each system: unique, and with characters that MLflow allows in a metric name."""
     labels: dict[str, str] = {}
-    taken = {*SETTINGS, "interval", "difference", "bias"}
+    taken = {*SETTINGS, "difference", "bias"}
     for system in systems:
-        plain = "".join(c if c.isalnum() or c in "-_ " else "_" for c in system)
+        plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in system)
         label, n = plain, 1
         while label in taken:
             n += 1

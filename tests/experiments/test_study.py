@@ -307,10 +307,10 @@ def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> No
         assert set(runs) == {"out", "mono seed-0", "cross seed-0", "mean seed-0"}
         parents = database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'").fetchall()
         assert dict(parents) == {run: runs["out"] for name, run in runs.items() if name != "out"}
-        points = "select count(*), count(distinct step) from metrics where key = 'loss' and run_uuid = ?"
+        points = "select count(*), count(distinct step) from metrics where key = 'train/loss' and run_uuid = ?"
         assert database.execute(points, (runs["mono seed-0"],)).fetchone() == (8, 8)
         assert database.execute("select count(*) from registered_models").fetchone() == (0,)
-        value = "select value from metrics where key = 'result.mean.monolingual.mAP' and run_uuid = ?"
+        value = "select value from metrics where key = 'result/mean/monolingual/mAP' and run_uuid = ?"
         shown = results_of(tmp_path / "out")["arms"]["mean"]["monolingual"]["mAP"]
         assert database.execute(value, (runs["out"],)).fetchone()[0] == pytest.approx(shown)
 

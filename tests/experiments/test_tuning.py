@@ -146,8 +146,10 @@ def test_runs_stand_below_the_tuning_and_the_winner_is_champion(
         (tuning,) = [run for name, run, _ in runs if name == "out"]
         parents = database.execute("select value from tags where key = 'mlflow.parentRunId'").fetchall()
         assert parents == [(tuning,)] * 6
-        points = "select run_uuid, count(*), count(distinct step) from metrics where key = 'loss' group by run_uuid"
-        assert [found[1:] for found in database.execute(points).fetchall()] == [(8, 8)] * 6
+        points = (
+            "select run_uuid, count(*), count(distinct step) from metrics where key = 'train/loss' group by run_uuid"
+        )
+        assert [found[1:] for found in database.execute(points, ("train/loss",)).fetchall()] == [(8, 8)] * 6
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv(name, uri)
     folder = mlflow.artifacts.download_artifacts("models:/hybridir@champion", dst_path=str(tmp_path))

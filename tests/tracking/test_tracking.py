@@ -147,10 +147,10 @@ def status(output: Path) -> str:
 
 def assert_steps(output: Path, steps: int) -> None:
     """Each step once, with every metric of its line."""
-    assert list(points(output, "loss")) == list(points(output, "lr")) == list(range(steps))
-    assert list(points(output, "loss.mono")) == list(range(0, steps, 2))
-    assert list(points(output, "loss.cross")) == list(range(1, steps, 2))
-    assert list(points(output, "validation.loss")) == list(range(4, steps, 5))
+    assert list(points(output, "train/loss")) == list(points(output, "train/lr")) == list(range(steps))
+    assert list(points(output, "train/loss_mono")) == list(range(0, steps, 2))
+    assert list(points(output, "train/loss_cross")) == list(range(1, steps, 2))
+    assert list(points(output, "validation/loss")) == list(range(4, steps, 5))
 
 
 def dump(folder: Path) -> tuple[list[str], list[Path]]:
@@ -178,11 +178,10 @@ def test_a_run_is_written_once(
         f"tracking: see the run with: {ui}",
     ]
     assert_steps(output, 10)
-    assert points(output, "loss")[3] == (0.25, round((START + 3) * 1000))
-    assert points(output, "validation.cross")[9] == (3.0, round((START + 9) * 1000))
-    assert points(output, "result.monolingual.R_at_10").keys() == {9}
-    assert points(output, "result.untrained.monolingual.mAP")[9][0] == 0.5
-    assert points(output, "result.interval.monolingual.mAP.high")[9][0] == 0.625
+    assert points(output, "train/loss")[3] == (0.25, round((START + 3) * 1000))
+    assert points(output, "validation/cross")[9] == (3.0, round((START + 9) * 1000))
+    assert points(output, "result/monolingual/R_at_10").keys() == {9}
+    assert points(output, "result/untrained/monolingual/mAP") == {}  # in results.json, which is an artifact
     system = [json.loads(text) for text in (output / "system.jsonl").read_text().splitlines()]
     assert len(system) >= 2
     cpu = {one["step"]: (one["cpu_utilization_percentage"], round(one["time"] * 1000)) for one in system}
@@ -219,28 +218,47 @@ def test_a_run_is_written_once(
 
 
 def test_numbers_of_results() -> None:
-    row = {"baseline": "a/b", "setting": "monolingual", "measure": "R@1", "difference": 0.25, "interval": [0.125, 0.5]}
+    row = {"setting": "monolingual", "measure": "mAP", "difference": 0.25, "interval": [0.125, 0.5], "language": ""}
     results = {
-        "monolingual": {"mAP": 0.5},
-        "systems": {name: {"monolingual": {"mAP": n}} for n, name in enumerate(("a/b", "a_b", "a.b", "bias"))},
+        "monolingual": {"mAP": 0.5, "R@1": 0.25},
+        "systems": {"a/b": {"monolingual": {"mAP": 1.0}}},
         "intervals": {"monolingual": {"R@1": {"interval": [0.1, 0.2]}}},
-        "comparisons": [row | {"language": ""}, row | {"language": "de", "baseline": "a_b"}],
+        "comparisons": [
+            row | {"baseline": "a/b"},
+            row | {"baseline": "a_b", "difference": -0.5},
+            row | {"baseline": "a_b", "language": "de"},
+            row | {"baseline": "a/b", "measure": "nDCG@10"},
+        ],
         "bias": {"score_margin": {"mean": 0.75, "per_language": {"de": 1.0}}, "top_k_languages": {"kl": 0.0625}},
     }
     assert numbers_of(results) == {
-        "result.monolingual.mAP": 0.5,
-        "result.a_b.monolingual.mAP": 0,
-        "result.a_b-2.monolingual.mAP": 1,
-        "result.a_b-3.monolingual.mAP": 2,
-        "result.bias-2.monolingual.mAP": 3,
-        "result.interval.monolingual.R_at_1.low": 0.1,
-        "result.interval.monolingual.R_at_1.high": 0.2,
-        "result.difference.a_b.monolingual.R_at_1": 0.25,
-        "result.difference.a_b.monolingual.R_at_1.low": 0.125,
-        "result.difference.a_b.monolingual.R_at_1.high": 0.5,
-        "result.bias.score_margin": 0.75,
-        "result.bias.top_k_languages_kl": 0.0625,
+        "result/monolingual/mAP": 0.5,
+        "result/monolingual/R_at_1": 0.25,
+        "result/difference/a_b monolingual": 0.25,
+        "result/difference/a_b-2 monolingual": -0.5,
+        "result/bias/score_margin": 0.75,
+        "result/bias/top_k_languages_kl": 0.0625,
     }
+    arms = {"arms": {name: {"monolingual": {"mAP": n}} for n, name in enumerate(("a/b", "a@b", "bias"))}}
+    assert numbers_of(arms) == {
+        f"result/{name}/monolingual/mAP": n for n, name in enumerate(("a_b", "a_b-2", "bias-2"))
+    }
+
+
+def test_a_run_of_before_gets_the_names_of_today(store: Path) -> None:
+    output = store / "of before"
+    write_run(output)
+    sync(output)
+    run = run_of(output)
+    with closing(sqlite3.connect(store / "mlflow.db")) as database, database:
+        for name in ("metrics", "latest_metrics"):
+            database.execute(f"delete from {name} where run_uuid = ?", (run,))
+    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
+    for step in range(5):  # five steps with a name of before
+        client.log_metric(run, "loss", 1 / (step + 1), step=step)
+    sync(output)
+    assert_steps(output, 10)
+    assert list(points(output, "loss")) == list(range(5))
 
 
 def test_the_champion_is_the_best_by_the_same_validation(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,7 +310,7 @@ def test_a_resumed_run_is_one_run_with_a_point_a_step(store: Path) -> None:
     def first_attempt() -> None:
         with follow(recipe.tracking, output):
             write_steps(output, 0, 8)
-            wait_for(lambda: len(points(output, "loss")) == 8, 60)
+            wait_for(lambda: len(points(output, "train/loss")) == 8, 60)
             write_steps(output, 6, 10, shift=50)  # a worker was lost, steps 6 and 7 are done again
             raise SystemExit("stopped and saved")
 
@@ -307,11 +325,11 @@ def test_a_resumed_run_is_one_run_with_a_point_a_step(store: Path) -> None:
         write_results(output)
     assert status(output) == "FINISHED"
     assert_steps(output, 15)
-    shifts = [timestamp / 1000 - START - step for step, (_, timestamp) in points(output, "loss").items()]
+    shifts = [timestamp / 1000 - START - step for step, (_, timestamp) in points(output, "train/loss").items()]
     assert shifts == [0] * 8 + [50] * 2 + [100] * 5
     assert tags(output)["changed.train.steps"] == "15"
     assert "changed.train.lr" not in tags(output)
-    assert list(points(output, "result.monolingual.mAP")) == [14]
+    assert list(points(output, "result/monolingual/mAP")) == [14]
     lines = len((output / "system.jsonl").read_text().splitlines())
     assert list(points(output, "system/disk_usage_percentage")) == list(range(lines))
 
@@ -508,12 +526,12 @@ def test_a_server_that_is_killed_and_comes_back_misses_nothing(
         with follow(recipe.tracking, output):
             with server(tmp_path, port):
                 write_steps(output, 0, 5)
-                wait_for(lambda: len(points(output, "loss")) == 5, 60)
+                wait_for(lambda: len(points(output, "train/loss")) == 5, 60)
             write_steps(output, 5, 10)
             time.sleep(2)  # two tries or more
-            assert len(points(output, "loss")) == 5
+            assert len(points(output, "train/loss")) == 5
             after.enter_context(server(tmp_path, port))
-            wait_for(lambda: len(points(output, "loss")) == 10, 60)
+            wait_for(lambda: len(points(output, "train/loss")) == 10, 60)
             write_steps(output, 8, 15, shift=100)
             write_results(output)
         captured = capfd.readouterr()
@@ -708,7 +726,7 @@ def test_the_thread_that_trains_never_calls_mlflow(
         train(prepared.job, Encoder.load(prepared.initial), torch.device("cpu"))
         write_results(output)
     assert {thread.name for thread in callers} == {"tracking"}
-    assert list(points(output, "loss")) == [0, 1, 2, 3]
+    assert list(points(output, "train/loss")) == [0, 1, 2, 3]
 
 
 def imported_modules(module: str) -> set[str]:
