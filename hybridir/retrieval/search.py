@@ -24,6 +24,10 @@ Scorer = Callable[[slice, slice], np.ndarray]
 PASSAGE_SHARD = 65536
 _BLOCK_SCORES = 2**24
 """Scores held at a time (64 MiB), unless those of 16 queries are more."""
+_FEW = 64
+"""If more than one of so many sums are open, they get a bound of their own each."""
+_SUMS = 2**14
+"""Pairs of vectors summed at a time."""
 _MORE = 64
 """Passages beyond k that faiss is asked for."""
 
@@ -39,14 +43,22 @@ def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
     def score(queries: slice, passages: slice) -> np.ndarray:
         query_BD, passage_SD = query_QD[queries].astype(np.float64), passage_PD[passages].astype(np.float64)
         exact_BS = query_BD @ passage_SD.T
-        error = 2 * _error(query_BD, passage_SD)
-        low, high = (exact_BS - error).astype(np.float32), (exact_BS + error).astype(np.float32)
-        rows, columns = np.nonzero(low != high)
-        if len(rows):
-            low[rows, columns] = _sums(query_BD[rows], passage_SD[columns])
+        low, open_BS = _rounded(exact_BS, 2 * _error(query_BD, passage_SD))
+        if np.count_nonzero(open_BS) > open_BS.size / _FEW:  # many sums near 0, as of sparse vectors
+            low, open_BS = _rounded(exact_BS, 2 * _unit(query_BD) * (np.abs(query_BD) @ np.abs(passage_SD).T))
+        rows, columns = np.nonzero(open_BS)
+        for start in range(0, len(rows), _SUMS):
+            some = rows[start : start + _SUMS], columns[start : start + _SUMS]
+            low[some] = _sums(query_BD[some[0]], passage_SD[some[1]])
         return low
 
     return score
+
+
+def _rounded(exact_BS: np.ndarray, error: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums rounded to float32, and whether their error leaves the rounding open."""
+    low, high = (exact_BS - error).astype(np.float32), (exact_BS + error).astype(np.float32)
+    return low, low != high
 
 
 def _sums(query_ND: np.ndarray, passage_ND: np.ndarray) -> np.ndarray:
@@ -58,7 +70,12 @@ def _error(query_BD: np.ndarray, passage_SD: np.ndarray) -> float:
     """A bound on the error of any of their dot products in the precision of the arrays: D u |q| |p|, for any order of
     summation (Higham 2002, Accuracy and Stability of Numerical Algorithms, 3.1)."""
     longest = (float(np.linalg.norm(one, axis=1).max(initial=0)) for one in (query_BD, passage_SD))
-    return 1.01 * query_BD.shape[1] * float(np.finfo(query_BD.dtype).eps) / 2 * math.prod(longest)
+    return _unit(query_BD) * math.prod(longest)
+
+
+def _unit(rows_BD: np.ndarray) -> float:
+    """D u, with a margin: the error of a dot product relative to the sum of the absolute products."""
+    return 1.01 * rows_BD.shape[1] * float(np.finfo(rows_BD.dtype).eps) / 2
 
 
 def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
