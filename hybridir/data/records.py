@@ -104,7 +104,9 @@ class Benchmark:
 
     `relevant[i]` has the positions in `passages` of all passages, in any language, that are relevant to `queries[i]`.
     Ties in a ranking are broken by the order of `passages`. `notes` are sentences for readers of the results: what was
-    left out and how often, and other remarks.
+    left out and how often, and other remarks. `grades`, parallel to `relevant`, has the grade of each judgement, above
+    0; it is empty if all are the same. `own[i]` is the position of the passage that `queries[i]` is itself, which its
+    rankings leave out; -1 if there is none, and `own` is empty if no query has one.
     """
 
     name: str
@@ -113,6 +115,8 @@ class Benchmark:
     passages: tuple[Passage, ...]
     relevant: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
+    grades: tuple[tuple[int, ...], ...] = ()
+    own: tuple[int, ...] = ()
 
 
 def place(file: str, line: int | None) -> str:
@@ -146,4 +150,6 @@ def benchmark_fingerprint(benchmark: Benchmark) -> str:
         digest.update(repr((query, relevant)).encode())
     for passage in benchmark.passages:
         digest.update(repr(passage).encode())
+    for more in filter(None, (benchmark.grades, benchmark.own)):
+        digest.update(repr(more).encode())
     return digest.hexdigest()[:16]

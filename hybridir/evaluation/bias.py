@@ -29,7 +29,7 @@ def rank_distance(ranks: np.ndarray) -> np.ndarray:
     return (np.max(ranks, axis=-1) - np.min(ranks, axis=-1)).astype(float)
 
 
-def rank_distance_share(ranks: np.ndarray, n_passages: int) -> np.ndarray:
+def rank_distance_share(ranks: np.ndarray, n_passages: np.ndarray | int) -> np.ndarray:
     """(rank distance - (R - 1)) / (N - R): the rank distance, scaled from its lowest to its highest possible value.
 
     From 0 (side by side) to 1 (first and last of the pool). A random ranking has (R - 1) / (R + 1) on average for any
@@ -37,7 +37,7 @@ def rank_distance_share(ranks: np.ndarray, n_passages: int) -> np.ndarray:
     random ranking looks better than with many. If all passages are answers, it is 0.
     """
     n_answers = ranks.shape[-1]
-    return (rank_distance(ranks) - (n_answers - 1)) / max(1, n_passages - n_answers)
+    return (rank_distance(ranks) - (n_answers - 1)) / np.maximum(1, n_passages - n_answers)
 
 
 def rank_distance_log2(ranks: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Ranks are those of the complete ranking: average precision is not cut at some depth. Conventions are those of trec_eval
 (https://github.com/usnistgov/trec_eval). Each function takes ranks [..., R] of many queries with R relevant passages
-each, and returns values [...].
+each, and returns values [...]. nDCG takes grades as gains; for all other measures, every judgement above 0 is relevant.
 """
 
 from collections.abc import Callable
@@ -36,13 +36,17 @@ def reciprocal_rank_at(k: int) -> Function:
     return lambda ranks: np.where(np.min(ranks, axis=-1) <= k, 1 / np.min(ranks, axis=-1), 0.0)
 
 
-def ndcg_at(k: int) -> Function:
-    """Discounted cumulative gain of the first k with binary relevance, divided by the best possible (Jarvelin and
-    Kekalainen 2002)."""
+def ndcg_at(k: int) -> Callable[..., np.ndarray]:
+    """Discounted cumulative gain of the first k, divided by the best possible (Jarvelin and Kekalainen 2002).
 
-    def ndcg(ranks: np.ndarray) -> np.ndarray:
-        gained = np.sum(np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0), axis=-1)
-        return gained / np.sum(1 / np.log2(1 + np.arange(1, min(k, ranks.shape[-1]) + 1)))
+    `grades` [..., R] has the gain of each relevant passage; without it, all are the same.
+    """
+
+    def ndcg(ranks: np.ndarray, grades: np.ndarray | float = 1.0) -> np.ndarray:
+        gains = np.broadcast_to(grades, ranks.shape)
+        gained = np.sum(np.where(ranks <= k, gains / np.log2(1 + ranks), 0.0), axis=-1)
+        best = -np.sort(-gains, axis=-1)[..., :k]
+        return gained / np.sum(best / np.log2(1 + np.arange(1, best.shape[-1] + 1)), axis=-1)
 
     return ndcg
 
@@ -58,7 +62,8 @@ class Measure:
         digits: decimals shown.
         lower_is_better: whether lower values are better.
         needs: `parallel`: it is defined only in the multilingual setting, for queries with answers in at least two
-            languages; `n_passages`: the function takes an argument of this name, the number of passages in the pool.
+            languages; `n_passages`, `grades`: the function takes an argument of this name, the number of passages in
+            the pool [...] or the grades of the relevant passages [..., R].
         main: whether short tables, studies and model cards show it.
         compared: whether differences between systems are tested.
     """
@@ -68,7 +73,7 @@ class Measure:
     about: str = ""
     digits: int = 3
     lower_is_better: bool = False
-    needs: tuple[Literal["parallel", "n_passages"], ...] = ()
+    needs: tuple[Literal["parallel", "n_passages", "grades"], ...] = ()
     main: bool = True
     compared: bool = True
 
@@ -80,7 +85,7 @@ MEASURES: dict[str, Measure] = {
     "R@100": Measure(function=recall_at(100), title="R@100", main=False, compared=False),
     "success@1": Measure(function=success_at(1), title="success@1", compared=False),
     "success@10": Measure(function=success_at(10), title="success@10", main=False, compared=False),
-    "nDCG@10": Measure(function=ndcg_at(10), title="nDCG@10"),
+    "nDCG@10": Measure(function=ndcg_at(10), title="nDCG@10", needs=("grades",)),
     "RR@10": Measure(function=reciprocal_rank_at(10), title="RR@10", main=False, compared=False),
     "rank_distance": Measure(
         function=rank_distance,

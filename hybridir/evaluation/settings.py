@@ -7,6 +7,7 @@ relevant. A measure is averaged over the queries of a language (or pair of langu
 Shapes: P passages, R relevant passages of all queries, N queries that have the same number of relevant passages.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,16 +40,19 @@ def measure(ranking: Ranking, benchmark: Benchmark) -> Scores:
     A query without a relevant passage in a language has no row for that language. Rows of the monolingual and
     cross-lingual settings come first, by query, then passage language. The multilingual rows follow, by query.
     """
-    n_languages, n_passages = len(benchmark.languages), len(benchmark.passages)
+    n_languages = len(benchmark.languages)
     number = {language: n for n, language in enumerate(benchmark.languages)}
     language_P = np.array([number[passage.language] for passage in benchmark.passages])
     language_R = language_P[[place for relevant in benchmark.relevant for place in relevant]]
     query_R = np.repeat(np.arange(len(benchmark.queries)), [len(relevant) for relevant in benchmark.relevant])
     within_R = 1 + ranking.above[np.arange(len(language_R)), language_R]
     pooled_R = 1 + ranking.above.sum(axis=1)
+    own_Q = np.array(benchmark.own or [-1] * len(benchmark.queries))
+    grades = [one for found in benchmark.grades for one in found] or np.ones(len(query_R))
+    more_R = {"n_passages": (len(benchmark.passages) - (own_Q >= 0))[query_R], "grades": np.array(grades)}
     anywhere = {name: one for name, one in MEASURES.items() if "parallel" not in one.needs}
-    cell, of_cells = _measure(within_R, query_R * n_languages + language_R, anywhere, n_passages)
-    query, of_pool = _measure(pooled_R, query_R, MEASURES, n_passages)
+    cell, of_cells = _measure(within_R, query_R * n_languages + language_R, anywhere, more_R)
+    query, of_pool = _measure(pooled_R, query_R, MEASURES, more_R)
     parallel = np.array([len(languages) > 1 for languages in answer_languages(benchmark)])[query]
     asked, target = np.concatenate([cell // n_languages, query]), benchmark.languages
     rows = {name: np.array([getattr(one, name) for one in benchmark.queries]) for name in ("query_id", "group_id")}
@@ -105,26 +109,39 @@ def summarise(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
     return {
         "benchmark": benchmark.name,
         "languages": list(benchmark.languages),
+        **_grades(benchmark),
         **{setting: in_setting(setting) for setting in SETTINGS},
         "per_language": {x: {s: _mean(of) for s, of in found.items() if of} for x, found in by_language.items()},
         "per_pair": {f"{x}-{y}": mean for (setting, x, y), mean in means.items() if setting != "multilingual"},
     }
 
 
+def _grades(benchmark: Benchmark) -> dict[str, Any]:
+    """`grades`: the number of judgements of each grade; empty for a benchmark without grades."""
+    counts = Counter(grade for found in benchmark.grades for grade in found)
+    return {"grades": {str(grade): counts[grade] for grade in sorted(counts)}} if counts else {}
+
+
 def _measure(
-    rank_R: np.ndarray, key_R: np.ndarray, measures: Mapping[str, Measure], n_passages: int
+    rank_R: np.ndarray, key_R: np.ndarray, measures: Mapping[str, Measure], more_R: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The unique keys, ascending, and each measure of the ranks that share a key."""
+    """The unique keys, ascending, and each measure of the ranks that share a key.
+
+    `more_R` has what measures may need besides, by name; `n_passages` is the same for all ranks that share a key.
+    """
     keys, sizes = np.unique(key_R, return_counts=True)
-    ordered_R = rank_R[np.argsort(key_R, kind="stable")]
+    order_R = np.argsort(key_R, kind="stable")
     starts = np.cumsum(sizes) - sizes
     values = {name: np.empty(len(keys)) for name in measures}
     for size in np.unique(sizes):
         some = np.flatnonzero(sizes == size)
-        rank_NR = ordered_R[starts[some, None] + np.arange(size)]
+        place_NR = order_R[starts[some, None] + np.arange(size)]
+        more = {name: values_R[place_NR] for name, values_R in more_R.items()}
+        more["n_passages"] = more["n_passages"][:, 0]
         for name, one in measures.items():
-            more = {"n_passages": n_passages} if "n_passages" in one.needs else {}
-            values[name][some] = one.function(rank_NR, **more)
+            values[name][some] = one.function(
+                rank_R[place_NR], **{need: more[need] for need in one.needs if need in more}
+            )
     return keys, values
 
 

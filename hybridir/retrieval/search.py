@@ -8,7 +8,7 @@ Shapes: Q queries, P passages, D dimension, R pairs of a query and a relevant pa
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +166,8 @@ class Ranking:
 def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
     """Scores all queries against all passages in blocks; keeps exact ranks, and the best `depth` in each language.
 
+    A query that is itself a passage (`Benchmark.own`) is ranked without that passage.
+
     Raises `ValueError` if a score is not finite.
     """
     shards = passage_shards(benchmark)
@@ -186,6 +188,8 @@ def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
         scored = [(language, shard, score(block, shard)) for language, shard in shards]
         if not all(np.isfinite(scores).all() for _, _, scores in scored):  # NaN would get rank 1
             raise ValueError("some scores are not finite: the encoder is broken, or its embeddings are too large")
+        if benchmark.own:
+            scored = [(n, shard, _without_own(scores, shard, benchmark.own[block])) for n, shard, scores in scored]
         for _, shard, scores in scored:
             inside = (place_QR >= shard.start) & (place_QR < shard.stop)
             score_QR[inside] = scores[np.nonzero(inside)[0], place_QR[inside] - shard.start]
@@ -198,12 +202,22 @@ def rank_all(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
                 top_score[block, language], top_place[block, language] = _merge(*best, scores, shard.start, depth)
         for row, found in enumerate(relevant):
             relevant_score[start + row][:] = score_QR[row, : len(found)]
+    top_place[np.isneginf(top_score)] = -1
     return Ranking(
         np.concatenate(above) if above else np.zeros((0, n_languages), dtype=np.int64),
         np.concatenate(relevant_score) if above else np.zeros(0, dtype=np.float32),
         top_score,
         top_place,
     )
+
+
+def _without_own(scores_QP: np.ndarray, shard: slice, own: Sequence[int]) -> np.ndarray:
+    """The scores of a shard, in which a query's own passage (see `Benchmark.own`) is behind all others."""
+    own_Q = np.array(own)
+    rows = np.flatnonzero((own_Q >= shard.start) & (own_Q < shard.stop))
+    scores_QP = np.array(scores_QP)  # a scorer may return a view of what it keeps
+    scores_QP[rows, own_Q[rows] - shard.start] = -np.inf
+    return scores_QP
 
 
 def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:

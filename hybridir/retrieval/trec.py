@@ -1,6 +1,7 @@
 """Writes rankings and relevance judgements as TREC files, for trec_eval, ir-measures and similar tools.
 
-A run file has six columns (query, Q0, passage, rank from 1, score, system), a qrels file four (query, 0, passage, 1).
+A run file has six columns (query, Q0, passage, rank from 1, score, system), a qrels file four (query, 0, passage,
+grade; the grade is 1 in a benchmark without grades).
 Tools sort by score, and each breaks ties in its own way. So the score column is not the real score: it falls by 1 from
 rank to rank, and every tool keeps this project's order. A query without a relevant passage in a setting is left out of
 the files of that setting, as it is left out of the measures. A setting without any query has no files.
@@ -50,8 +51,8 @@ def write_runs(ranking: Ranking, benchmark: Benchmark, folder: Path, system: str
     tag = encode(system)
     name_Q, name_P = pa.array(_query_names(benchmark)), pa.array(passage_names(benchmark))
     pooled = ranking.pooled_top()[1]
-    for setting, (query_J, _, target_Q) in _settings(benchmark).items():
-        queries = np.unique(query_J)
+    for setting, (judgement_J, target_Q) in _settings(benchmark).items():
+        queries = np.unique(judgement_J[0])
         place = pooled[queries] if target_Q is None else ranking.top_place[queries, target_Q[queries]]
         lines = _run_lines(name_Q.take(queries), name_P, place[:, :depth], tag)
         _write(folder / f"{tag.replace('/', '%2F')}.{setting}.trec", lines)
@@ -60,8 +61,9 @@ def write_runs(ranking: Ranking, benchmark: Benchmark, folder: Path, system: str
 def write_qrels(benchmark: Benchmark, folder: Path) -> None:
     """Writes `SETTING.qrels` for the settings of `write_runs`."""
     name_Q, name_P = pa.array(_query_names(benchmark)), pa.array(passage_names(benchmark))
-    for setting, (query_J, place_J, _) in _settings(benchmark).items():
-        _write(folder / f"{setting}.qrels", [_table(name_Q.take(query_J), "0", name_P.take(place_J), "1")])
+    for setting, (judgement_J, _) in _settings(benchmark).items():
+        query_J, place_J, grade_J = judgement_J
+        _write(folder / f"{setting}.qrels", [_table(name_Q.take(query_J), "0", name_P.take(place_J), grade_J)])
 
 
 def _run_lines(query: pa.Array, name_P: pa.Array, place: np.ndarray, tag: str) -> Iterator[pa.Table]:
@@ -80,8 +82,8 @@ def _query_names(benchmark: Benchmark) -> list[str]:
     return names
 
 
-def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """For each setting: query [J] and position of the passage [J] of each judgement, and the language searched [Q].
+def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """For each setting: query, position of the passage and grade of each judgement [3, J], and language searched [Q].
 
     Languages are indices into `benchmark.languages`; None if all languages are searched as one pool.
     """
@@ -90,6 +92,7 @@ def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray, n
     language_P = np.array([number[passage.language] for passage in benchmark.passages], dtype=np.int64)
     query_J = np.repeat(np.arange(len(language_Q)), [len(found) for found in benchmark.relevant])
     place_J = np.array(list(itertools.chain.from_iterable(benchmark.relevant)), dtype=np.int64)
+    grade_J = np.array(list(itertools.chain.from_iterable(benchmark.grades)) or [1] * len(place_J), dtype=np.int64)
     own_J, target_J = language_Q[query_J], language_P[place_J]
     settings: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
         "monolingual": (own_J == target_J, language_Q),
@@ -100,7 +103,7 @@ def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray, n
         },
     }
     return {
-        setting: (query_J[counts], place_J[counts], target_Q)
+        setting: (np.stack([query_J, place_J, grade_J])[:, counts], target_Q)
         for setting, (counts, target_Q) in settings.items()
         if counts.any()
     }

@@ -18,6 +18,10 @@ from hybridir.evaluation.settings import evaluate_scores, summarise
 from hybridir.retrieval.search import Scorer
 
 HEADER = "query-id\tcorpus-id\tscore"
+GRADED = (
+    "judgements are graded ({}): nDCG takes the grade as gain, as trec_eval does; for all other measures, every grade "
+    "from 1 is relevant"
+)
 
 
 def write(path: Path, lines: Iterable[Any]) -> None:
@@ -119,6 +123,7 @@ def test_parallel_beir(beir: BenchmarkConfig) -> None:
     own = beir.path.replace("{language}", "en")
     assert benchmark.notes == (
         f"1 of 3 queries in {own}/queries.jsonl are not judged in {own}/qrels/test.tsv: left out",
+        GRADED.format("1, 2, 3"),
     )
     # de:q3 has no German passage; answers in other languages: q1 two from each of three, de:q3 one (en)
     assert counts(results(benchmark)) == [(5, 1), (7, 5), (6, 0)]
@@ -144,7 +149,7 @@ def test_judged_queries_without_answer_are_counted(beir: BenchmarkConfig) -> Non
     add(folder / "qrels" / "test.tsv", "q3\ta\t0")
     benchmark = read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="de"))
     assert answers(benchmark) == {"de:q1": ["de:a", "de:b"], "de:q2": ["de:c"], "de:q3": []}
-    assert benchmark.notes == ("1 queries in de have no relevant passage: excluded",)
+    assert benchmark.notes == ("1 queries in de have no relevant passage: excluded", GRADED.format("1, 2"))
     found = results(benchmark)
     assert counts(found) == [(2, 1), (0, 0), (2, 1)]
     assert found["monolingual"]["mAP"] == pytest.approx((1 + 1 / 3) / 2)
@@ -164,6 +169,7 @@ def test_empty_passages_are_left_out_and_counted(beir: BenchmarkConfig) -> None:
         f"2 passages in de have no text, the first at {folder}/corpus.jsonl:4: left out",
         "2 judgements in de call a passage without text relevant: left out",
         "1 queries in de have no relevant passage: excluded",
+        GRADED.format("1, 2"),
     )
 
 
@@ -337,7 +343,7 @@ def test_harmless_lines_of_beir(beir: BenchmarkConfig) -> None:
     before = answers(read_benchmark(beir))
     for name in AT.values():
         add(Path(beir.path.replace("{language}", "")) / name, "")
-    for line in ("q1\tb\t1", "q1\tb\t2", "q1\tnowhere\t0"):
+    for line in ("q1\tb\t1", "q1\tb\t1.0", "q1\tnowhere\t0"):
         add(Path(beir.path.replace("{language}", "")) / AT["qrels"], line)
     assert answers(read_benchmark(beir)) == before
 

@@ -47,7 +47,9 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
         )
         for language, folder in _folders(config)
     ]
-    layout = judged.Layout(parse_query=parse_text, parse_passage=parse_text, parallel=True, origin=ORIGIN)
+    layout = judged.Layout(
+        parse_query=parse_text, parse_passage=parse_text, parallel=True, origin=ORIGIN, parse_body=parse_body
+    )
     return judged.read(config.name, files, layout)
 
 
@@ -77,6 +79,11 @@ def _folders(config: BenchmarkConfig) -> list[tuple[str, str]]:
 def parse_text(line: bytes | None, language: str) -> Passage:
     """A line of corpus.jsonl or queries.jsonl."""
     return rows.document(rows.parse_json(line), "_id", language)
+
+
+def parse_body(line: bytes | None, language: str) -> Passage:
+    """A line of corpus.jsonl, without the title."""
+    return rows.document(rows.parse_json(line) | {"title": ""}, "_id", language)
 
 
 def _read(corpus: str, queries: str, qrels: str, language: str) -> Iterator[Pair | Rejected]:

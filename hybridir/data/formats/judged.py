@@ -1,14 +1,17 @@
 """Reads benchmarks with queries, passages and judgements in separate files into memory, in one pass.
 
-A passage with a score above 0 is relevant; grades are not distinguished, and a score of 0 means the same as no
+A passage with a score above 0 is relevant, and the score is its grade; a score of 0 or less means the same as no
 judgement. A broken line is an error that names the line. The notes of the benchmark count what is left out:
 
 - queries without judgements in the split;
-- passages with neither title nor text (published corpora have some), and the judgements that name them.
+- passages with neither title nor text (published corpora have some), and the judgements that name them;
+- from the rankings of a query that is itself a passage (ArguAna, Quora), that passage: where both have the same id and
+  the same text, after NFC and with white space alike. A passage of the same id and another text stays.
 
 A judged query without a relevant passage stays in the benchmark: the evaluation excludes and counts it.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,12 +43,14 @@ class Layout:
     Attributes:
         parallel: whether queries with the same id in different languages are translations of each other.
         origin: a sentence that says where to get the data; it ends every error message.
+        parse_body: as `parse_passage`, without the title; None if no query can be a passage.
     """
 
     parse_query: Parse
     parse_passage: Parse
     parallel: bool
     origin: str
+    parse_body: Parse | None = None
 
     def group(self, language: str, query_id: str) -> str:
         """The group id of a query, which ties it to its translations and its judgements."""
@@ -76,9 +81,11 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
     for one, found in zip(files, texts, strict=True):
         queries += _asked(one, layout, found, asked, notes)
     passages: list[Passage] = []
-    relevant: dict[str, list[int]] = {}
-    for one, positives in zip(files, judged, strict=True):
-        places = _read_passages(one, layout, passages, notes)
+    relevant: dict[str, dict[int, int]] = {}
+    itself: dict[str, int] = {}
+    for one, positives, found in zip(files, judged, texts, strict=True):
+        places, same = _read_passages(one, layout, found, passages, notes)
+        itself |= {f"{one.language}:{i}": places[i] for i in same}
         _resolve(one, layout, positives, places, relevant, notes)
     if not relevant:
         message = "no relevant passage has a text, so there is nothing to find: complete the passages"
@@ -87,18 +94,36 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
     if len(files) > 1 and not layout.parallel:
         notes.append(f"{name} judges only passages in the language of the query: all others count as irrelevant")
     notes += [f"{n} queries in {language} have no relevant passage: excluded" for language, n in without.items()]
+    of_query = [relevant.get(query.group_id, {}) for query in queries]
+    grades = sorted({grade for found in of_query for grade in found.values()})
+    if len(grades) > 1:
+        notes.append(
+            f"judgements are graded ({', '.join(map(str, grades))}): nDCG takes the grade as gain, as trec_eval does; "
+            f"for all other measures, every grade from {grades[0]} is relevant"
+        )
+    own = [-1 if (n := itself.get(q.query_id, -1)) in found else n for q, found in zip(queries, of_query, strict=True)]
+    if n_own := sum(n >= 0 for n in own):
+        notes.append(
+            f"{n_own} of {len(queries)} queries are passages themselves (the same id and text): each is ranked without "
+            "its own passage"
+        )
     return Benchmark(
         name=name,
         languages=tuple(one.language for one in files),
         queries=tuple(queries),
         passages=tuple(passages),
-        relevant=tuple(tuple(relevant.get(query.group_id, ())) for query in queries),
+        relevant=tuple(map(tuple, of_query)),
         notes=tuple(notes),
+        grades=tuple(tuple(found.values()) for found in of_query) if len(grades) > 1 else (),
+        own=tuple(own) if n_own else (),
     )
 
 
 def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
-    """(query id, passage id, score) for each line, None for BEIR's header; also reads TREC's four columns."""
+    """(query id, passage id, score) for each line, None for BEIR's header; also reads TREC's four columns.
+
+    A score is a whole number; `1.0` is one.
+    """
     for number, (_, raw) in enumerate(storage.read_lines(path), start=1):
         try:
             columns = rows.decode(raw).split("\t")
@@ -108,7 +133,9 @@ def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
             if len(columns) == 1:
                 columns = columns[0].split()
             query, passage, score = columns if len(columns) == 3 else (columns[0], *columns[2:])
-            yield query, passage, int(score)
+            if not float(score).is_integer():
+                raise ValueError
+            yield query, passage, int(float(score))
         except ValueError:
             value = f"expected query id, passage id, score; found {(raw or b'')[:80]!r}"
             yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason="broken line", value=value)
@@ -153,10 +180,10 @@ def _read_queries(files: Files, layout: Layout) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str, dict[str, int]]:
-    """Judged group -> {id of a relevant passage: line of its judgement}."""
+def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Judged group -> {id of a relevant passage: (line of its judgement, grade)}."""
     scores: dict[tuple[str, str], tuple[int, int]] = {}
-    positives: dict[str, dict[str, int]] = {}
+    positives: dict[str, dict[str, tuple[int, int]]] = {}
     for line, judgement in enumerate(read_qrels(files.qrels), start=1):
         if isinstance(judgement, Rejected):
             if judgement.reason != "empty line":
@@ -168,14 +195,14 @@ def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str,
                 message = f"query {query!r} is unknown: it must be in {names}, or in the file of a translation"
                 raise layout.error(files.qrels, line, message)
             before, earlier = scores.setdefault((query, passage), (score, line))
-            if (before > 0) != (score > 0):
+            if max(before, 0) != max(score, 0):
                 message = (
                     f"passage {passage!r} has the score {score} for query {query!r}, and {before} in line {earlier}"
                 )
                 raise layout.error(files.qrels, line, f"{message}: keep one of the two")
             relevant = positives.setdefault(group, {})
             if score > 0:
-                relevant.setdefault(passage, line)
+                relevant.setdefault(passage, (line, score))
     if not any(positives.values()):
         raise layout.error(files.qrels, None, "no passage has a score above 0, so there is nothing to find")
     return positives
@@ -200,12 +227,27 @@ def _asked(
         notes.append(f"{left_out} of {len(texts)} queries in {where}: left out")
 
 
-def _read_passages(files: Files, layout: Layout, passages: list[Passage], notes: list[str]) -> dict[str, int]:
-    """Adds the passages of one language to `passages`; returns their positions by id (`EMPTY`: no text)."""
+def _read_passages(
+    files: Files, layout: Layout, queries: dict[str, tuple[int, str]], passages: list[Passage], notes: list[str]
+) -> tuple[dict[str, int], list[str]]:
+    """Adds the passages of one language to `passages`.
+
+    Returns their positions by id (`EMPTY`: no text), and the ids of those that are the query with the same id.
+    """
     places: dict[str, int] = {}
     empty: list[str] = []
+    same: list[str] = []
+
+    def parse(raw: bytes | None, language: str) -> Passage:
+        passage = layout.parse_passage(raw, language)
+        if layout.parse_body and passage.passage_id in queries:
+            _, query = queries[passage.passage_id]
+            if _plain(layout.parse_body(raw, language).text) == _plain(query) != "":
+                same.append(passage.passage_id)
+        return passage
+
     for path in files.passages:
-        for line, passage in _lines(path, layout.parse_passage, files.language, layout):
+        for line, passage in _lines(path, parse, files.language, layout):
             if passage.passage_id in places:
                 message = f"passage id {passage.passage_id!r} occurs twice: remove one of the two"
                 raise layout.error(path, line, message)
@@ -219,26 +261,30 @@ def _read_passages(files: Files, layout: Layout, passages: list[Passage], notes:
         raise layout.error(files.passages[0], None, f"there is no passage in {files.language}")
     if empty:
         notes.append(f"{len(empty)} passages in {files.language} have no text, the first at {empty[0]}: left out")
-    return places
+    return places, same
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _resolve(
     files: Files,
     layout: Layout,
-    positives: dict[str, dict[str, int]],
+    positives: dict[str, dict[str, tuple[int, int]]],
     places: dict[str, int],
-    relevant: dict[str, list[int]],
+    relevant: dict[str, dict[int, int]],
     notes: list[str],
 ) -> None:
-    """Adds the positions of the relevant passages of one language to `relevant`."""
+    """Adds the positions of the relevant passages of one language, with their grades, to `relevant`."""
     dropped = 0
-    for group, lines in positives.items():
-        for passage_id, line in lines.items():
+    for group, judgements in positives.items():
+        for passage_id, (line, _) in judgements.items():
             if passage_id not in places:
                 message = f"passage {passage_id!r} is in no passage file of {files.language}"
                 raise layout.error(files.qrels, line, f"{message}: complete the files, or remove the judgement")
             dropped += places[passage_id] == EMPTY
-        if found := sorted(n for passage_id in lines if (n := places[passage_id]) != EMPTY):
-            relevant.setdefault(group, []).extend(found)
+        if found := sorted((n, grade) for i, (_, grade) in judgements.items() if (n := places[i]) != EMPTY):
+            relevant.setdefault(group, {}).update(found)
     if dropped:
         notes.append(f"{dropped} judgements in {files.language} call a passage without text relevant: left out")
