@@ -11,11 +11,13 @@ class Source:
     """A source of pairs in one format.
 
     Args:
-        format: `jsonl` or `parquet` (fields: hybridir/data/README.md), `tevatron`, `sentence-transformers`, `beir`,
-            `mmarco`, `lareqa` or `sample` (embedded, needs no path).
+        format: `jsonl`, `parquet`, `csv` or `tsv` (fields: hybridir/data/README.md), `tevatron`,
+            `sentence-transformers`, `beir`, `mmarco`, `lareqa` or `sample` (embedded, needs no path).
         path: file or folder, or a URI that pyarrow opens (s3://, gs://, ...), in which `{language}` stands for any
-            language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the first four
+            language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the first six
             formats.
+        columns: names of columns in the data that differ from those of the format: `{query: question, passage: answer,
+            language: lang}` reads the query from the column `question`. For the first six formats.
         name: name of the source in the batch plan and in reports. Omitted: the path, if there are several sources.
         language: language code of all rows that do not have their own.
         languages: language codes to read. Omitted: all, but the nine training languages for the sample.
@@ -30,6 +32,7 @@ class Source:
 
     format: str = "sample"
     path: str = ""
+    columns: dict[str, str] | None = None
     name: str = ""
     language: str | None = None
     languages: tuple[str, ...] | None = None

@@ -25,6 +25,7 @@ _PASSAGE = pa.struct([("passage_id", pa.string()), ("text", pa.string())])
 CONTENT = pa.schema(
     [(name, pa.string()) for name in ("source", "group_id", "language", "query")]
     + [("passage", _PASSAGE), ("negatives", pa.list_(_PASSAGE)), ("domain", pa.string())]
+    + [("negative_scores", pa.list_(pa.float64()))]
     + [("file", pa.string()), ("line", pa.int64())]
 )
 """Columns of a pair that a corpus keeps."""
@@ -63,6 +64,7 @@ def take(
                     source=f"{source.name} {record.source}".strip() if split else record.source or source.name,
                     split=split or record.split,
                     negatives=record.negatives[: source.max_negatives],
+                    negative_scores=record.negative_scores[: source.max_negatives],
                 )
         yield record
 
@@ -144,7 +146,7 @@ def _batch(records: list[Pair | Rejected], shard: int) -> pa.RecordBatch:
 
     columns: dict[str, Any] = {
         name: [getattr(pair, name) for pair in pairs]
-        for name in ("source", "group_id", "language", "query", "domain", "split")
+        for name in ("source", "group_id", "language", "query", "domain", "split", "negative_scores")
     }
     columns |= {name: [getattr(record, name) for record in records] for name in ("file", "line")}
     columns |= {
@@ -173,7 +175,8 @@ def _passages(passages: list[Passage]) -> pa.Array:
 def _content_hash(pair: Pair) -> int:
     parts = [pair.source, pair.group_id, pair.language, pair.query, pair.passage.text]
     parts += [negative.text for negative in pair.negatives]
-    return hash_of(*parts, "domain", pair.domain) if pair.domain else hash_of(*parts)
+    parts += ["domain", pair.domain] if pair.domain else []
+    return hash_of(*parts, *(["scores", *map(repr, pair.negative_scores)] if pair.negative_scores else []))
 
 
 def _text_hash(pair: Pair, passage: Passage) -> int:

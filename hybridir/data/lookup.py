@@ -9,9 +9,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from hybridir.data.records import Passage, Rejected
-from hybridir.data.rows import BadRow, decode
-from hybridir.data.storage import open_path, plain, read_lines
+from hybridir.data.records import BadRow, Passage, Rejected
+from hybridir.data.storage import decode, open_path, plain, read_lines
 from hybridir.runtime.secrets import without_secrets
 
 Parse = Callable[[bytes | None], Passage]

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 Split = Literal["train", "validation", "test", "all"]
 Part = Literal["train", "validation"]
@@ -36,7 +36,8 @@ class Pair:
 
     `group_id` ties the translations of a question; it is unique within `source`. `passage_group_id`, if given, ties
     further passages that count as the same; passages with the same group, id or text are tied without it. `negatives`
-    (hard negatives) are passages in the same language that look relevant but are not. `split` is empty if the format
+    (hard negatives) are passages in the same language that look relevant but are not; `negative_scores`, empty or one
+    for each, say how relevant another model finds them. `split` is empty if the format
     has no splits. `file` and `line` (from 1; 0 if there are no lines) say where the pair was read.
     """
 
@@ -46,6 +47,7 @@ class Pair:
     passage: Passage
     passage_group_id: str = ""
     negatives: tuple[Passage, ...] = ()
+    negative_scores: tuple[float, ...] = ()
     source: str = ""
     domain: str = ""
     split: Part | Literal[""] = ""
@@ -62,6 +64,17 @@ class Rejected:
     value: str = ""
     line: int = 0
 
+
+class BadRow(Exception):
+    """A row that cannot be used: the reason (a short fixed phrase) and the value that is wrong."""
+
+    def __init__(self, reason: str, value: str) -> None:
+        super().__init__(reason, value)
+        self.reason, self.value = reason, value
+
+
+Row = dict[str, Any]
+"""A row of a file: column -> value."""
 
 LEFT_OUT = "language not asked for"
 UNREAD = "fields not read"

@@ -1,7 +1,7 @@
-"""Reads rows of JSONL (also gzipped) and Parquet files, for all formats that have one or more pairs in a row."""
+"""Reads rows of JSONL, CSV, TSV (also gzipped) and Parquet files, for all formats with one or more pairs in a row."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,24 +9,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hybridir.data import storage
+from hybridir.data import delimited
 from hybridir.data.config import Source
-from hybridir.data.records import SKIPPED, UNREAD, Pair, Passage, Rejected, Shard
-from hybridir.data.storage import File, find_files, open_path, plain, read_lines
+from hybridir.data.records import SKIPPED, UNREAD, BadRow, Pair, Passage, Rejected, Row, Shard
+from hybridir.data.storage import File, decode, find_files, open_path, plain, read_lines
 from hybridir.runtime.secrets import without_secrets
 
 SHARD_BYTES = 32_000_000
 """Bytes of a JSONL file in one shard."""
-
-Row = dict[str, Any]
-
-
-class BadRow(Exception):
-    """A row that cannot be used: the reason (a short fixed phrase) and the value that is wrong."""
-
-    def __init__(self, reason: str, value: str) -> None:
-        super().__init__(reason, value)
-        self.reason, self.value = reason, value
+_OTHERS = (".jsonl", ".jsonl.gz", ".parquet")
+_CSV, _TSV = (".csv", ".csv.gz"), (".tsv", ".tsv.gz")
+_ENDINGS = {"csv": _CSV, "tsv": _TSV, "sentence-transformers": _OTHERS + _CSV + _TSV}
+"""The files that are read for a format; `_OTHERS` for all others. A file named `.json` is read if it is the path."""
+_LOOKED_AT = 1000
+"""Rows after which a column that none of them has is an error."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +32,57 @@ class Fields:
     Attributes:
         pairs_of: (row, language of the file or None) -> the pairs in the row; raises `BadRow`.
         names: the fields that `pairs_of` reads. It also reads all fields that begin with `prefix`.
+        required: the fields without which there is no pair, besides `language`.
+        columns: field -> its column in the data, where that has another name.
     """
 
     pairs_of: Callable[[Row, str | None], Iterable[Pair]]
     names: frozenset[str]
+    required: tuple[str, ...]
     prefix: str = "\0"
+    columns: tuple[tuple[str, str], ...] = ()
 
-    def reads(self, name: str) -> bool:
-        return name in self.names or name.startswith(self.prefix)
+    def of_columns(self, columns: Mapping[str, str] | None) -> "Fields":
+        """The same fields in data with other names: field -> column."""
+        return replace(self, columns=tuple((columns or {}).items()))
+
+    def has(self, field: str) -> bool:
+        return field in self.names or field.startswith(self.prefix)
+
+    def reads(self, column: str) -> bool:
+        return self._field(column) is not None
+
+    def named(self, row: Row) -> Row:
+        """The row with the names of fields instead of columns."""
+        if not self.columns:
+            return row
+        return {field: value for column, value in row.items() if (field := self._field(column)) is not None}
+
+    def _field(self, column: str) -> str | None:
+        """The field that a column holds; None if it is not read, as when its field is in another column."""
+        for field, other in self.columns:
+            if other == column:
+                return field
+        return column if self.has(column) and column not in dict(self.columns) else None
+
+    def check(self, found: Collection[str], language: str | None, file: str) -> None:
+        """`ValueError` with the columns expected and found, if no row of `file` has a column that is required."""
+        needed = (*self.required, *(() if language else ("language",)))
+        columns = {field: dict(self.columns).get(field, field) for field in needed}
+        if missing := [column for column in columns.values() if column not in found]:
+            optional = ", ".join(sorted(self.names - set(columns)))
+            raise ValueError(
+                f"{file} has no column {', '.join(missing)}. Expected: {', '.join(columns.values())}; optional: "
+                f"{optional}. Found: {', '.join(sorted(found)):.1000}. Say which column is which, as in --data.columns "
+                "'{query: question, language: lang}', or give the language of all rows as data.language"
+            )
 
 
 def shards(source: Source, fields: Fields) -> list[Shard]:
-    """The shards of the JSONL and Parquet files of a source; the other files of a folder are reported as notes."""
-    found = []
-    files = find_files(source, (".jsonl", ".jsonl.gz", ".parquet"))
+    """The shards of the files of a source in its format; the other files of a folder are reported as notes."""
+    found, fields = [], fields.of_columns(source.columns)
+    endings = _ENDINGS.get(source.format, _OTHERS)
+    files = find_files(source, (*endings, ".json") if plain(source.path).endswith(".json") else endings)
     taken = {file.path for file in files}
     skipped = [file.name for file in find_files(source, ("",)) if file.path not in taken]
     if skipped:
@@ -59,7 +92,7 @@ def shards(source: Source, fields: Fields) -> list[Shard]:
         language = file.language or source.language
         if plain(file.path).endswith(".parquet"):
             parts: list[tuple[Any, ...]] = [(group, 0) for group in range(_row_groups(file))]
-        elif plain(file.path).endswith(".gz") or not file.size:
+        elif plain(file.path).endswith((".gz", *_CSV, *_TSV)) or not file.size:
             parts = [(0, -1)]
         else:
             parts = [(a, min(a + SHARD_BYTES, file.size)) for a in range(0, file.size, SHARD_BYTES)]
@@ -67,21 +100,6 @@ def shards(source: Source, fields: Fields) -> list[Shard]:
             read = partial(_read, file.path, file.name, part, language, fields)
             found.append(Shard(read, file.name, f"{file.identity} {part}", file.size // len(parts)))
     return found
-
-
-def decode(line: bytes | None) -> str:
-    """The text of a line; `BadRow` if it is over-long (None), empty or not UTF-8."""
-    if line is None:
-        raise BadRow("over-long line", f"more than {storage.MAX_LINE} bytes")
-    if b"\0" in line:
-        raise BadRow("NUL byte", ascii(line[:80]))
-    try:
-        text = line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRow("invalid UTF-8", ascii(line[max(0, error.start - 40) : error.start + 40])) from None
-    if not text.strip():
-        raise BadRow("empty line", "")
-    return text
 
 
 def parse_json(line: bytes | None) -> Row:
@@ -100,7 +118,9 @@ def text_of(row: Row, field: str) -> str:
     """A required string."""
     value = row.get(field)
     if value is None:
-        raise BadRow("missing field", field)
+        raise BadRow(
+            "missing field", f"{field}; the row has {', '.join(k for k, v in row.items() if v is not None):.200}"
+        )
     if not isinstance(value, str):
         raise BadRow("wrong type", f"{field} must be a string; found {value!r:.80}")
     return value
@@ -117,10 +137,15 @@ def id_of(row: Row, field: str, default: str | None = None) -> str:
 
 
 def list_of(row: Row, field: str) -> list[Any]:
-    """A list; empty if it is missing."""
+    """A list, or the JSON of one in a cell of CSV; empty if it is missing."""
     value = row.get(field)
     if value is None:
         return []
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise BadRow("broken JSON", f"{field}: {error}: {value[:80]}") from None
     if not isinstance(value, list):
         raise BadRow("wrong type", f"{field} must be a list; found {value!r:.80}")
     return value
@@ -141,21 +166,29 @@ def document(row: Any, id_field: str, language: str) -> Passage:
 
 
 def records(
-    rows: Iterable[Callable[[], Row]], file: str, language: str | None, fields: Fields
+    rows: Iterable[tuple[int, Callable[[], Row]]], file: str, language: str | None, fields: Fields
 ) -> Iterator[Pair | Rejected]:
     """The pairs and rejected rows in `rows`, and last a note for every field that the format does not read.
 
-    Each row is given as a function that returns the row or raises `BadRow`.
+    Each row is given as its line and a function that returns the row or raises `BadRow`. `ValueError` if none has a
+    column that is required.
     """
     names: set[str] = set()
-    for line, get in enumerate(rows, start=1):
+    looked_at = n_pairs = 0
+    for line, get in rows:
         try:
             row = get()
             names.update(row)
-            for pair in fields.pairs_of(row, language):
+            looked_at += 1
+            if looked_at == _LOOKED_AT and not n_pairs:
+                fields.check(names, language, file)
+            for pair in fields.pairs_of(fields.named(row), language):
+                n_pairs += 1
                 yield replace(pair, file=file, line=line)
         except BadRow as bad:
             yield Rejected(file=file, line=line, reason=bad.reason, value=bad.value)
+    if looked_at and not n_pairs:
+        fields.check(names, language, file)
     yield from (Rejected(file=file, reason=UNREAD, value=n) for n in sorted(names) if not fields.reads(n))
 
 
@@ -172,13 +205,14 @@ def positives(query_id: str, ids: Sequence[str]) -> list[tuple[str, str]]:
 def _read(
     path: str, name: str, part: tuple[int, int], language: str | None, fields: Fields
 ) -> Iterator[Pair | Rejected]:
-    rows = _parquet_rows(path, part[0], fields) if plain(path).endswith(".parquet") else _json_rows(path, *part)
+    if plain(path).endswith(".parquet"):
+        rows: Iterable[tuple[int, Callable[[], Row]]] = enumerate(_parquet_rows(path, part[0], fields), start=1)
+    elif plain(path).endswith(_CSV + _TSV):
+        rows = delimited.rows(path, name)
+    else:
+        lines = enumerate(read_lines(path, *part), start=1)
+        rows = ((number, partial(parse_json, line)) for number, (_, line) in lines)
     return records(rows, name, language, fields)
-
-
-def _json_rows(path: str, start: int, end: int) -> Iterator[Callable[[], Row]]:
-    for _, line in read_lines(path, start, end):
-        yield partial(parse_json, line)
 
 
 def _parquet_rows(path: str, group: int, fields: Fields) -> Iterator[Callable[[], Row]]:

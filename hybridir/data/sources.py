@@ -95,6 +95,7 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
     source = replace(source, languages=source.languages or languages)
     if source.format not in PAIR_READERS:
         raise ValueError(f"data.format {source.format!r} is unknown; there are {', '.join(PAIR_READERS)}")
+    _check_columns(source)
     reader = PAIR_READERS[source.format]
     code = code_key(sys.modules[reader.__module__])
     if source.path.startswith("hf://"):
@@ -104,7 +105,23 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
     else:
         found = reader(source)
     taken = f"{source.format} {source.name} {source.language} {source.languages} {source.max_negatives} {split}"
+    taken += f" {sorted(source.columns.items())}" if source.columns else ""
     return [
         replace(shard, read=partial(take, shard.read, source, split), identity=f"{shard.identity} {taken} {code}")
         for shard in found
     ]
+
+
+def _check_columns(source: Source) -> None:
+    """`ValueError` if `source.columns` names what the format does not have, or one column twice."""
+    columns = source.columns or {}
+    if columns and source.format not in ROWS:
+        raise ValueError(
+            f"data.columns is set, but {source.format} has no columns: leave it out ({', '.join(ROWS)} have)"
+        )
+    for field in columns:
+        if not ROWS[source.format].has(field):
+            there = ", ".join(sorted(ROWS[source.format].names))
+            raise ValueError(f"data.columns names the field {field!r}, which {source.format} does not have: {there}")
+    if len(set(columns.values())) < len(columns):
+        raise ValueError(f"data.columns reads one column as several fields: {columns}")

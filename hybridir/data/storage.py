@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from hybridir.data.config import Source
-from hybridir.data.records import check_languages
+from hybridir.data.records import BadRow, check_languages
 from hybridir.runtime.secrets import without_secrets
 
 MAX_LINE = 10_000_000
@@ -141,6 +141,21 @@ def read_lines(path: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, 
                     yield began, line.removesuffix(b"\n").removesuffix(b"\r")
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{without_secrets(path)} cannot be read: {without_secrets(str(error))}") from None
+
+
+def decode(line: bytes | None) -> str:
+    """The text of a line; `BadRow` if it is over-long (None), empty or not UTF-8."""
+    if line is None:
+        raise BadRow("over-long line", f"more than {MAX_LINE} bytes")
+    if b"\0" in line:
+        raise BadRow("NUL byte", ascii(line[:80]))
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRow("invalid UTF-8", ascii(line[max(0, error.start - 40) : error.start + 40])) from None
+    if not text.strip():
+        raise BadRow("empty line", "")
+    return text
 
 
 def _skip_line(file: io.BufferedReader) -> int:

@@ -1,5 +1,6 @@
 """Every format gives the same pairs, and nothing in a broken file is lost or skipped silently."""
 
+import csv
 import gzip
 import json
 import os
@@ -67,6 +68,29 @@ def as_parquet(folder: Path) -> Source:
     return Source(format="parquet", path=f"{folder}/{{language}}")
 
 
+def as_csv(folder: Path, ending: str = "csv", delimiter: str = ",") -> Source:
+    """In columns with other names, one of which is a field of the format; the own negatives in columns of texts."""
+    folder.mkdir()
+    for language in LANGUAGES:
+        with gzip.open(folder / f"{language}.{ending}.gz", "wt", newline="", encoding="utf-8-sig") as file:
+            names = ["question", "answer", "passage", "negative_1", "negative_2", "lang", "id"]
+            lines = csv.writer(file, delimiter=delimiter)
+            lines.writerow(names)
+            for one in (question(n, language) for n in range(N)):
+                negatives = [negative["text"] for negative in one["negatives"]]
+                lines.writerow([one["query"], one["passage"], "not read", *negatives, language, one["group_id"]])
+    columns = {"query": "question", "passage": "answer", "language": "lang", "group_id": "id"}
+    return Source(format=ending, path=str(folder), columns=columns)
+
+
+def as_tsv(folder: Path) -> Source:
+    return as_csv(folder, "tsv", "\t")
+
+
+def as_semicolons(folder: Path) -> Source:
+    return as_csv(folder, "csv", ";")
+
+
 def as_tevatron(folder: Path) -> Source:
     for language in LANGUAGES:
         lines = []
@@ -122,7 +146,7 @@ def as_mmarco(folder: Path) -> Source:
     return Source(format="mmarco", path=f"{folder}/google")
 
 
-FORMATS = [as_jsonl, as_parquet, as_tevatron, as_columns, as_hub, as_beir, as_mmarco]
+FORMATS = [as_jsonl, as_parquet, as_csv, as_tsv, as_semicolons, as_tevatron, as_columns, as_hub, as_beir, as_mmarco]
 
 
 def data(source: Source, **options: Any) -> DataConfig:
@@ -157,6 +181,88 @@ def test_the_same_pairs_in_any_format_are_the_same_corpus(
     assert corpus.part_fingerprints == from_jsonl.part_fingerprints
     for part in ("train", "validation"):
         assert drawn(corpus, part) == drawn(from_jsonl, part)
+
+
+CSV = """question,answer,lang
+"Wo liegt
+Bern?","In der ""Schweiz"",
+hier.",de
+Where is Bern?,In Switzerland.,en
+Where is Bern?,In Europe.,en
+too,many,cells,en
+
+,In Switzerland.,en
+"no end" of a cell,x,en
+after it,y,en
+"never closed,z,en
+"""
+
+
+def test_rows_of_csv(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(CSV)
+    columns = {"query": "question", "passage": "answer", "language": "lang"}
+    found = pairs_of(Source(format="csv", path=str(tmp_path / "x.csv"), columns=columns))
+    pairs = [one for one in found if isinstance(one, Pair)]
+    assert [(one.line, one.language, one.query, one.passage.text) for one in pairs] == [
+        (2, "de", "Wo liegt\nBern?", 'In der "Schweiz",\nhier.'),
+        (5, "en", "Where is Bern?", "In Switzerland."),
+        (6, "en", "Where is Bern?", "In Europe."),
+        (11, "en", "after it", "y"),
+    ]
+    assert len({one.group_id for one in pairs}) == 4  # each row is a group
+    assert [pairs[1].passage_group_id == one.passage_group_id for one in pairs] == [False, True, True, False]
+    assert [(one.line, one.reason) for one in found if isinstance(one, Rejected)] == [
+        (7, "broken row"),
+        (8, "empty line"),
+        (9, "missing field"),
+        (10, "broken row"),
+        (12, "broken row"),
+    ]
+
+
+def test_cells_of_csv_hold_lists_and_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        ["anchor", "positive", "negatives", "negative_scores"],
+        ["q", "p" * 200_000, '["a", {"text": "b"}]', "[0.5, 1]"],
+        ["q", "p", '["a"]', "[0.5, 1]"],
+        ["q", "p", "[", ""],
+    ]
+    with (tmp_path / "x.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    source = Source(format="sentence-transformers", path=str(tmp_path / "x.csv"), language="en", max_negatives=1)
+    good, *bad = (record for shard in sources.find_shards(data(source)) for record in shard.read())
+    assert isinstance(good, Pair)
+    assert (len(good.passage.text), good.negatives[0].text, good.negative_scores) == (200_000, "a", (0.5,))
+    assert [(one.line, one.reason) for one in bad] == [(3, "wrong number of scores"), (4, "broken JSON")]
+    monkeypatch.setattr(storage, "MAX_LINE", 1000)
+    with (tmp_path / "x.csv").open("w", newline="") as file:
+        file.write("anchor,positive\nq,p\n" + '"never closed\n' + "q,p\n" * 1000)
+    first, long, *others = pairs_of(source)
+    assert (first.line, long.line, long.reason) == (2, 3, "over-long line")
+    assert {type(one) for one in others} == {Pair}
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_parquet, as_csv, as_hub], ids=lambda write: write.__name__)
+def test_columns_that_are_missing_are_named_beside_those_found(write: Callable[[Path], Source], tmp_path: Path) -> None:
+    source = write(tmp_path / "data")
+    wrong = replace(source, columns={"query" if source.format != "sentence-transformers" else "anchor": "frage"})
+    with pytest.raises(ValueError, match=r"has no column frage.* Expected: frage, .* optional: .*passage_id.* Found: "):
+        read_corpus(data(wrong), tmp_path)
+
+
+def test_the_file_of_one_language_needs_no_column_of_it(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("query,passage\nq,p\n")
+    with pytest.raises(ValueError, match=r"x.csv has no column language. Expected: query, passage, language; optional"):
+        pairs_of(Source(format="csv", path=str(tmp_path / "x.csv")))
+    (found,) = pairs_of(Source(format="csv", path=str(tmp_path / "x.csv"), language="en"))
+    assert isinstance(found, Pair)
+
+
+@pytest.mark.parametrize("header", ["a,,b", "a,b,a", "", '"a'])
+def test_headers_that_name_no_columns(header: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"{header}\n1,2,3\n")
+    with pytest.raises(ValueError, match=r"x.csv:1: the (first line must name every column|header cannot be read)"):
+        pairs_of(Source(format="csv", path=str(tmp_path / "x.csv")))
 
 
 def bad_rows() -> dict[str, Callable[[int], bytes]]:
@@ -295,8 +401,9 @@ def test_parquet_rows_are_checked_too(tmp_path: Path) -> None:
     ],
 )
 def test_bad_rows_of_tevatron(row: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    write_lines(tmp_path / "x.jsonl", [row])
-    (found,) = pairs_of(Source(format="tevatron", path=str(tmp_path / "x.jsonl"), language="en"))
+    good = {"query_id": 2, "query": "q", "positive_passages": [{"docid": 1, "text": "t"}]}
+    write_lines(tmp_path / "x.jsonl", [row, good])
+    found, _ = pairs_of(Source(format="tevatron", path=str(tmp_path / "x.jsonl"), language="en"))
     assert isinstance(found, Rejected)
     assert found.reason == reason
 
@@ -408,8 +515,7 @@ def test_fields_and_files_that_are_not_read_are_told(tmp_path: Path, capsys: pyt
     assert corpus.notes[SKIPPED].keys() == {str(tmp_path / "data" / "notes.csv")}
     wrong = Source(format="sentence-transformers", path=f"{tmp_path}/parquet/{{language}}")
     with pytest.raises(
-        ValueError,
-        match=r"(?s)no usable pair.*missing field, the first:.*part.parquet:1: anchor.*fields not read: .*query",
+        ValueError, match=r"part.parquet has no column anchor, positive. Exp.* Found: .* passage, .*query"
     ):
         read_corpus(data(wrong), tmp_path)
 
@@ -451,6 +557,9 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, capsys: pytest.CaptureF
         ({"format": "jsonl", "path": "/nowhere/x"}, "'/nowhere/x' does not exist"),
         ({"format": "jsonl", "path": "/nowhere/{language}"}, "nothing fits data.path"),
         ({"format": "nothing"}, "data.format 'nothing' is unknown; there are sample"),
+        ({"columns": {"query": "q"}}, r"data.columns is set, but sample has no columns: leave it out \(jsonl"),
+        ({"format": "csv", "columns": {"qery": "q"}}, "names the field 'qery', which csv does not have: domain"),
+        ({"format": "csv", "columns": {"query": "q", "passage": "q"}}, "reads one column as several fields"),
         ({"format": "beir", "path": str(Path(__file__).parent)}, "has no file that ends with /corpus.jsonl"),
         ({"max_negatives": -1}, "data.max_negatives is -1"),
         ({"format": "jsonl", "path": "a", "validation": Source(name="")}, "'a' does not exist"),

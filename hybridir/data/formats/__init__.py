@@ -19,6 +19,8 @@ PAIR_READERS: dict[str, PairReader] = {
     "lareqa": lareqa.find_shards,
     "jsonl": jsonl.find_shards,
     "parquet": jsonl.find_shards,
+    "csv": jsonl.find_shards,
+    "tsv": jsonl.find_shards,
     "tevatron": tevatron.find_shards,
     "sentence-transformers": sentence_transformers.find_shards,
     "beir": beir.find_shards,
@@ -27,6 +29,8 @@ PAIR_READERS: dict[str, PairReader] = {
 ROWS: dict[str, rows.Fields] = {
     "jsonl": jsonl.FIELDS,
     "parquet": jsonl.FIELDS,
+    "csv": jsonl.FIELDS,
+    "tsv": jsonl.FIELDS,
     "tevatron": tevatron.FIELDS,
     "sentence-transformers": sentence_transformers.FIELDS,
 }

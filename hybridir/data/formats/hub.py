@@ -8,7 +8,7 @@ from typing import Any
 
 from hybridir.data import rows
 from hybridir.data.config import Source
-from hybridir.data.records import Pair, Rejected, Shard
+from hybridir.data.records import Pair, Rejected, Row, Shard
 from hybridir.runtime.secrets import without_secrets
 
 PREFIX = "hf://datasets/"
@@ -22,6 +22,7 @@ def find_shards(source: Source, fields: rows.Fields) -> list[Shard]:
             f"data.revision is {source.revision!r}: name the commit of {name} (40 hexadecimal digits, under 'History' "
             "on its page), so that the run can be repeated"
         )
+    fields = fields.of_columns(source.columns)
     dataset = _open(name, source.subset, source.split, source.revision)
     shown = f"{source.path}@{source.revision or ''}:{source.subset or ''}:{source.split}"
     files = sorted(Path(name).rglob("*")) if name.startswith("/") else []  # a local folder can change
@@ -51,10 +52,10 @@ def _read(
     return rows.records(_rows(dataset.shard(parts, part), shown), shown, source.language, fields)
 
 
-def _rows(dataset: Iterable[rows.Row], shown: str) -> Iterator[Callable[[], rows.Row]]:
+def _rows(dataset: Iterable[Row], shown: str) -> Iterator[tuple[int, Callable[[], Row]]]:
     """The rows. `ValueError` at the first row that the library cannot read: it cannot continue after a broken row."""
     try:
-        for row in dataset:
-            yield partial(dict, row)
+        for line, row in enumerate(dataset, start=1):
+            yield line, partial(dict, row)
     except Exception as error:
         raise ValueError(f"{shown} cannot be read to its end: {without_secrets(str(error))}") from None

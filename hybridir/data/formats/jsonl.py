@@ -1,10 +1,16 @@
-"""The user's own pairs: a row is one question in one language with its passage. Fields: hybridir/data/README.md."""
+"""The user's own pairs: a row is one question in one language with its passage. Fields: hybridir/data/README.md.
 
+Without a field `group_id`, translations are unknown: every row is a group of its own in one language, which
+cross-lingual batches cannot use. Rows with the same query are then one passage group, so that no batch has two of them.
+"""
+
+import hashlib
+import math
 from collections.abc import Iterator
 
 from hybridir.data import rows
 from hybridir.data.config import Source
-from hybridir.data.records import Pair, Passage, Shard
+from hybridir.data.records import BadRow, Pair, Passage, Row, Shard
 
 
 def find_shards(source: Source) -> list[Shard]:
@@ -12,35 +18,72 @@ def find_shards(source: Source) -> list[Shard]:
     return rows.shards(source, FIELDS)
 
 
-def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
+def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     """The pair of a row."""
+    yield pair_of(row, language, "query", "passage")
+
+
+def pair_of(row: Row, language: str | None, query_field: str, passage_field: str) -> Pair:
+    """The pair of a row whose query and passage are in the fields `query_field` and `passage_field`."""
     language = rows.language_of(row, language)
-    yield Pair(
-        group_id=rows.id_of(row, "group_id"),
+    query, passage = rows.text_of(row, query_field), rows.text_of(row, passage_field)
+    group_id, passage_group_id = rows.id_of(row, "group_id", ""), rows.id_of(row, "passage_group_id", "")
+    if row.get("group_id") is None:
+        group_id = _digest(language, query, passage)
+        passage_group_id = passage_group_id or f"query {_digest(language, query)}"
+    negatives = tuple(_negatives(row, language))
+    return Pair(
+        group_id=group_id,
         language=language,
-        query=rows.text_of(row, "query"),
-        passage=Passage(
-            passage_id=rows.id_of(row, "passage_id", ""), language=language, text=rows.text_of(row, "passage")
-        ),
-        passage_group_id=rows.id_of(row, "passage_group_id", ""),
-        negatives=tuple(_negative(one, language) for one in rows.list_of(row, "negatives")),
+        query=query,
+        passage=Passage(passage_id=rows.id_of(row, "passage_id", ""), language=language, text=passage),
+        passage_group_id=passage_group_id,
+        negatives=negatives,
+        negative_scores=_scores(row, len(negatives)),
         source=rows.id_of(row, "source", ""),
         domain=rows.id_of(row, "domain", ""),
     )
 
 
-def _negative(one: object, language: str) -> Passage:
-    """A hard negative: a string, or an object with `text` and an optional `passage_id`."""
-    if isinstance(one, str):
-        return Passage(passage_id="", language=language, text=one)
-    if not isinstance(one, dict):
-        raise rows.BadRow("wrong type", f"a negative must be a string or an object; found {one!r:.80}")
-    return Passage(passage_id=rows.id_of(one, "passage_id", ""), language=language, text=rows.text_of(one, "text"))
+def _negatives(row: Row, language: str) -> Iterator[Passage]:
+    """The hard negatives: the list `negatives`, and a text in each other column `negative...`."""
+    for one in rows.list_of(row, "negatives"):
+        if isinstance(one, str):
+            yield Passage(passage_id="", language=language, text=one)
+        elif isinstance(one, dict):
+            text = rows.text_of(one, "text")
+            yield Passage(passage_id=rows.id_of(one, "passage_id", ""), language=language, text=text)
+        else:
+            raise BadRow("wrong type", f"a negative must be a string or an object; found {one!r:.80}")
+    for name, value in row.items():
+        if name.startswith("negative") and name not in ("negatives", "negative_scores") and value is not None:
+            yield Passage(passage_id="", language=language, text=rows.text_of(row, name))
 
 
-FIELDS = rows.Fields(
-    pairs_of,
-    frozenset(
-        ("group_id", "language", "query", "passage", "passage_id", "passage_group_id", "negatives", "source", "domain")
-    ),
+def _scores(row: Row, n_negatives: int) -> tuple[float, ...]:
+    """The numbers in `negative_scores`, one for each hard negative; none if the field is missing."""
+    scores = rows.list_of(row, "negative_scores")
+    for one in scores:
+        if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
+            raise BadRow("wrong type", f"negative_scores must be a list of numbers; found {one!r:.80}")
+    if scores and len(scores) != n_negatives:
+        raise BadRow("wrong number of scores", f"{len(scores)} negative_scores for {n_negatives} negatives")
+    return tuple(map(float, scores))
+
+
+def _digest(*texts: str) -> str:
+    data = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+_OPTIONAL = (
+    "group_id",
+    "language",
+    "passage_id",
+    "passage_group_id",
+    "negatives",
+    "negative_scores",
+    "source",
+    "domain",
 )
+FIELDS = rows.Fields(pairs_of, frozenset(("query", "passage", *_OPTIONAL)), ("query", "passage"), prefix="negative")

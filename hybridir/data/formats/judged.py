@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hybridir.data import rows, storage
-from hybridir.data.records import Benchmark, Passage, Query, Rejected, known_languages, place
+from hybridir.data import storage
+from hybridir.data.records import BadRow, Benchmark, Passage, Query, Rejected, known_languages, place
 from hybridir.runtime.secrets import without_secrets
 
 Parse = Callable[[bytes | None, str], Passage]
@@ -126,7 +126,7 @@ def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
     """
     for number, (_, raw) in enumerate(storage.read_lines(path), start=1):
         try:
-            columns = rows.decode(raw).split("\t")
+            columns = storage.decode(raw).split("\t")
             if number == 1 and columns[-1] == "score":
                 yield None
                 continue
@@ -139,7 +139,7 @@ def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
         except ValueError:
             value = f"expected query id, passage id, score; found {(raw or b'')[:80]!r}"
             yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason="broken line", value=value)
-        except rows.BadRow as bad:
+        except BadRow as bad:
             yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason=bad.reason, value=bad.value)
 
 
@@ -160,7 +160,7 @@ def _lines(path: str, parse: Parse, language: str, layout: Layout) -> Iterator[t
         for line, (_, raw) in enumerate(storage.read_lines(path), start=1):
             if raw is None or raw.strip():
                 yield line, parse(raw, language)
-    except rows.BadRow as bad:
+    except BadRow as bad:
         raise layout.error(path, line, f"{bad.reason}: {bad.value}: fix the line, or fetch the file again") from None
     except ValueError as error:
         raise ValueError(f"{error}: fetch the file again. {layout.origin}") from None

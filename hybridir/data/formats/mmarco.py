@@ -11,11 +11,11 @@ from functools import partial
 
 from babel import Locale
 
-from hybridir.data import rows, storage
+from hybridir.data import storage
 from hybridir.data.config import Source
 from hybridir.data.formats.beir import join
 from hybridir.data.lookup import Texts, parse_tsv
-from hybridir.data.records import Pair, Rejected, Shard, check_languages
+from hybridir.data.records import BadRow, Pair, Rejected, Shard, check_languages
 from hybridir.runtime.secrets import without_secrets
 
 TRIPLES = "triples.train.ids.small.tsv"
@@ -71,13 +71,13 @@ def _read(
     hard: dict[int, dict[int, array]] = {}  # query -> positive -> line of the first triple, negatives
     for number, (_, raw) in enumerate(storage.read_lines(triples), start=1):
         try:
-            query, positive, negative = map(int, rows.decode(raw).split("\t"))
+            query, positive, negative = map(int, storage.decode(raw).split("\t"))
             some = hard.setdefault(query, {}).setdefault(positive, array("L", [number]))
             if len(some) <= kept:
                 some.append(negative)
-        except (ValueError, OverflowError, rows.BadRow) as error:
+        except (ValueError, OverflowError, BadRow) as error:
             if tell_triples:
-                reason, value = error.args if isinstance(error, rows.BadRow) else ("broken line", str(error))
+                reason, value = error.args if isinstance(error, BadRow) else ("broken line", str(error))
                 yield Rejected(file=without_secrets(storage.plain(triples)), line=number, reason=reason, value=value)
     for query, of_query in hard.items():
         lines = {str(positive): some[0] for positive, some in of_query.items()}

@@ -1,16 +1,14 @@
 """Training data of sentence-transformers: columns `anchor`, `positive`, `negative` (or `negative_1`, ...).
 
-Without a column `group_id`, translations are unknown: every row is a group of its own in one language, which
-cross-lingual batches cannot use. Rows with the same anchor are then one passage group, so that no batch has two of
-them.
+Otherwise the same as the user's own pairs (`jsonl.py`).
 """
 
-import hashlib
 from collections.abc import Iterator
 
 from hybridir.data import rows
 from hybridir.data.config import Source
-from hybridir.data.records import Pair, Passage, Shard
+from hybridir.data.formats import jsonl
+from hybridir.data.records import Pair, Row, Shard
 
 
 def find_shards(source: Source) -> list[Shard]:
@@ -18,28 +16,14 @@ def find_shards(source: Source) -> list[Shard]:
     return rows.shards(source, FIELDS)
 
 
-def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
+def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     """The pair of a row."""
-    language = rows.language_of(row, language)
-    query, positive = rows.text_of(row, "anchor"), rows.text_of(row, "positive")
-    names = [name for name in row if name.startswith("negative")]
-    negatives = [rows.text_of(row, name) for name in names if row[name] is not None]
-    group_id = rows.id_of(row, "group_id", "")
-    yield Pair(
-        group_id=group_id or _digest(language, query, positive),
-        language=language,
-        query=query,
-        passage=Passage(passage_id=rows.id_of(row, "passage_id", ""), language=language, text=positive),
-        passage_group_id="" if group_id else f"anchor {_digest(language, query)}",
-        negatives=tuple(Passage(passage_id="", language=language, text=text) for text in negatives),
-    )
-
-
-def _digest(*texts: str) -> str:
-    data = "\0".join(texts).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+    yield jsonl.pair_of(row, language, "anchor", "positive")
 
 
 FIELDS = rows.Fields(
-    pairs_of, frozenset(("anchor", "positive", "group_id", "language", "passage_id")), prefix="negative"
+    pairs_of,
+    jsonl.FIELDS.names - {"query", "passage"} | {"anchor", "positive"},
+    ("anchor", "positive"),
+    prefix="negative",
 )

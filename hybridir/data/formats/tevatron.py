@@ -35,4 +35,8 @@ def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
         )
 
 
-FIELDS = rows.Fields(pairs_of, frozenset(("query_id", "query", "positive_passages", "negative_passages", "language")))
+FIELDS = rows.Fields(
+    pairs_of,
+    frozenset(("query_id", "query", "positive_passages", "negative_passages", "language")),
+    required=("query_id", "query", "positive_passages"),
+)
