@@ -31,6 +31,7 @@ from hybridir.runs.folder import Kind, begin_folder
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, TrackingConfig
 from hybridir.runs.results import write_json
 from hybridir.runs.training_run import open_output, train_model, validated
+from hybridir.runtime.durable import appended, replaced_folder
 from hybridir.runtime.history import read_history
 from hybridir.runtime.owner import own, owned
 from hybridir.runtime.secrets import without_secrets
@@ -93,7 +94,7 @@ def attempt(run: ArmRun, backend: Backend) -> str:
     The run prints to the file `OUTPUT.log` beside its folder. Signals are not caught here; the run is saved before.
     """
     run.output.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{run.output}.log", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+    with appended(Path(f"{run.output}.log")) as log, contextlib.redirect_stdout(log):
         try:
             _wait_for_owner(run.output)
             with own(run.output):
@@ -135,7 +136,8 @@ def average_models(folders: Sequence[Path], output: Path) -> None:
         for name, value in states[0].items()
     }
     encoders[0].load_state_dict(mean)
-    encoders[0].save(output)
+    with replaced_folder(output) as work:
+        encoders[0].save(work)
 
 
 def _run(run: ArmRun, backend: Backend) -> None:

@@ -20,6 +20,7 @@ from hybridir.experiments.study_results import Finished, study_results
 from hybridir.experiments.tuning import ERROR, Trial, TuneRecipe, outcome, validations
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import public
+from hybridir.runtime.durable import replaced
 from hybridir.runtime.history import read_history
 from hybridir.training.validation import LOWER_IS_BETTER, METRICS, Metric, cost, value_of
 
@@ -104,7 +105,7 @@ def write_trials(results: dict[str, Any], file: Path) -> None:
     names = list(dict.fromkeys(name for one in results["trials"] for name in one["set"]))
     metrics = list(dict.fromkeys(name for one in results["trials"] for name in one["values"]))
     header = ("point", *names, "state", "front", "seeds", "steps", *metrics, "why", "seconds", "folder")
-    with open(file, "w", encoding="utf-8", newline="") as out:
+    with replaced(file) as written, open(written, "w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(header)
         for one in results["trials"]:

@@ -22,6 +22,7 @@ from hybridir.on_ray.lost import cause_of_end, has_died, in_short, is_of_ray, ma
 from hybridir.runs.backend import Backend, quiet_libraries
 from hybridir.runs.prepare import Prepared
 from hybridir.runs.recipe import Recipe, ScalingConfig
+from hybridir.runtime.durable import replaced_folder
 from hybridir.runtime.history import last_line, note
 from hybridir.runtime.owner import writing
 from hybridir.training.checkpoint import remove_half_written
@@ -189,7 +190,8 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
         finally:
             faulthandler.cancel_dump_traceback_later()
         if first and state["stopped"] != "signal":
-            encoder.save(task.job.output / "model")
+            with replaced_folder(task.job.output / "model") as work:
+                encoder.save(work)
     return state
 
 

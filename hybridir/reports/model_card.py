@@ -18,6 +18,7 @@ from hybridir.data.formats import LICENSES
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.model.folder import read_layout
+from hybridir.runtime.durable import replace_text
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
@@ -61,7 +62,7 @@ def write_model_card(output: Path) -> None:
     }
     page = "\n".join(f"{'##' if n else '#'} {title}\n\n{text}" for n, (title, text) in enumerate(sections.items()))
     card = f"---\n{metadata.to_yaml()}\n---\n\n{without_secrets(page)}"
-    (output / "model" / "README.md").write_text(card, encoding="utf-8")
+    replace_text(output / "model" / "README.md", card)
 
 
 def method_name(sampling: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.prepare import Prepared, ShardReader
 from hybridir.runs.recipe import Recipe, TrackingConfig
+from hybridir.runtime.durable import replaced_folder
 from hybridir.runtime.owner import writing
 from hybridir.training.loop import train
 
@@ -66,7 +67,8 @@ def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
         encoder = Encoder.load(prepared.initial)
         state = train(prepared.job, encoder, pick_device(recipe.scaling.use_gpu))
         if state["stopped"] != "signal":
-            encoder.save(prepared.job.output / "model")
+            with replaced_folder(prepared.job.output / "model") as work:
+                encoder.save(work)
     return state
 
 

@@ -5,7 +5,6 @@ Corpora, tokenizers and tokens are kept in a cache that runs share, and are made
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from hybridir.model.tokenizer_training import train_tokenizer
 from hybridir.reports.data_card import data_card, intake_table, to_markdown
 from hybridir.runs.checks import check_space, check_writable
 from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, fixed_part, public
-from hybridir.runtime.durable import replace_text
+from hybridir.runtime.durable import copy_file, replace_text, replaced_folder
 from hybridir.runtime.progress import say, watch_chunks
 from hybridir.runtime.tables import show
 from hybridir.training.loop import Job
@@ -83,7 +82,7 @@ def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Da
     check_encoder(recipe.encoder)
     check_space(recipe, output, cache)
     corpus = read_corpus(recipe.data, cache, read)
-    shutil.copyfile(corpus.directory / "rejected.jsonl", output / "rejected.jsonl")
+    copy_file(corpus.directory / "rejected.jsonl", output)
     check_rejected(corpus, recipe.data.max_rejected)
     initial = _initial_encoder(recipe, corpus, output)
     tokens = TokenJob(
@@ -176,7 +175,7 @@ def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) ->
 def copy_cards(folder: Path, output: Path) -> None:
     """Copies the data card and the rejected rows, as `load_data` writes them, from `folder` to `output`."""
     for file in ("data_card.json", "data_card.md", "rejected.jsonl"):
-        shutil.copy(folder / file, output)
+        copy_file(folder / file, output)
 
 
 def tell_data(data: Data) -> None:
@@ -276,5 +275,6 @@ def _initial_encoder(recipe: Recipe, corpus: Corpus, output: Path) -> EncoderCon
         return resolve(recipe.encoder)
     say("training a tokenizer on the corpus")
     tokenizer = load_tokenizer(str(train_tokenizer(corpus, recipe.encoder.vocab_size)))
-    build_small_encoder(recipe.encoder, tokenizer, recipe.seed).save(output / "initial")
+    with replaced_folder(output / "initial") as work:
+        build_small_encoder(recipe.encoder, tokenizer, recipe.seed).save(work)
     return resolve(replace(recipe.encoder, name=str(output / "initial")))

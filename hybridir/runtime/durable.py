@@ -1,13 +1,19 @@
-"""Writes files that survive a crash of the machine, and explains storage errors."""
+"""Writes files that survive a crash of the machine and follow nobody's links, and explains storage errors.
+
+Everything in an output folder or a cache is written by one of these: `replaced`, `replace_text` and `replaced_folder`
+put something whole in the place of what was there; `appended` and `open_alone` change an ordinary file in place.
+"""
 
 import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from filelock import FileLock
 
@@ -16,6 +22,8 @@ PERMANENT = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
 }
 """Numbers of storage errors that a retry cannot fix."""
+UNFINISHED = ".*.tmp"
+"""Pattern of the names of files and folders that are being written, or whose writer was killed."""
 
 
 def sync(path: Path) -> None:
@@ -27,10 +35,39 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_files(folder: Path) -> None:
-    """Flushes all files in a folder to the disk."""
-    for file in folder.iterdir():
-        sync(file)
+def open_alone(file: Path, flags: int) -> int:
+    """Opens a file to change it in place, or makes it; returns the descriptor.
+
+    `ValueError` if it is a link, has a second name or is no ordinary file: in a folder that somebody else made, this
+    would change a file elsewhere. Other storage errors are `OSError`.
+    """
+    refused = ValueError(f"{file} is a link or no ordinary file, so writing to it could change another one: remove it")
+    try:
+        descriptor = os.open(file, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link; a pipe that nobody reads, or a socket
+            raise refused from None
+        raise
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    raise refused
+
+
+def appended(file: Path) -> TextIO:
+    """Opens a text file to add lines to it, as `open_alone` does."""
+    return os.fdopen(open_alone(file, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
+
+
+def check_links(folder: Path) -> None:
+    """`ValueError` if a folder somewhere inside `folder` is a symbolic link: what is written there lands elsewhere."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            if os.path.islink(os.path.join(parent, name)):
+                raise ValueError(
+                    f"{parent}/{name} is a symbolic link to another folder: remove it, or name another --output"
+                )
 
 
 @contextmanager
@@ -39,7 +76,7 @@ def replaced(file: Path) -> Iterator[Path]:
 
     Readers find the old file or the whole new one, even after a crash; after an error the old one stays.
     """
-    written = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
+    written = file.with_name(f".{file.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
         yield written
         sync(written)
@@ -55,29 +92,60 @@ def replace_text(file: Path, text: str) -> None:
         written.write_text(text, encoding="utf-8")
 
 
+def copy_file(file: Path, folder: Path) -> None:
+    """Copies a file into a folder, under its own name: see `replaced`."""
+    with replaced(folder / file.name) as written:
+        shutil.copyfile(file, written)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty temporary folder to fill, and puts it in the place of `folder`, of which only one may write.
+
+    The folder is either whole or not there; after an error the old one stays. What a killed process has left behind is
+    removed.
+    """
+    work, old = (folder.with_name(f".{folder.name}{end}.tmp") for end in ("", ".old"))
+    remove(work)
+    work.mkdir(parents=True)
+    try:
+        yield work
+        for file in (*work.rglob("*"), work):
+            sync(file)
+        if os.path.lexists(folder):
+            remove(old)
+            folder.rename(old)
+        work.rename(folder)
+        sync(folder.parent)
+    finally:
+        with suppress(OSError):
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            remove(old)
+            remove(work)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder with all that it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def made_once(folder: Path) -> Iterator[Path | None]:
     """Gives a temporary folder to fill, which then becomes `folder`; None if `folder` is there already.
 
-    For caches that processes share: one process makes the folder, the others wait for it. The folder is either whole or
-    not there; what a killed process has left behind is removed.
+    For caches that processes share: one process makes the folder (see `replaced_folder`), the others wait for it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if folder.exists():
             yield None
             return
-        for stale in folder.parent.glob(f"{folder.name}-*.tmp"):
-            shutil.rmtree(stale, ignore_errors=True)
-        work = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.tmp")
-        work.mkdir()
-        try:
+        with replaced_folder(folder) as work:
             yield work
-            sync_files(work)
-            work.rename(folder)
-            sync(folder.parent)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager

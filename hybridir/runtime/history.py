@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hybridir.runtime.durable import replace_text, storage_explained, sync
+from hybridir.runtime.durable import appended, replace_text, storage_explained, sync
 
 EVENTS = "events.jsonl"
 """Name of the file with all other events of a run, such as a damaged checkpoint or a lost worker."""
@@ -31,12 +31,12 @@ class History:
             note(directory, f"{self.path} lacks {len(missing)} of the {start_step} steps before the checkpoint")
         with storage_explained(self.path):
             if redone:
-                with open(directory / "history.discarded.jsonl", "a", encoding="utf-8") as file:
+                with appended(directory / "history.discarded.jsonl") as file:
                     file.writelines(json.dumps(line) + "\n" for line in redone)
                 sync(directory / "history.discarded.jsonl")
             if self.path.exists():
                 replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (stays open during the run)
+            self._file = appended(self.path)
             sync(directory)
 
     def append(self, line: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ class History:
 
 def note(directory: Path, text: str) -> None:
     """Appends an event to the run in `directory`; `progress.Follow` shows it on the screen."""
-    with open(directory / EVENTS, "a", encoding="utf-8") as file:
+    with appended(directory / EVENTS) as file:
         file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
 
 

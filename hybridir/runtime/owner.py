@@ -20,6 +20,8 @@ from pathlib import Path
 
 import yaml
 
+from hybridir.runtime.durable import check_links, open_alone
+
 OWNER, WRITER = "owner.json", "writer.json"
 _OWNED: set[str] = set()
 """Real paths of the folders that this process owns."""
@@ -32,13 +34,14 @@ def own(output: Path) -> Iterator[None]:
     """Inside the block, `output` belongs to this process. Creates the folder if it is missing; blocks can be nested.
 
     Raises:
-        ValueError: `output` belongs to another process, or cannot be written to.
+        ValueError: `output` belongs to another process, cannot be written to, or has links that lead out of it.
     """
     name = os.path.realpath(output)
     if name in _OWNED:
         yield
         return
     made = not output.exists()
+    check_links(output)
     last = _holder(output / OWNER)
     if (lock := _lock(output / OWNER)) is None:
         time.sleep(0.1)  # the owner locks the file first and then writes its name
@@ -113,7 +116,7 @@ def _lock(path: Path) -> int | None:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = open_alone(path, os.O_RDWR)
         except FileNotFoundError:  # the folder was removed meanwhile
             continue
         except OSError as error:
@@ -148,6 +151,8 @@ def _release(lock: int, path: Path) -> None:
 def _holder(path: Path) -> str:
     """Who holds the lock on `path`, or held it until it was killed; empty if unknown."""
     try:
+        if not path.is_file():  # somebody's pipe would never end
+            return ""
         who = json.loads(path.read_text(encoding="utf-8"))
         return f"process {who['pid']}, since {who['started']}, on {who['host']}"
     except (OSError, ValueError, KeyError, TypeError):

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from hybridir.runtime.durable import UNFINISHED, open_alone
+
 INTERRUPTED = 75
 """Exit code (EX_TEMPFAIL) of a run that was asked to stop: its work is saved, and --resume continues it."""
 PATIENCE = 20
@@ -52,8 +54,8 @@ def saving(stop: Path) -> Iterator[threading.Event]:
         asked.set()
         with suppress(OSError):  # nobody may be reading
             os.write(2, b"saving at the next step; a second signal ends it at once\n")  # print is not safe in a handler
-        with suppress(OSError):
-            stop.touch()
+        with suppress(OSError, ValueError):
+            os.close(open_alone(stop, os.O_WRONLY))
         signal.alarm(PATIENCE)
 
     def give_up(*_: object) -> None:
@@ -69,7 +71,7 @@ def saving(stop: Path) -> Iterator[threading.Event]:
 def _is_written(checkpoints: Path) -> bool:
     """Whether a checkpoint is being written."""
     changes = [0.0]
-    for work in checkpoints.glob(".step-*.tmp"):
+    for work in checkpoints.glob(UNFINISHED):
         with suppress(OSError):  # finished and renamed meanwhile
             changes += [file.stat().st_mtime for file in (work, *work.iterdir())]
     return time.time() - max(changes) < WRITING

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from hybridir.runtime.durable import appended, open_alone
 from hybridir.runtime.history import read_history
 from hybridir.runtime.versions import versions
 
@@ -65,7 +66,7 @@ class Sampler:
             monitor.collect_metrics()
             values |= monitor.aggregate_metrics()
             monitor.clear_metrics()
-        with open(self._path, "a", encoding="utf-8") as file:
+        with appended(self._path) as file:
             file.write(json.dumps({"step": self._step, "time": time.time()} | values) + "\n")
         self._step += 1
 
@@ -86,7 +87,7 @@ def _monitors() -> list[Any]:
 def _cut_torn_line(path: Path) -> None:
     """Removes an incomplete last line of a killed writer: the next line would be joined to it and lost too."""
     if path.exists():
-        with open(path, "rb+") as file:
+        with os.fdopen(open_alone(path, os.O_RDWR), "rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 

@@ -1,6 +1,7 @@
 """`tracking.json`: facts about a run that MLflow needs and no other file of its folder has."""
 
 import json
+import os
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from hybridir.runtime.durable import replace_text
+from hybridir.runtime.durable import open_alone, replace_text
 from hybridir.runtime.history import last_attempt
 from hybridir.runtime.secrets import without_secrets
 
@@ -115,6 +116,7 @@ def results_time(output: Path) -> int:
 
 def only_writer(output: Path) -> FileLock:
     """The lock of the process that writes the folder to MLflow; the system releases it if that process dies."""
+    os.close(open_alone(output / "tracking.lock", os.O_RDWR))
     return FileLock(output / "tracking.lock", timeout=LOCK_WAIT, thread_local=False)
 
 

@@ -1,13 +1,11 @@
 """Checkpoints: weights, optimiser state and step in one folder, which is either complete or absent.
 
-A checkpoint is written to a temporary folder, every file is synced, the manifest (sizes and SHA-256) comes last, and
-then the folder gets its final name. A folder whose files do not match its manifest is reported and skipped.
+A checkpoint has a manifest of its files (sizes and SHA-256). A folder whose files do not match is reported and skipped.
 """
 
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hybridir.runtime.durable import storage_explained, sync
+from hybridir.runtime.durable import UNFINISHED, remove, replaced_folder, storage_explained
 
 MANIFEST = "manifest.json"
 _FOLDERS = "step-????????"  # does not match a copy such as step-00000100.old
@@ -38,27 +36,13 @@ def save_checkpoint(
         OSError: the storage failed; the message has a remedy. Earlier checkpoints stay as they are.
     """
     final = folder(root, step)
-    work = root / f".{final.name}.tmp"
-    try:
-        with storage_explained(final):
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, work / _WEIGHTS)
-            save_file(_flatten(model, optimizer), work / _OPTIMIZER)
-            (work / _STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
-            names = (_WEIGHTS, _OPTIMIZER, _STATE)
-            manifest = {name: {"size": (work / name).stat().st_size, "sha256": _sha256(work / name)} for name in names}
-            for name in names:
-                sync(work / name)
-            (work / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            sync(work / MANIFEST)
-            sync(work)
-            shutil.rmtree(final, ignore_errors=True)  # exists only if damaged: the run resumed from an earlier one
-            os.rename(work, final)
-            sync(root)
-    except OSError:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    with storage_explained(final), replaced_folder(final) as work:  # there is one already only if it is damaged
+        save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, work / _WEIGHTS)
+        save_file(_flatten(model, optimizer), work / _OPTIMIZER)
+        (work / _STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
+        names = (_WEIGHTS, _OPTIMIZER, _STATE)
+        manifest = {name: {"size": (work / name).stat().st_size, "sha256": _sha256(work / name)} for name in names}
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return final
 
 
@@ -141,8 +125,8 @@ def prune(root: Path, step: int, keep_last: int, best_step: int | None, say: Cal
 
 def remove_half_written(root: Path) -> None:
     """Removes temporary folders left by a kill: `runtime.signals` would wait for them as checkpoints being written."""
-    for work in root.glob(".step-*.tmp"):
-        shutil.rmtree(work)
+    for work in root.glob(UNFINISHED):
+        remove(work)
 
 
 def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -146,14 +147,46 @@ def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
         open_folder(Recipe(output=str(tmp_path), resume=True), TRAINING)
 
 
-def test_a_run_of_before_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that version 0.1 stopped after four steps; the batches are those that it would have drawn."""
-    shutil.copytree(Path(__file__).with_name("run_of_0.1"), tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    done = job(*("--config", "run/config.yaml", "--resume", "--train.steps", 6), "--benchmark.facts", 100)
+def go_on(folder: Path, steps: int) -> CompletedProcess[str]:
+    """Continues the run of version 0.1 in `folder / "run"`, which it stopped after four steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        options = ("--output", "run", "--train.steps", steps, "--benchmark.facts", 100)
+        done = job("--config", "run/config.yaml", *options, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "resuming from" in done.stdout
-    lines = read_lines(tmp_path / "run" / "history.jsonl")
+    return done
+
+
+@pytest.fixture(scope="module")
+def gone_on(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of that run, continued to six steps, and what was printed."""
+    folder = tmp_path_factory.mktemp("before")
+    shutil.copytree(Path(__file__).with_name("run_of_0.1"), folder, dirs_exist_ok=True)
+    return folder, go_on(folder, 6).stdout
+
+
+def test_a_run_of_before_goes_on(gone_on: tuple[Path, str]) -> None:
+    """The batches are those that it would have drawn."""
+    folder, said = gone_on
+    assert "resuming from" in said
+    lines = read_lines(folder / "run" / "history.jsonl")
     assert [(line["step"], line["attempt"]) for line in lines] == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]
     assert [line["example_ids_sha256"][:8] for line in lines[4:]] == ["cdeffbb3", "cf3eb353"]
-    assert kind_of(tmp_path / "run") == {"kind": "training run", "job": "jobs/train.py"}
+    assert kind_of(folder / "run") == {"kind": "training run", "job": "jobs/train.py"}
+
+
+def test_a_foreign_folder_changes_nothing_elsewhere(gone_on: tuple[Path, str], tmp_path: Path) -> None:
+    """Every file of a run is a link to a file elsewhere; the run is continued, and measured again."""
+    shutil.copytree(gone_on[0], tmp_path, dirs_exist_ok=True)
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    shutil.copytree(run, elsewhere)
+    for file in [file for file in run.rglob("*") if file.is_file()]:
+        file.unlink()
+        file.symlink_to(elsewhere / file.relative_to(run))
+    (run / "events.jsonl").unlink(missing_ok=True)  # it is appended to, so a link is refused
+    before = contents(elsewhere)
+    assert {"results.json", "report.html", "table.md", "rejected.jsonl", "data_card.md"} <= before.keys()
+    go_on(tmp_path, 8)
+    assert contents(elsewhere) == before
+    links = {str(file.relative_to(run)) for file in run.rglob("*") if file.is_symlink()}
+    assert {name.partition("/")[0] for name in links} <= {"checkpoints"}, "what was written is no link any more"

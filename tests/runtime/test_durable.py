@@ -1,13 +1,19 @@
 """Files and folders that are whole or not there, whatever happens to their writer."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
 
-from hybridir.runtime.durable import made_once, replaced
+from hybridir.runtime.durable import made_once, replaced, replaced_folder
+from hybridir.runtime.history import History, note
+from hybridir.runtime.owner import OWNER, WRITER, own, owned, writing
+from hybridir.tracking.machine import Sampler
+from hybridir.tracking.state import only_writer
 
 
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -29,13 +35,96 @@ def test_a_folder_is_made_once_and_whole(tmp_path: Path) -> None:
         assert work is not None
         raise ValueError("bad")
     assert not folder.exists()
-    (folder.parent / "tokens-0123.tmp").mkdir()  # left by a process that was killed
+    (folder.parent / ".tokens.tmp").mkdir()  # left by a process that was killed
     with made_once(folder) as work:
         assert work is not None
         (work / "ids").write_text("1")
     with made_once(folder) as work:
         assert work is None
     assert [path.name for path in folder.parent.iterdir() if path.suffix != ".lock"] == ["tokens"]
+
+
+def test_an_error_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    for text in ("old", "new"):
+        with replaced_folder(folder) as work:
+            (work / text).touch()
+        assert [file.name for file in folder.iterdir()] == [text]
+    with pytest.raises(ValueError, match="bad"), replaced_folder(folder):
+        raise ValueError("bad")
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if path.name == ".model.tmp":
+            raise OSError("disk full")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="disk"), replaced_folder(folder):
+        pass
+    assert [file.name for file in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+# Folders that somebody else made
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Path]:
+    """A file elsewhere that no attack may change."""
+    file = tmp_path / "elsewhere" / "canary"
+    file.parent.mkdir()
+    file.write_text("precious\n")
+    yield file
+    assert file.read_text() == "precious\n"
+    assert list(file.parent.iterdir()) == [file]
+
+
+APPENDING: dict[str, Callable[[Path], object]] = {
+    OWNER: lambda output: own(output).__enter__(),
+    WRITER: lambda output: writing(output).__enter__(),
+    "history.discarded.jsonl": lambda output: History(output, 0),
+    "events.jsonl": lambda output: note(output, "planted"),
+    "system.jsonl": lambda output: Sampler(output / "system.jsonl", 1.0),
+    "tracking.lock": lambda output: only_writer(output).acquire(),
+}
+"""What is changed in place or locked, and what does so."""
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+@pytest.mark.parametrize("name", APPENDING)
+def test_what_is_changed_in_place_is_no_link(name: str, link: Callable[..., None], canary: Path) -> None:
+    output = canary.parents[1] / "run"
+    output.mkdir()
+    if name == "history.discarded.jsonl":
+        (output / "history.jsonl").write_text('{"step": 0, "attempt": 1}\n')
+    link(output / name, canary)
+    with pytest.raises((ValueError, OSError), match=r"is a link or no ordinary file.*remove it"):
+        APPENDING[name](output)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    for name in (OWNER, "events.jsonl"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match="no ordinary file"):
+            APPENDING[name](tmp_path)
+
+
+def test_an_owner_that_is_asked_for_changes_nothing(canary: Path) -> None:
+    output = canary.parents[1] / "run"
+    output.mkdir()
+    (output / OWNER).symlink_to(canary)
+    with pytest.raises(ValueError, match="remove it"):
+        owned(output)
+
+
+@pytest.mark.parametrize("name", ["plots", "checkpoints", "seed-0/model"])
+def test_a_folder_that_leads_out_of_the_output_is_refused(name: str, canary: Path) -> None:
+    output = canary.parents[1] / "run"
+    (output / name).parent.mkdir(parents=True)
+    (output / name).symlink_to(canary.parent)
+    with pytest.raises(ValueError, match=f"{name} is a symbolic link to another folder: remove it"):
+        own(output).__enter__()
 
 
 MAKE = """

@@ -11,6 +11,7 @@ from hybridir.reports.html.bias_panel import bias
 from hybridir.reports.html.comparisons import comparisons
 from hybridir.reports.html.pairs import pairs
 from hybridir.reports.html.parts import Section
+from hybridir.runtime.durable import replace_text
 
 StudySection = Callable[[dict[str, Any]], Section | None]
 STUDY: tuple[StudySection, ...] = (
@@ -91,11 +92,11 @@ def write_page(title: str, facts: str, parts: Sequence[Section], directory: Path
     """Writes `report.html`, `plots/*.csv` and `table.md` into `directory`, and returns the path of the page."""
     (directory / "plots").mkdir(parents=True, exist_ok=True)
     for sheet in (sheet for part in parts for sheet in part.sheets):
-        (directory / "plots" / f"{sheet.name}.csv").write_text(sheet.to_csv(), encoding="utf-8")
+        replace_text(directory / "plots" / f"{sheet.name}.csv", sheet.to_csv())
     told = "\n".join(text for part in parts if (text := part.to_markdown()))
-    (directory / "table.md").write_text(f"# {title}\n\n{facts}\n\n{told}", encoding="utf-8")
+    replace_text(directory / "table.md", f"# {title}\n\n{facts}\n\n{told}")
     page = directory / "report.html"
-    page.write_text(_page(title, facts, parts), encoding="utf-8")
+    replace_text(page, _page(title, facts, parts))
     return page
 
 
