@@ -12,13 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
+from hybridir.batches import draws
 from hybridir.batches.sampling import KINDS, Sampling, first_of_second_pool
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import check_languages
 from hybridir.runtime.random_numbers import Uniform, uniform_numbers
 
-PLAN = 0
-"""The stream of random numbers that the plan draws from."""
 _ROUNDS = 64
 """Random tries for an item before the groups that are still free are listed."""
 _NO_PART = {
@@ -39,6 +38,7 @@ class Batch:
     query_row: np.ndarray  # int64 [B]
     passage_row: np.ndarray  # int64 [B]
     negatives: np.ndarray  # int64 [B, n], indices into `Corpus.negative_group`
+    first: int = 0  # place of the first item in the global batch
 
     def part(self, rank: int, world_size: int) -> "Batch":
         """The part of one rank: a contiguous slice of the items."""
@@ -46,7 +46,7 @@ class Batch:
         assert size * world_size == len(self.groups), "the batch size is divisible by the number of workers"
         chosen = slice(rank * size, (rank + 1) * size)
         arrays = {k: v[chosen] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
-        return Batch(step=self.step, kind=self.kind, **arrays)
+        return Batch(step=self.step, kind=self.kind, first=rank * size, **arrays)
 
 
 class Plan:
@@ -63,6 +63,7 @@ class Plan:
             raise ValueError(f"the batch size is {batch_size}: in-batch negatives need at least 2 items")
         self.corpus, self.sampling, self.batch_size, self.seed, self.part = corpus, sampling, batch_size, seed, part
         self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
+        sampling.noise.check(self.languages)
         self._column = np.array([corpus.languages.index(code) for code in self.languages])
         self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by pair of languages, once computed
         self._sort_groups()
@@ -70,7 +71,7 @@ class Plan:
 
     def batch(self, step: int) -> Batch:
         """The global batch of `step` (0 or more)."""
-        uniform = uniform_numbers(self.seed, PLAN, step)
+        uniform = uniform_numbers(self.seed, draws.PLAN, step)
         kind = KINDS[_choose(np.array(self.sampling.weights), uniform(1))[0]]
         kind = "mono" if step < self.sampling.mono_first else kind
         if kind == "both":

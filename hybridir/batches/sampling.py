@@ -6,9 +6,53 @@ negatives). The methods of arXiv 2408.10536 and LAReQA (arXiv 2004.05484) are we
 (1, 0, 0), X-X (0, 1, 0), X-Y (0, 0, 1), hybrid (alpha, 0, 1 - alpha), En-En (1, 0, 0) with `languages: [en]`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from hybridir.perturbations import PERTURBATIONS
+from hybridir.perturbations.perturbation import Severity, check_severity
+
+if TYPE_CHECKING:
+    Perturbing = str
+else:
+    Perturbing = Literal[tuple(PERTURBATIONS)]  # so that `--help` lists them
 
 KINDS = ("mono", "mixed", "cross", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Noise on the queries of training. Validation and benchmarks stay as they are.
+
+    Args:
+        probability: probability that a query is replaced by one with noise, in each step anew; 0 is off.
+        kinds: kinds of noise; a noisy query gets one of those that apply to its language, each equally likely.
+        severity: share of the units of a text that are edited, 0 to 1; or `one`: one edit in every noisy query.
+    """
+
+    probability: float = 0.0
+    kinds: tuple[Perturbing, ...] = ("delete",)
+    severity: Severity = "one"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"sampling.noise.probability is {self.probability}: it must be from 0 to 1")
+        if not self.kinds or set(self.kinds) - set(PERTURBATIONS):
+            raise ValueError(f"sampling.noise.kinds is {self.kinds}: name some of {', '.join(PERTURBATIONS)}")
+        check_severity(self.severity, "sampling.noise.severity")
+
+    def kinds_in(self, language: str) -> list[str]:
+        """Those of the kinds that apply to a language."""
+        return [kind for kind in self.kinds if PERTURBATIONS[kind].applies(language)]
+
+    def check(self, languages: Sequence[str]) -> None:
+        """Raises `ValueError` if the queries of some language would stay clean."""
+        if self.probability and (clean := [language for language in languages if not self.kinds_in(language)]):
+            raise ValueError(
+                f"sampling.noise.kinds is {', '.join(self.kinds)}, but none of them applies to queries in "
+                f"{', '.join(clean)}: add a kind that does, or leave these languages out of sampling.languages"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +73,7 @@ class Sampling:
         source_exponent: in these languages, a source is drawn with probability proportional to (number of its groups in
             them) ** source_exponent; 1 makes every group equally likely.
         negatives: number of hard negatives of each item; passages with fewer are not drawn.
+        noise: noise on the queries.
     """
 
     mono: float = 0.5
@@ -40,6 +85,7 @@ class Sampling:
     language_exponent: float = 0.0
     source_exponent: float = 1.0
     negatives: int = 0
+    noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
         weights = tuple(self.weights)

@@ -13,9 +13,10 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from hybridir.batches.noise import NoisyQueries
 from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
-from hybridir.batches.token_cache import TokenCache
+from hybridir.batches.token_cache import TokenCache, TokenJob
 from hybridir.data.corpus import Corpus
 
 
@@ -55,6 +56,7 @@ class BatchSource:
     batch_size: int
     seed: int
     part: str = "train"
+    token_job: TokenJob | None = None  # how texts with noise become tokens; needed only for these
 
     def plan(self) -> Plan:
         """The plan; opened once a process."""
@@ -62,9 +64,11 @@ class BatchSource:
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TokenBatch:
         """The part of one rank of the global batch of `step`."""
-        plan, cache = _open(self)
+        plan, cache, noise = _open(self)
         batch = plan.batch(step).part(rank, world_size)
-        texts = cache.query.take(batch.query_row) + cache.passage.take(batch.passage_row)
+        queries = cache.query.take(batch.query_row)
+        texts = noise.replace(queries, batch) if noise else queries
+        texts += cache.passage.take(batch.passage_row)
         texts += cache.negatives.take(batch.negatives.ravel())
         example = (plan.corpus.group_key[batch.groups], batch.query_language, batch.passage_language)
         groups = [plan.corpus.passage_group[batch.groups], plan.corpus.negative_group[batch.negatives.ravel()]]
@@ -105,6 +109,10 @@ def from_table(row: pa.Table) -> TokenBatch:
 
 
 @lru_cache(maxsize=4)
-def _open(source: BatchSource) -> tuple[Plan, TokenCache]:
-    corpus = Corpus.open(source.corpus)
-    return Plan(corpus, source.sampling, source.batch_size, source.seed, source.part), TokenCache(source.tokens)
+def _open(source: BatchSource) -> tuple[Plan, TokenCache, NoisyQueries | None]:
+    plan = Plan(Corpus.open(source.corpus), source.sampling, source.batch_size, source.seed, source.part)
+    noise = None
+    if source.sampling.noise.probability:
+        assert source.token_job, "texts with noise are tokenised on the way"
+        noise = NoisyQueries(plan, source.token_job)
+    return plan, TokenCache(source.tokens), noise

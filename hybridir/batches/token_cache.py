@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,20 +66,26 @@ class TokenJob:
         start = np.concatenate([[0], np.cumsum(negatives.value_lengths().to_numpy(zero_copy_only=False))])
         of_negatives = _ragged(tokenize(tokenizer, hard, self.passage_prefix, self.max_passage_length))
         ids = [
-            _ragged(tokenize(tokenizer, queries, self.query_prefix, self.max_query_length)),
+            _ragged(self.tokenize_queries(queries)),
             _ragged(tokenize(tokenizer, passages, self.passage_prefix, self.max_passage_length)),
             pa.ListArray.from_arrays(start.astype(_ID), of_negatives),
         ]
         return pa.RecordBatch.from_arrays(ids, COLUMNS)
 
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of queries, with prefix and cut."""
+        tokenizer = load_tokenizer(self.tokenizer, self.revision)
+        return tokenize(tokenizer, texts, self.query_prefix, self.max_query_length)
+
 
 class Ragged:
-    """Sequences of int32 on disk, one after another in `NAME.bin`; `NAME.npy` holds the offset of each, and the end."""
+    """Sequences on disk, one after another in `NAME.bin`; `NAME.npy` holds the offset of each, and the end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dtype: np.dtype = _ID) -> None:
+        self._dtype = dtype
         self._start = np.load(path.with_suffix(".npy"), mmap_mode="r")
         self._file = os.open(path.with_suffix(".bin"), os.O_RDONLY)
-        if os.fstat(self._file).st_size != int(self._start[-1]) * _ID.itemsize:
+        if os.fstat(self._file).st_size != int(self._start[-1]) * dtype.itemsize:
             raise ValueError(f"{path}.bin is not whole: delete the folder {path.parent}; the next run makes it again")
 
     def __del__(self) -> None:
@@ -87,10 +93,10 @@ class Ragged:
             os.close(self._file)
 
     def take(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The sequences at `rows`, int32 [length] each."""
+        """The sequences at `rows`, [length] each."""
         spans = [(int(self._start[r]), int(self._start[r + 1])) for r in rows]
-        size = _ID.itemsize
-        return [np.frombuffer(os.pread(self._file, (b - a) * size, a * size), dtype=_ID) for a, b in spans]
+        size = self._dtype.itemsize
+        return [np.frombuffer(os.pread(self._file, (b - a) * size, a * size), self._dtype) for a, b in spans]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -120,6 +126,21 @@ def build_cache(job: TokenJob, run_chunks: ChunkRunner | None = None) -> Path:
         if work:
             _write_cache((run_chunks or tokenize_here)(job, corpus.n_chunks), work)
     return final
+
+
+def query_texts(corpus: Corpus) -> Ragged:
+    """The queries of a corpus as UTF-8, an entry a row; written beside the corpus first if they are not there."""
+    final = corpus.directory.with_name(f"queries-{corpus.directory.name}")
+    with made_once(final) as work:
+        if work:
+            lengths = [0]
+            with open(work / "query.bin", "wb") as file:
+                for chunk in range(corpus.n_chunks):
+                    texts = [text.encode() for text in corpus.chunk(chunk)["query"].to_pylist()]
+                    file.writelines(texts)
+                    lengths += map(len, texts)
+            np.save(work / "query.npy", np.cumsum(lengths))
+    return Ragged(final / "query", np.dtype(np.uint8))
 
 
 def tokenize_here(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:

@@ -9,6 +9,8 @@ import regex
 
 from hybridir.runtime.random_numbers import Uniform
 
+_CLUSTER = regex.compile(r"\X")
+_EDITABLE = regex.compile(r"\P{N}*\p{L}\P{N}*")
 Severity = float | Literal["one"]
 """The share of the editable units of a text that are edited, 0 to 1; or `one`: exactly one edit in every text."""
 
@@ -30,14 +32,20 @@ class Perturbation:
     unit: str
 
 
+def check_severity(severity: Severity, name: str = "the severity of noise") -> None:
+    """Raises `ValueError`, naming the value by `name`, if this is no severity."""
+    if severity != "one" and not (isinstance(severity, int | float) and 0 <= severity <= 1):
+        raise ValueError(f"{name} is {severity}: it must be from 0 to 1, or one")
+
+
 def clusters(text: str) -> list[str]:
     """The grapheme clusters of a text: what a reader sees as one character (Unicode Standard Annex 29)."""
-    return regex.findall(r"\X", text)
+    return _CLUSTER.findall(text)
 
 
 def is_editable(cluster: str) -> bool:
     """Whether a cluster is a letter with its marks. Digits, punctuation and spaces are left alone."""
-    return regex.search(r"\p{L}", cluster) is not None and regex.search(r"\p{N}", cluster) is None
+    return _EDITABLE.fullmatch(cluster) is not None
 
 
 def choose_sites(n_sites: int, rng: Uniform, severity: Severity) -> np.ndarray:
@@ -49,7 +57,6 @@ def choose_sites(n_sites: int, rng: Uniform, severity: Severity) -> np.ndarray:
     Raises:
         ValueError: the severity is not within 0 to 1.
     """
-    if severity != "one" and not 0 <= severity <= 1:
-        raise ValueError(f"the severity of noise is {severity}: it must be from 0 to 1, or one")
+    check_severity(severity)
     u, order = rng(1)[0], np.argsort(rng(n_sites), kind="stable")
     return order[: 1 if severity == "one" else int(severity * n_sites + u)]

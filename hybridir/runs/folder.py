@@ -20,6 +20,7 @@ from hybridir.runs.recipe import fixed_part, public
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import OWNER, WRITER
 from hybridir.runtime.progress import say
+from hybridir.training.identity import with_defaults
 
 NAME = "folder.json"
 """The file that names the kind of results in the folder."""
@@ -81,7 +82,7 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
     if begun:
         before = _read(output / "config.yaml")
         defaults = fixed_part(public(type(recipe)()), kind.may_change)
-        old = defaults | fixed_part(before, kind.may_change)  # a field added since then had its default
+        old = with_defaults(fixed_part(before, kind.may_change), defaults)
         new = fixed_part(yaml.safe_load(_config(recipe)), kind.may_change)
         for name, value in new.items():
             if old[name] != value:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
 from hybridir.batches.stream import BatchSource
-from hybridir.batches.token_cache import ChunkRunner, TokenJob, build_cache, tokenize_here
+from hybridir.batches.token_cache import ChunkRunner, TokenJob, build_cache, query_texts, tokenize_here
 from hybridir.data import sources
 from hybridir.data.build import build_corpus, describe_rejected
 from hybridir.data.config import BenchmarkConfig, DataConfig
@@ -130,7 +130,10 @@ def prepare(
         sampling=recipe.sampling,
         batch_size=recipe.train.batch_size,
         seed=recipe.seed,
+        token_job=data.tokens,
     )
+    if recipe.sampling.noise.probability:
+        query_texts(data.corpus)  # made here, not by every worker
     validation = {
         kind: replace(
             source,
@@ -153,6 +156,7 @@ def prepare(
         held_out=held_out(recipe, data.corpus),
         identity=fixed_part(public(recipe), TRAINING_MAY_CHANGE)
         | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer},
+        defaults=fixed_part(public(type(recipe)()), TRAINING_MAY_CHANGE),
     )
     return Prepared(job, data.initial, data.corpus)
 

@@ -8,7 +8,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -27,6 +27,7 @@ from hybridir.runtime.history import History, last_line, note
 from hybridir.training import checkpoint as ckpt
 from hybridir.training.agreement import exchange, not_finite_error
 from hybridir.training.clock import Clock
+from hybridir.training.identity import check_identity
 from hybridir.training.memory import memory_explained
 from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
 from hybridir.training.validation import Validation, ValidationConfig, cost, value_of
@@ -89,6 +90,7 @@ class Job:
         held_out: questions for validation of retrieval; None for none.
         identity: fields that must not change on resume, and fingerprints of the data. A checkpoint with another
             identity is refused.
+        defaults: what those fields were before they existed, for checkpoints of earlier versions.
     """
 
     output: Path
@@ -100,6 +102,7 @@ class Job:
     validation_sources: dict[str, BatchSource]
     held_out: BenchmarkConfig | None
     identity: dict[str, Any]
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -232,17 +235,6 @@ def _judge(state: dict[str, Any], found: dict[str, Any], config: ValidationConfi
     return {**state, "waited": waited, "stopped": "patience" if config.patience and waited >= config.patience else ""}
 
 
-def check_identity(checkpoint: Path, identity: dict[str, Any]) -> None:
-    """Raises `ValueError` with the first value of `identity` that differs from the one in the checkpoint."""
-    saved = ckpt.read_state(checkpoint)["identity"]
-    for name in sorted(identity):
-        if saved.get(name) != identity[name]:
-            raise ValueError(
-                f"{checkpoint} was written with {name} = {saved.get(name)!r}, now it is {identity[name]!r}. "
-                "Resume with the same value, or start a new run in another --output"
-            )
-
-
 def check_steps(state: dict[str, Any], steps: int) -> None:
     """Raises `ValueError` if a run of `steps` steps has nothing left to do after a checkpoint's `state`."""
     at = state["step"]
@@ -270,7 +262,7 @@ def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
         if line := last_line(job.output / "history.jsonl"):
             note(job.output, f"{root} has no checkpoint: the {line['step'] + 1} steps done so far are repeated")
         return None, {"step": 0, **none_yet, "stopped": ""}
-    check_identity(newest, job.identity)
+    check_identity(newest, job.identity, job.defaults)
     state = ckpt.read_state(newest)
     check_steps(state, job.train.steps)
     del state["identity"]

@@ -1,0 +1,30 @@
+"""What must stay the same when a run is resumed, and how fields that have been added since are read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hybridir.training import checkpoint as ckpt
+
+
+def check_identity(checkpoint: Path, identity: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raises `ValueError` with the first value of `identity` that differs from the one in the checkpoint.
+
+    A field that the checkpoint does not know had its value in `defaults`.
+    """
+    saved = with_defaults(ckpt.read_state(checkpoint)["identity"], defaults)
+    for name in sorted(identity):
+        if saved.get(name) != identity[name]:
+            raise ValueError(
+                f"{checkpoint} was written with {name} = {saved.get(name)!r}, now it is {identity[name]!r}. "
+                "Resume with the same value, or start a new run in another --output"
+            )
+
+
+def with_defaults(saved: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The saved fields, with those that are missing from `defaults`; in sections of sections too."""
+    filled = dict(defaults) | dict(saved)
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(filled[name], dict):
+            filled[name] = with_defaults(filled[name], default)
+    return filled
