@@ -22,6 +22,8 @@ from hybridir.data.corpus import Corpus
 from hybridir.data.formats import PAIR_READERS
 from hybridir.data.intake import to_batches
 from hybridir.data.records import Benchmark, Pair, Rejected
+from hybridir.evaluation.bias_summary import BIAS, BiasMeasure
+from hybridir.evaluation.metrics import MEASURES, Measure
 from hybridir.evaluation.scores import Scores
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
@@ -132,3 +134,26 @@ def rows_of(scores: Scores, benchmark: Benchmark, seed: int = 0) -> list[Row]:
         Row(number[query], setting, language, {k: float(v) for k, v in one.items() if not np.isnan(v)})
         for (query, setting, language), one in zip(about, values, strict=True)
     ]
+
+
+def add_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adds a measure of one query, one of parallel answers and one of bias to the dicts of measures."""
+    monkeypatch.setitem(
+        MEASURES, "P@3", Measure(function=lambda ranks: np.sum(ranks <= 3, axis=-1) / 3, title="Precision of three")
+    )
+    reach = Measure(
+        function=lambda ranks: np.max(ranks, axis=-1).astype(float),
+        title="Farthest answer",
+        digits=1,
+        lower_is_better=True,
+        needs=("parallel",),
+    )
+    monkeypatch.setitem(MEASURES, "reach", reach)
+    of_de = BiasMeasure(
+        function=lambda of: {"in all": float(np.mean(of.language_P == 0))},
+        title="Share of de",
+        about="Made up.",
+        best="best at the share of de",
+        numbers=lambda entry: entry,
+    )
+    monkeypatch.setitem(BIAS, "of_de", of_de)

@@ -5,7 +5,8 @@ queries of a language, then over languages.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,35 +32,80 @@ TOP = 10
 """The number of first results whose languages are counted."""
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A ranking, and what measures of bias take from it.
+
+    Attributes:
+        own_Q: number of the language of each query.
+        language_P: number of the language of each passage.
+        rank_QL, score_QL: see `best_answers`.
+        top_QK: positions of the best passages over all languages.
+        summary: the result of `summarise` for the same ranking.
+    """
+
+    ranking: Ranking
+    benchmark: Benchmark
+    own_Q: np.ndarray
+    language_P: np.ndarray
+    rank_QL: np.ndarray
+    score_QL: np.ndarray
+    top_QK: np.ndarray
+    summary: dict[str, Any]
+
+    def by_language(self, values_Q: np.ndarray) -> dict[str, Any]:
+        """`mean` and `per_language`: the mean over the queries of a language, then over languages."""
+        of = {x: values_Q[(self.own_Q == n) & ~np.isnan(values_Q)] for n, x in enumerate(self.benchmark.languages)}
+        per_language = {x: float(values.mean()) for x, values in of.items() if len(values)}
+        mean = float(np.mean(list(per_language.values()))) if per_language else math.nan
+        return {"mean": mean, "per_language": per_language}
+
+
+def _mean(entry: dict[str, Any]) -> dict[str, float]:
+    return {"": entry["mean"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasMeasure:
+    """A measure of language bias of a whole ranking, and how it is shown.
+
+    Attributes:
+        function: the measure's entry in `bias` of `results.json`; None if the benchmark does not allow it.
+        title: name in tables.
+        about: what it shows, and what it is blind to.
+        best: which values are best.
+        numbers: from the entry to the numbers that tables show: one, named "", or several, each with its name.
+    """
+
+    function: Callable[[Ranked], dict[str, Any] | None]
+    title: str
+    about: str
+    best: str = "lower is better"
+    numbers: Callable[[dict[str, Any]], dict[str, float]] = _mean
+
+
 def bias_results(ranking: Ranking, benchmark: Benchmark, summary: dict[str, Any]) -> dict[str, Any]:
     """All measures of language bias, by name; `summary` is the result of `summarise` for the same ranking."""
     if len(benchmark.languages) < 2:
         return {}
-    languages = benchmark.languages
-    number = {language: n for n, language in enumerate(languages)}
+    number = {language: n for n, language in enumerate(benchmark.languages)}
     own_Q = np.array([number[query.language] for query in benchmark.queries])
     language_P = np.array([number[passage.language] for passage in benchmark.passages])
-    rank_QL, score_QL = best_answers(ranking, benchmark, language_P)
-    rows_of = {language: np.flatnonzero(own_Q == n) for language, n in number.items()}
-
-    def by_language(values_Q: np.ndarray) -> dict[str, Any]:
-        means = {x: values_Q[rows][~np.isnan(values_Q[rows])] for x, rows in rows_of.items()}
-        per_language = {x: float(values.mean()) for x, values in means.items() if len(values)}
-        mean = float(np.mean(list(per_language.values()))) if per_language else math.nan
-        return {"mean": mean, "per_language": per_language}
-
-    _, top_QK = ranking.pooled_top()
-    found = {
-        "rank_distance_by_answers": _by_answers(ranking, benchmark),
-        "rank_distribution": _distribution(ranking, benchmark, own_Q, language_P),
-        "top_k_languages": _top_languages(top_QK[:, :TOP], own_Q, language_P, languages),
-        "preference_rate": by_language(own_language_first(rank_QL, own_Q)),
-        "friedman": _friedman({x: rank_QL[rows] for x, rows in rows_of.items()}),
-        "rank_correlation": _correlation(top_QK, benchmark, number),
-        "score_margin": by_language(score_margins(score_QL, own_Q)),
-        "min_max": _extremes(summary),
-    }
+    best = best_answers(ranking, benchmark, language_P)
+    of = Ranked(ranking, benchmark, own_Q, language_P, *best, ranking.pooled_top()[1], summary)
+    found = {"rank_distance_by_answers": _by_answers(ranking, benchmark), "rank_distribution": _distribution(of)}
+    found |= {name: one.function(of) for name, one in BIAS.items()}
     return {name: value for name, value in found.items() if value and not math.isnan(value.get("mean", 0))}
+
+
+def bias_numbers(bias: dict[str, Any]) -> dict[str, float]:
+    """The numbers that tables show, from `bias` of `results.json`, by `NAME` or `NAME PART` (such as a setting)."""
+    return {
+        f"{name} {part}".strip(): value
+        for name, one in BIAS.items()
+        if name in bias
+        for part, value in one.numbers(bias[name]).items()
+    }
 
 
 def best_answers(ranking: Ranking, benchmark: Benchmark, language_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,26 +138,23 @@ def _by_answers(ranking: Ranking, benchmark: Benchmark) -> dict[str, Any]:
     return {str(n): {"n": len(values), "rank_distance": float(np.mean(values))} for n, values in sorted(found.items())}
 
 
-def _distribution(
-    ranking: Ranking, benchmark: Benchmark, own_Q: np.ndarray, language_P: np.ndarray
-) -> dict[str, Any] | None:
-    rank_R = 1 + ranking.above.sum(axis=1)
-    query_R = np.repeat(np.arange(len(own_Q)), [len(found) for found in benchmark.relevant])
-    same_R = language_P[_relevant(benchmark)] == own_Q[query_R]
+def _distribution(of: Ranked) -> dict[str, Any] | None:
+    rank_R = 1 + of.ranking.above.sum(axis=1)
+    query_R = np.repeat(np.arange(len(of.own_Q)), [len(found) for found in of.benchmark.relevant])
+    same_R = of.language_P[_relevant(of.benchmark)] == of.own_Q[query_R]
     if same_R.all() or not same_R.any():
         return None
     shares = {"same": rank_distribution(rank_R[same_R]), "other": rank_distribution(rank_R[~same_R])}
     return {"upper": [*RANK_BINS, None]} | {name: values.tolist() for name, values in shares.items()}
 
 
-def _top_languages(
-    top_QK: np.ndarray, own_Q: np.ndarray, language_P: np.ndarray, languages: Sequence[str]
-) -> dict[str, Any] | None:
+def _top_languages(of: Ranked) -> dict[str, Any] | None:
+    top_QK, languages = of.top_QK[:, :TOP], of.benchmark.languages
     if not top_QK.shape[1]:
         return None
-    found_QK = np.where(top_QK >= 0, language_P[top_QK], -1)
-    share_LL = language_histogram(found_QK, own_Q, len(languages))
-    corpus_L = corpus_shares(language_P, len(languages))
+    found_QK = np.where(top_QK >= 0, of.language_P[top_QK], -1)
+    share_LL = language_histogram(found_QK, of.own_Q, len(languages))
+    corpus_L = corpus_shares(of.language_P, len(languages))
     return {
         "k": top_QK.shape[1],
         "by_query_language": {
@@ -124,33 +167,35 @@ def _top_languages(
     }
 
 
-def _friedman(ranks: dict[str, np.ndarray]) -> dict[str, Any]:
+def _friedman(of: Ranked) -> dict[str, Any]:
     found = {}
-    for language, rank_QL in ranks.items():
+    for n, language in enumerate(of.benchmark.languages):
+        rank_QL = of.rank_QL[of.own_Q == n]
         if np.isnan(rank_QL).any(axis=1).all():  # no query of this language has an answer in every language
             continue
         test = friedman(rank_QL)
-        mean_rank = dict(zip(ranks, test.mean_rank_L.tolist(), strict=True))
+        mean_rank = dict(zip(of.benchmark.languages, test.mean_rank_L.tolist(), strict=True))
         found[language] = {"chi2": test.chi2, "p": test.p, "w": test.w, "n": test.n, "mean_rank": mean_rank}
     return found
 
 
-def _correlation(top_QK: np.ndarray, benchmark: Benchmark, number: dict[str, int]) -> dict[str, Any] | None:
+def _correlation(of: Ranked) -> dict[str, Any] | None:
     """Agreement of the results of questions that are asked in several languages; None if there are none."""
-    groups = {group: n for n, group in enumerate(dict.fromkeys(query.group_id for query in benchmark.queries))}
-    top_LGK = np.full((len(number), len(groups), top_QK.shape[1]), -1)
-    for query, top_K in zip(benchmark.queries, top_QK, strict=True):
-        top_LGK[number[query.language], groups[query.group_id]] = top_K
+    queries, names = of.benchmark.queries, of.benchmark.languages
+    groups = {group: n for n, group in enumerate(dict.fromkeys(query.group_id for query in queries))}
+    top_LGK = np.full((len(names), len(groups), of.top_QK.shape[1]), -1)
+    for query, language, top_K in zip(queries, of.own_Q, of.top_QK, strict=True):
+        top_LGK[language, groups[query.group_id]] = top_K
     agreement_LL = rank_correlation(top_LGK)
-    names = list(number)
     per_pair = {
         f"{names[i]}-{names[j]}": float(agreement_LL[i, j]) for i, j in np.argwhere(~np.isnan(agreement_LL)) if i < j
     }
     return {"mean": float(np.mean(list(per_pair.values()))), "per_pair": per_pair} if per_pair else None
 
 
-def _extremes(summary: dict[str, Any]) -> dict[str, Any]:
+def _extremes(of: Ranked) -> dict[str, Any]:
     """Lowest and highest mAP by language, or by pair of languages in the cross-lingual setting."""
+    summary = of.summary
     own = {f"{x}-{x}" for x in summary["languages"]}
     values = {
         "monolingual": _of(summary["per_language"], "monolingual"),
@@ -162,3 +207,64 @@ def _extremes(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _of(per_language: dict[str, Any], setting: str) -> dict[str, float]:
     return {language: of[setting]["mAP"] for language, of in per_language.items() if setting in of}
+
+
+BIAS: dict[str, BiasMeasure] = {
+    "top_k_languages": BiasMeasure(
+        function=_top_languages,
+        title="KL of the top k",
+        about=(
+            "How far the mix of languages among the top k is from that of the corpus; 0 is the same mix. Blind to "
+            "right and wrong: a language may be frequent because its passages answer better."
+        ),
+        numbers=lambda entry: {"": entry["kl"]},
+    ),
+    "preference_rate": BiasMeasure(
+        function=lambda of: of.by_language(own_language_first(of.rank_QL, of.own_Q)),
+        title="Preference rate",
+        about=(
+            "Share of questions whose best-ranked answer is in their own language; about 1/R without preference. Blind "
+            "to the distance to the other languages."
+        ),
+        best="best near 1 / answers",
+    ),
+    "friedman": BiasMeasure(
+        function=_friedman,
+        title="Kendall's W",
+        about=(
+            "Do the passage languages come in the same order for every question (Friedman's test)? 0 is no common "
+            "order, 1 always the same; mean over question languages. Blind to how large the gaps are."
+        ),
+        numbers=lambda entry: {"": float(np.mean([test["w"] for test in entry.values()]))},
+    ),
+    "rank_correlation": BiasMeasure(
+        function=_correlation,
+        title="Rank correlation",
+        about=(
+            "Do translations of a question get the same ranking? 1 is the same, 0 unrelated. Blind to whether the "
+            "rankings are any good."
+        ),
+        best="higher is better",
+    ),
+    "score_margin": BiasMeasure(
+        function=lambda of: of.by_language(score_margins(of.score_QL, of.own_Q)),
+        title="Score margin",
+        about=(
+            "Mean score of the answer in the question's language minus that of the other answers; 0 without bias. In "
+            "the units of each system's own scores, so not comparable between systems, and blind to ranks."
+        ),
+        best="best at 0",
+    ),
+    "min_max": BiasMeasure(
+        function=_extremes,
+        title="Min / max",
+        about=(
+            "Lowest mAP divided by highest mAP; 1 is equal. Blind to all languages in between, and to the level of "
+            "both."
+        ),
+        best="higher is better",
+        numbers=lambda entry: {setting: of_setting["ratio"] for setting, of_setting in entry.items()},
+    ),
+}
+"""All measures of bias of a whole ranking. To add one, write a function and an entry here. (Those that follow from the
+ranks of one query are in `MEASURES`.)"""

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from hybridir.evaluation.bias_summary import bias_numbers
 from hybridir.evaluation.intervals import macro_mean, seed_interval
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.scores import Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.claims import Claim, Part, Verdict, judge, verdict
 from hybridir.runtime.history import read_history
-
-COMPARED = [name for name, one in MEASURES.items() if one.compared]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,7 @@ def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> 
     if scores is None:
         return about
     seeds = sorted(arm.folders)
+    compared = [name for name, one in MEASURES.items() if one.compared]
     results = {seed: _results(arm.folders[seed]) for seed in seeds}
 
     def table(languages: Sequence[str], measures: Iterable[str]) -> dict[str, dict[str, list[float]]]:
@@ -76,7 +76,7 @@ def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> 
     def group(one: dict[str, Any], languages: Sequence[str]) -> dict[str, dict[str, float]]:
         chosen = [one["per_language"][x] for x in languages]
         return {
-            s: {m: float(np.mean([x[s][m] for x in chosen])) for m in COMPARED if m in chosen[0][s]}
+            s: {m: float(np.mean([x[s][m] for x in chosen])) for m in compared if m in chosen[0][s]}
             for s in SETTINGS
             if chosen and all(s in x for x in chosen)
         }
@@ -89,13 +89,13 @@ def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> 
         **{setting: _mean([one[setting] for one in results.values()]) for setting in SETTINGS},
         "intervals": table(groups["all"], [name for name, one in MEASURES.items() if one.main]),
         "per_seed": {
-            str(seed): {s: {m: one[s][m] for m in COMPARED if m in one[s]} for s in SETTINGS}
+            str(seed): {s: {m: one[s][m] for m in compared if m in one[s]} for s in SETTINGS}
             for seed, one in results.items()
         },
         "groups": {
             name: _mean([group(one, languages) for one in results.values()]) for name, languages in parts.items()
         },
-        "group_intervals": {name: table(languages, COMPARED) for name, languages in parts.items()},
+        "group_intervals": {name: table(languages, compared) for name, languages in parts.items()},
         "per_language": _mean([one["per_language"] for one in results.values()]),
         "language_intervals": {x: table([x], ("mAP",)) for x in groups["all"]},
         "bias": _bias([one["bias"] for one in results.values()]),
@@ -173,18 +173,14 @@ def _mean(trees: Sequence[Any]) -> Any:
 
 
 def _bias(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Bias measures that are a single number: mean, least and greatest value over the seeds."""
+    """The numbers of bias (see `bias_numbers`): mean, least and greatest value over the seeds."""
+    numbers = [bias_numbers(one) for one in found]
     values = {
-        name: [one[name]["mean"] for one in found if name in one]
-        for name in ("preference_rate", "score_margin", "rank_correlation")
+        key: [one[key] for one in numbers if key in one] for key in dict.fromkeys(k for one in numbers for k in one)
     }
-    values["top_k_languages"] = [one["top_k_languages"]["kl"] for one in found if "top_k_languages" in one]
-    values["friedman"] = [np.mean([of["w"] for of in one["friedman"].values()]) for one in found if "friedman" in one]
-    values["min_max"] = [one["min_max"]["multilingual"]["ratio"] for one in found if "min_max" in one]
     return {
-        name: {"mean": float(np.mean(v)), "least": float(min(v)), "greatest": float(max(v))}
-        for name, v in values.items()
-        if v
+        key: {"mean": float(np.mean(of_key)), "least": float(min(of_key)), "greatest": float(max(of_key))}
+        for key, of_key in values.items()
     }
 
 

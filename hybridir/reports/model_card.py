@@ -15,6 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hybridir.batches.sampling import KINDS
 from hybridir.data.formats import LICENSES
+from hybridir.evaluation.bias_summary import BIAS, bias_numbers
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.model.folder import read_layout
@@ -27,18 +28,6 @@ _ON_THE_HUB = {"xquad-r": "google-research-datasets/xquad_r", "miracl": "miracl/
 """Hub ids of the benchmarks that are datasets there."""
 _OF_ONE_PLACE = ("tracking", "output", "cache", "resume", "dry_run")
 """Sections of a config that influence no result; a public page should not show them."""
-_BIAS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    *(
-        (f"{one.title} of parallel answers", ("multilingual", name), f".{one.digits}f")
-        for name, one in MEASURES.items()
-        if "parallel" in one.needs
-    ),
-    ("queries whose first answer is in their language", ("bias", "preference_rate", "mean"), ".3f"),
-    ("score of the answer in their language minus the others", ("bias", "score_margin", "mean"), ".3f"),
-    ("agreement of results for translations (RBO)", ("bias", "rank_correlation", "mean"), ".3f"),
-    ("languages of the top k against the corpus (KL, bits)", ("bias", "top_k_languages", "kl"), ".3f"),
-    *((f"lowest / highest mAP, {setting}", ("bias", "min_max", setting, "ratio"), ".3f") for setting in SETTINGS),
-)
 
 
 def write_model_card(output: Path) -> None:
@@ -192,10 +181,19 @@ def _results(results: dict[str, Any], trained: list[str]) -> str:
 
 def _bias(results: dict[str, Any]) -> str:
     systems = _systems(results)
-    rows = []
-    for label, path, digits in _BIAS:
-        if _find(results, path) is not None:
-            rows.append((label, *(_cell(one, path, digits) for one in systems.values())))
+    rows = [
+        (
+            f"{one.title} of parallel answers",
+            *(_cell(of, ("multilingual", name), f".{one.digits}f") for of in systems.values()),
+        )
+        for name, one in MEASURES.items()
+        if "parallel" in one.needs and name in results["multilingual"]
+    ]
+    numbers = [bias_numbers(one.get("bias", {})) for one in systems.values()]
+    for key in numbers[0]:
+        name, _, part = key.partition(" ")
+        title = f"{BIAS[name].title}, {part}" if part else BIAS[name].title
+        rows.append((f"{title} ({BIAS[name].best})", *(_number(one.get(key), ".3f", None) for one in numbers)))
     return Grid(results["benchmark"], ("measure", *systems), rows).to_markdown()
 
 

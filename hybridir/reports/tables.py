@@ -4,25 +4,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 
 
 def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
-    """The main measures in each setting, for each system (name -> results)."""
+    """The main measures in each setting, below the name of each system (name -> results).
+
+    80 columns are enough: a name too long for its column goes on in the next line. R@1 is left out where no query has
+    several right answers, as it is success@1 then.
+    """
+    rows = {
+        system: [(setting, values) for setting in SETTINGS if "mAP" in (values := results[setting])]
+        for system, results in systems.items()
+    }
+    values = [of for found in rows.values() for _, of in found]
+    main = {name: one for name, one in MEASURES.items() if one.main and any(name in of for of in values)}
+    if all(of.get("R@1") == of.get("success@1") for of in values):
+        main.pop("R@1", None)
     table = Table(title=title, title_justify="left")
-    table.add_column("")
-    table.add_column("setting")
-    main = {name: one for name, one in MEASURES.items() if one.main}
+    table.add_column("", overflow="fold", min_width=max(map(len, SETTINGS)) + 2)
     for one in main.values():
-        table.add_column(one.title, justify="right")
-    for system, results in systems.items():
-        for setting in SETTINGS:
-            if "mAP" not in (values := results[setting]):
-                continue
-            cells = [f"{values[name]:.{one.digits}f}" if name in values else "" for name, one in main.items()]
-            table.add_row(system if setting == SETTINGS[0] else "", setting, *cells)
+        table.add_column(one.title, justify="right", min_width=max(map(len, one.title.split())))
+    for system, found in rows.items():
+        table.add_row(Text(system))
+        for setting, of in found:
+            cells = (f"{of[name]:.{one.digits}f}" if name in of else "" for name, one in main.items())
+            table.add_row(f"  {setting}", *cells)
         table.add_section()
     return table
 

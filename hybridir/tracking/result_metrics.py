@@ -6,10 +6,8 @@ MLflow's page groups metrics by the part of a name before its last slash. A name
 
 from typing import Any
 
+from hybridir.evaluation.bias_summary import bias_numbers
 from hybridir.evaluation.settings import SETTINGS
-
-BIAS = ("preference_rate", "rank_correlation", "score_margin")
-"""Bias measures that have a mean."""
 
 
 def numbers_of(results: dict[str, Any]) -> dict[str, float]:
@@ -23,11 +21,9 @@ def numbers_of(results: dict[str, Any]) -> dict[str, float]:
     arms = results.get("arms", {})
     compared = [row for row in results.get("comparisons", []) if not row["language"] and row["measure"] == "mAP"]
     labels = _labels([*arms, *dict.fromkeys(row["baseline"] for row in compared)])
-    bias = results.get("bias", {})
     tree: dict[str, Any] = _settings(results) | {labels[name]: _settings(arm) for name, arm in arms.items()}
     tree["difference"] = {f"{labels[row['baseline']]} {row['setting']}": row["difference"] for row in compared}
-    tree["bias"] = {name: bias[name]["mean"] for name in BIAS if name in bias}
-    tree["bias"]["top_k_languages_kl"] = bias.get("top_k_languages", {}).get("kl")
+    tree["bias"] = bias_numbers(results.get("bias", {}))
     numbers = flatten({"result": tree}, separator="/")
     return {name.replace("@", "_at_"): value for name, value in numbers.items() if is_number(value)}
 

@@ -237,7 +237,7 @@ def test_numbers_of_results() -> None:
         "result/difference/a_b monolingual": 0.25,
         "result/difference/a_b-2 monolingual": -0.5,
         "result/bias/score_margin": 0.75,
-        "result/bias/top_k_languages_kl": 0.0625,
+        "result/bias/top_k_languages": 0.0625,
     }
     arms = {"arms": {name: {"monolingual": {"mAP": n}} for n, name in enumerate(("a/b", "a@b", "bias"))}}
     assert numbers_of(arms) == {

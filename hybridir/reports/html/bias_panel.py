@@ -1,14 +1,13 @@
 """The bias panel: does the language of a passage move its rank?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import pairwise
 from math import log2
-from statistics import fmean
 from typing import Any
 
+from hybridir.evaluation.bias_summary import BIAS, bias_numbers
 from hybridir.evaluation.metrics import MEASURES
-from hybridir.evaluation.settings import SETTINGS
 from hybridir.reports.html.parts import (
     NONE,
     SETTING_NAMES,
@@ -18,7 +17,6 @@ from hybridir.reports.html.parts import (
     below,
     coded,
     details,
-    known,
     listed,
     number,
     p_value,
@@ -30,44 +28,29 @@ from hybridir.runtime.tables import Grid
 
 _REACH = 2.0
 """The ends of the colour scale, as log2(share / corpus share): a quarter, and four times."""
-_OF_POOLED = {
-    name: (one.title[0].upper() + one.title[1:], one.about) for name, one in MEASURES.items() if "parallel" in one.needs
-}
-_MEANS = {
-    "preference_rate": (
-        "Preference rate",
-        "Share of questions whose best-ranked answer is in their own language; about 1/R without preference. Blind to "
-        "the distance to the other languages.",
-    ),
-    "rank_correlation": (
-        "Rank correlation",
-        "Do translations of a question get the same ranking? 1 is the same, 0 unrelated. Blind to whether the rankings "
-        "are any good.",
-    ),
-    "score_margin": (
-        "Score margin",
-        "Mean score of the answer in the question's language minus that of the other answers; 0 without bias. In the "
-        "units of each system's own scores, so not comparable between systems, and blind to ranks.",
-    ),
-}
-_KL = (
-    "KL of the top k",
-    "How far the mix of languages among the top k is from that of the corpus; 0 is the same mix. Blind to right and "
-    "wrong: a language may be frequent because its passages answer better.",
-)
-_W = (
-    "Kendall's W",
-    "Do the passage languages come in the same order for every question (Friedman's test)? 0 is no common order, 1 "
-    "always the same; mean over question languages. Blind to how large the gaps are.",
-)
-_RATIO = "Lowest mAP divided by highest mAP; 1 is equal. Blind to all languages in between, and to the level of both."
-WORDS = _OF_POOLED | _MEANS | {"top_k_languages": _KL, "friedman": _W, "min_max": ("Min / max", _RATIO)}
-"""The title and the explanation of each measure, by its name in `results.json`."""
-POOLED_TITLES = [MEASURES[name].title for name in _OF_POOLED]
-_SEEDS = (
-    f"For a system with several training seeds, the rows {listed(POOLED_TITLES)} are means over seeds; all other "
-    "numbers here are those of the first seed."
-)
+
+
+def bias_words(numbers: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Title, explanation, and which values are best: of measures of parallel answers, then of these `bias_numbers`."""
+    of_ranks = {name: one for name, one in MEASURES.items() if "parallel" in one.needs}
+    words = {
+        name: (
+            one.title[0].upper() + one.title[1:],
+            one.about,
+            f"{'lower' if one.lower_is_better else 'higher'} is better",
+        )
+        for name, one in of_ranks.items()
+    }
+    for key in numbers:
+        name, _, part = key.partition(" ")
+        title = f"{BIAS[name].title}, {SETTING_NAMES.get(part, part).lower()}" if part else BIAS[name].title
+        words[key] = (title, BIAS[name].about, BIAS[name].best)
+    return words
+
+
+def pooled_titles() -> str:
+    """The titles of the measures of parallel answers, as words in a sentence."""
+    return listed([one.title for one in MEASURES.values() if "parallel" in one.needs])
 
 
 def bias(results: dict[str, Any], systems: Systems) -> Section | None:
@@ -90,7 +73,10 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
         says = {row[-1]: row[0].partition(",")[0] for row in grid.rows}
         terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for text, name in says.items())
         body += f'<dl class="says">{terms}</dl>\n'
-    told = [_SEEDS] * any(one.get("seeds", 1) > 1 for one in systems.values())
+    told = [
+        f"For a system with several training seeds, the rows {pooled_titles()} are means over seeds; all other numbers "
+        "here are those of the first seed."
+    ] * any(one.get("seeds", 1) > 1 for one in systems.values())
     by_answers = _by_answers(systems)
     body += details(by_answers.title, table(by_answers)) if len(by_answers.rows) > 1 else ""
     body += details("By language of the question", table(by_language)) if by_language.rows else ""
@@ -108,21 +94,15 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
 
 def _measures(systems: Systems) -> Grid:
     """One row per measure, one column per system."""
+    numbers = [bias_numbers(one.get("bias", {})) for one in systems.values()]
     rows: list[tuple[str, ...]] = []
-
-    def add(label: str, says: str, texts: Sequence[str]) -> None:
+    for key, (label, says, _) in bias_words(dict.fromkeys(key for one in numbers for key in one)).items():
+        texts = [
+            f"{number(own[key])}{_ends(one, key)}" if key in own else _pooled(one, key)
+            for one, own in zip(systems.values(), numbers, strict=True)
+        ]
         if any(text != NONE for text in texts):
             rows.append((label, *texts, says))
-
-    for key, (label, says) in _OF_POOLED.items():
-        add(label, says, [_pooled(one, key) for one in systems.values()])
-    of = [one.get("bias", {}) for one in systems.values()]
-    add(*_W, [number(_mean_w(one)) for one in of])
-    for key, (label, says) in _MEANS.items():
-        add(label, says, [number(one.get(key, {}).get("mean")) for one in of])
-    add(*_KL, [number(one.get("top_k_languages", {}).get("kl")) for one in of])
-    for setting in SETTINGS:
-        add(f"Min / max, {SETTING_NAMES[setting].lower()}", _RATIO, [_ratio(one, setting) for one in of])
     return Grid("Measures of language bias", ("measure", *systems, "what it shows, and what it is blind to"), rows)
 
 
@@ -141,17 +121,14 @@ def _pooled(one: dict[str, Any], key: str) -> str:
     return with_interval(one.get("multilingual", {}).get(key), ends, key)
 
 
-def _mean_w(one: dict[str, Any]) -> float | None:
-    found = [test["w"] for test in one.get("friedman", {}).values() if known(test.get("w"))]
-    return fmean(found) if found else None
-
-
-def _ratio(one: dict[str, Any], setting: str) -> str:
-    ends = one.get("min_max", {}).get(setting)
-    if not ends:
-        return NONE
-    low, high = (f"{name} {number(value)}" for name, value in (ends["min"], ends["max"]))
-    return f"{number(ends['ratio'])} ({low}, {high})"
+def _ends(one: dict[str, Any], key: str) -> str:
+    """The languages with the lowest and the highest mAP, in brackets; "" for all measures but `min_max`."""
+    name, _, setting = key.partition(" ")
+    if name != "min_max":
+        return ""
+    ends = one["bias"][name][setting]
+    low, high = (f"{language} {number(value)}" for language, value in (ends["min"], ends["max"]))
+    return f" ({low}, {high})"
 
 
 def _rank_distribution(found: dict[str, Any] | None) -> tuple[str, Sheet] | None:

@@ -1,12 +1,12 @@
 """Tables on the page of a study: arms, results, results by language, language bias. Each function returns one section,
 or `None` without numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hybridir.evaluation.metrics import MEASURES
-from hybridir.reports.html.bias_panel import POOLED_TITLES, WORDS
+from hybridir.evaluation.metrics import MEASURES, Measure
+from hybridir.reports.html.bias_panel import bias_words, pooled_titles
 from hybridir.reports.html.charts import axis, slopes
 from hybridir.reports.html.parts import (
     NONE,
@@ -21,7 +21,6 @@ from hybridir.reports.html.parts import (
     direction,
     known,
     language_name,
-    listed,
     lower_is_better,
     number,
     point,
@@ -32,28 +31,22 @@ from hybridir.reports.html.parts import (
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
-_IN_SETTINGS = [
-    (setting, name)
-    for parallel in (False, True)
-    for setting in (["multilingual"] if parallel else SETTING_NAMES)
-    for name, one in MEASURES.items()
-    if ("parallel" in one.needs) == parallel
-]
-"""All pairs of a setting and a measure that is defined in it."""
-_COLUMNS = [(setting, name) for setting, name in _IN_SETTINGS if MEASURES[name].main]
-_BY_LANGUAGE = [(setting, name) for setting, name in _IN_SETTINGS if MEASURES[name].compared]
 _FEW = 6
 """The most arms in a plot of slopes."""
-_BETTER = {
-    "preference_rate": "best near 1 / answers",
-    "rank_correlation": "higher is better",
-    "score_margin": "best at 0",
-    "min_max": "higher is better",
-}
-"""Which values of a measure of bias are best; for all others lower is better."""
 Column = tuple[str, Sequence[Point | None]]
 """The measure of a column, and its values."""
 Marks = dict[tuple[int, int], Mark]
+
+
+def _in_settings(chosen: Callable[[Measure], bool]) -> list[tuple[str, str]]:
+    """The chosen measures, each with the settings in which it is defined: (setting, name of the measure)."""
+    return [
+        (setting, name)
+        for parallel in (False, True)
+        for setting in (["multilingual"] if parallel else SETTING_NAMES)
+        for name, one in MEASURES.items()
+        if ("parallel" in one.needs) == parallel and chosen(one)
+    ]
 
 
 def plan(results: dict[str, Any]) -> Section | None:
@@ -96,7 +89,8 @@ def tables(results: dict[str, Any]) -> Section | None:
     arms = _finished(results)
     if not arms:
         return None
-    headers = {_named(*what): what for what in _COLUMNS}
+    shown = _in_settings(lambda one: one.main)
+    headers = {_named(*what): what for what in shown}
     columns = {
         header: (what[1], [point(arm, arm.get("intervals", {}), *what) for arm in arms.values()])
         for header, what in headers.items()
@@ -118,14 +112,14 @@ def tables(results: dict[str, Any]) -> Section | None:
             measure,
             [point(*_of(arm, group, "groups", "group_intervals"), setting, measure) for arm in arms.values()],
         )
-        for setting, measure in _BY_LANGUAGE
+        for setting, measure in _in_settings(lambda one: one.compared)
         for group in ("trained", "zero-shot")
     }
     if any(any(column) for name, (_, column) in groups.items() if name.endswith("zero-shot")):
         title = "Languages that were trained on against languages never seen in training (zero-shot)"
         grids.append(_by_arm(title, names, groups))
     told = [
-        f"{direction(measure for _, measure in _COLUMNS)} The best value of a column is bold; its lead over the next "
+        f"{direction(measure for _, measure in shown)} The best value of a column is bold; its lead over the next "
         "may be chance."
     ]
     if published:
@@ -149,7 +143,7 @@ def languages(results: dict[str, Any]) -> Section | None:
     zero_shot = results.get("zero_shot_languages", [])
     found = {
         (setting, measure, x, name): at
-        for setting, measure in _BY_LANGUAGE
+        for setting, measure in _in_settings(lambda one: one.compared)
         for x in results["languages"]
         for name, arm in arms.items()
         if (at := point(*_of(arm, x, "per_language", "language_intervals"), setting, measure))
@@ -197,21 +191,22 @@ def bias(results: dict[str, Any]) -> Section | None:
     if len(results["languages"]) < 2:
         return None
     arms = _finished(results)
+    words = bias_words(dict.fromkeys(key for arm in arms.values() for key in arm.get("bias", {})))
     columns = {
-        f"{label} ({_BETTER.get(key, 'lower is better')})": (key, [_bias(arm, key) for arm in arms.values()])
-        for key, (label, _) in WORDS.items()
+        f"{label} ({best})": (key, [_bias(arm, key) for arm in arms.values()])
+        for key, (label, _, best) in words.items()
     }
     names = [_label(name, arm, results) for name, arm in arms.items()]
     grid, _ = _by_arm("Measures of language bias", names, columns)
     if len(grid.header) == 1:
         return None
     says = "".join(
-        f"<dt>{escape(WORDS[key][0])}</dt><dd>{escape(WORDS[key][1])}</dd>"
+        f"<dt>{escape(words[key][0])}</dt><dd>{escape(words[key][1])}</dd>"
         for key, column in columns.values()
         if any(column)
     )
     told = [
-        f"In brackets: 95\u00a0% intervals for {listed(POOLED_TITLES)}; for all other measures, the lowest and the "
+        f"In brackets: 95\u00a0% intervals for {pooled_titles()}; for all other measures, the lowest and the "
         "highest seed."
     ]
     body = f'<div class="wrapped">{table(grid)}</div><p class="note">{escape(" ".join(told))}</p>\n'

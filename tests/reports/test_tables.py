@@ -1,0 +1,41 @@
+"""The table on the screen: in 80 columns, with names in full, and without a column that says the same as another."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hybridir.evaluation.metrics import MEASURES
+from hybridir.evaluation.settings import SETTINGS
+from hybridir.reports.tables import results_table
+
+
+def results(success: float) -> dict[str, Any]:
+    values = {name: 0.25 for name, one in MEASURES.items() if one.main and "parallel" not in one.needs}
+    found = {setting: values | {"success@1": success} for setting in SETTINGS}
+    return found | {"multilingual": found["multilingual"] | {"rank_distance": 12345.6}}
+
+
+def shown(systems: dict[str, dict[str, Any]]) -> list[str]:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(results_table("sample", systems))
+    return console.export_text().splitlines()
+
+
+def test_long_names_are_whole() -> None:
+    """Two runs that differ in the last letter of a long name do not look alike."""
+    names = [f"outputs/train-20261129-010203-with-[red]-brackets-{n}" for n in "ab"]
+    lines = shown(dict.fromkeys(names, results(0.5)))
+    assert max(map(len, lines)) <= 80
+    first = "".join(line.split("│")[1].strip() for line in lines if line.startswith("│"))
+    assert first == "".join(name + "".join(SETTINGS) for name in names)
+    text = "\n".join(lines)
+    for title in ("mAP", "R@1 ", "R@10", "success@1", "nDCG@10", "rank", "distance", "12345.6"):
+        assert title in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("success", [0.25, 0.5])
+def test_recall_at_1_is_shown_where_it_is_not_success(success: float) -> None:
+    assert ("R@1 " in "\n".join(shown({"ours": results(success)}))) == (success != 0.25)
