@@ -15,7 +15,7 @@ import numpy as np
 from hybridir.batches import draws
 from hybridir.batches.sampling import KINDS, Sampling, first_of_second_pool
 from hybridir.data.corpus import Corpus
-from hybridir.data.records import check_languages
+from hybridir.data.languages import check_languages
 from hybridir.runtime.random_numbers import Uniform, uniform_numbers
 
 _ROUNDS = 64

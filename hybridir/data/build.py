@@ -25,12 +25,15 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridir.data.corpus import Corpus
 from hybridir.data.intake import BYTES, CONTENT, KEYS, ROWS
-from hybridir.data.records import NOTES, PARTS, place
+from hybridir.data.languages import remedy
+from hybridir.data.records import NOTES, PARTS, UNKNOWN, place
 from hybridir.runtime.durable import made_once
 
 SHOWN = 3
 """Rejected rows kept per reason, as examples for messages."""
 MOST_SOURCES = 2**15 - 1
+MOST_NOTES = 1000
+"""Values of one kind of note that are counted apart."""
 
 _SPLITS = ("", *PARTS)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -58,12 +61,19 @@ def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, valid
     return Corpus.open(directory)
 
 
-def describe_rejected(counts: Mapping[str, int], first: Mapping[str, list[dict[str, Any]]]) -> str:
-    """For messages: the number of rejected rows by reason, and the first of them, each on a line of its own."""
+def describe_rejected(
+    counts: Mapping[str, int], first: Mapping[str, list[dict[str, Any]]], notes: Mapping[str, Mapping[str, int]]
+) -> str:
+    """For messages: the number of rejected rows by reason, and the first of them, each on a line of its own.
+
+    Of unknown language codes all are named.
+    """
     lines = []
     for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
         lines.append(f"\n  {count} x {reason}, the first:")
-        lines += [f"\n    {place(row['file'], row['line'])}: {row['value'][:100]}" for row in first[reason]]
+        lines += [f"\n    {place(row['file'], row['line'])}: {row['value'][:200]}" for row in first[reason]]
+        if reason == UNKNOWN:
+            lines += [f"\n    {n} x {tag[:40]}: {remedy(tag)}" for tag, n in notes[UNKNOWN].items()]
     return "".join(lines)
 
 
@@ -104,8 +114,9 @@ class _Rows:
             if waiting:
                 self._write_chunk(waiting, writer)
         if not self.chunk_start[-1]:
-            why = describe_rejected(self.rejected, self.first_rejected)
-            notes = "".join(f"\n  {reason}: {', '.join(found)}" for reason, found in self.notes.items())
+            why = describe_rejected(self.rejected, self.first_rejected, self.notes)
+            about = {reason: found for reason, found in self.notes.items() if reason in NOTES}
+            notes = "".join(f"\n  {reason}: {', '.join(found)}" for reason, found in about.items())
             raise ValueError(f"the data has no usable pair.{why or ' The source is empty.'}{notes}")
 
     def reject(self, row: dict[str, Any]) -> None:
@@ -116,11 +127,17 @@ class _Rows:
         examples = self.first_rejected.setdefault(row["reason"], [])
         if len(examples) < SHOWN:
             examples.append(row)
+        if row["reason"] == UNKNOWN:
+            self._note(row)
+
+    def _note(self, row: dict[str, Any]) -> None:
+        found = self.notes.setdefault(row["reason"], Counter())
+        found[row["value"] if row["value"] in found or len(found) < MOST_NOTES else "others"] += 1
 
     def _reject(self, batch: pa.RecordBatch) -> None:
         for row in batch.select(["file", "line", "reason", "value"]).to_pylist():
             if row["reason"] in NOTES:
-                self.notes.setdefault(row["reason"], Counter())[row["value"]] += 1
+                self._note(row)
             else:
                 self.n_read += 1
                 self.reject(row)

@@ -22,7 +22,8 @@ class Corpus:
         fingerprint: SHA-256 of the contents; the order of the rows and the file format do not change it.
         part_fingerprints: SHA-256 of the pairs of each part.
         n_read: number of pairs and broken rows read, without pairs in languages that were not asked for.
-        notes: for each kind of note (`records.NOTES`), the language, field or file it is about and how often.
+        notes: for each kind of note (`records.NOTES`), the language, field or file it is about and how often; for
+            `records.UNKNOWN` the unknown language codes.
         domains: number of pairs of each domain.
         rejected: number of rejected rows by reason; `rejected.jsonl` in the folder lists all of them.
         first_rejected: the first rejected rows by reason, each with file, line, reason and value.

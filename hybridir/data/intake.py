@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybridir.data.config import Source
-from hybridir.data.records import LEFT_OUT, NOTES, Pair, Part, Passage, Rejected, Shard, known_languages
+from hybridir.data.languages import known_languages
+from hybridir.data.records import LEFT_OUT, NOTES, UNKNOWN, Pair, Part, Passage, Rejected, Shard
+from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank
 from hybridir.runtime.progress import watch
 
 ROWS, BYTES = 4096, 16_000_000
 """A batch has at most `ROWS` rows, and ends when its texts have more than `BYTES` characters."""
-MAX_TEXT = 10_000_000
-"""Largest number of characters of a text; pairs with longer texts are rejected."""
 
 _PASSAGE = pa.struct([("passage_id", pa.string()), ("text", pa.string())])
 CONTENT = pa.schema(
@@ -102,28 +102,23 @@ def number_lines(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> 
 def check(pair: Pair) -> Pair | Rejected:
     """The pair, or a `Rejected` with the first reason why it cannot be used."""
     own, negatives = pair.passage, pair.negatives
-    texts = [("query", pair.query), ("passage", own.text), ("group_id", pair.group_id)]
+    texts = [("query", pair.query), ("passage", own.text)]
     texts += [(f"negatives[{n}]", negative.text) for n, negative in enumerate(negatives)]
-    for name, text in texts:
-        if not text.strip():
+    names = [("group_id", pair.group_id), ("passage_id", own.passage_id), ("passage_group_id", pair.passage_group_id)]
+    names += [("source", pair.source), ("domain", pair.domain), ("language", pair.language)]
+    names += [("passage_id of a negative", negative.passage_id) for negative in negatives]
+    for some, most in ((texts, MAX_TEXT), (names, MAX_NAME)):
+        for name, text in some:
+            if found := fault(text, most):
+                return _reject(pair, found[0], f"{name}: {found[1]}")
+    for name, text in (*texts, names[0]):
+        if is_blank(text):
             return _reject(pair, f"empty {name.partition('[')[0]}", name)
-        if len(text) > MAX_TEXT:
-            return _reject(pair, "over-long text", f"{name}: {len(text)} characters")
-    texts += [("passage_id", own.passage_id), ("passage_group_id", pair.passage_group_id), ("source", pair.source)]
-    texts += [
-        ("domain", pair.domain),
-        ("language", pair.language),
-        *(("passage_id of a negative", negative.passage_id) for negative in negatives),
-    ]
-    for name, text in texts:
-        if "\0" in text:
-            return _reject(pair, "NUL byte", f"{name}: {text[:80]!a}")
-        if not text.isascii() and text.encode("utf-8", "ignore").decode() != text:
-            return _reject(pair, "unpaired surrogate", f"{name}: {text[:80]!a}")
     if pair.language not in known_languages():
-        return _reject(pair, "unknown language code", pair.language)
+        return _reject(pair, UNKNOWN, pair.language)
+    same = as_read(own.text) if negatives else ""
     for n, negative in enumerate(negatives):
-        if negative.text == own.text or (own.passage_id and negative.passage_id == own.passage_id):
+        if as_read(negative.text) == same or (own.passage_id and negative.passage_id == own.passage_id):
             return _reject(pair, "positive among its own negatives", f"negatives[{n}]: {negative.text[:80]}")
     return pair
 
@@ -180,7 +175,7 @@ def _content_hash(pair: Pair) -> int:
 
 
 def _text_hash(pair: Pair, passage: Passage) -> int:
-    return hash_of("text", pair.language, passage.text)
+    return hash_of("text", pair.language, as_read(passage.text))
 
 
 def _id_hash(pair: Pair, passage: Passage) -> int:

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from hybridir.data.records import BadRow, Passage, Rejected
+from hybridir.data.records import REPEATED, BadRow, Passage, Rejected
 from hybridir.data.storage import decode, open_path, plain, read_lines
 from hybridir.runtime.secrets import without_secrets
 
@@ -18,7 +18,10 @@ Parse = Callable[[bytes | None], Passage]
 
 
 class Texts:
-    """The texts of a file by id. `rejected` lists the lines that are not usable. Remote files are first copied here."""
+    """The texts of a file by id. Remote files are first copied here.
+
+    `rejected` lists the lines that are not usable, and a note for every line that says the same again.
+    """
 
     def __init__(self, path: str, parse: Parse) -> None:
         self._parse, name = parse, without_secrets(plain(path))
@@ -45,8 +48,11 @@ class Texts:
         order = np.argsort(key_N, kind="stable")
         self._keys, self._starts = key_N[order], np.frombuffer(starts, dtype=np.uint64)[order]
         for again in np.flatnonzero(self._keys[1:] == self._keys[:-1]) + 1:
-            line, text_id = lines[order[again]], self._at(int(again)).passage_id
-            self.rejected.append(Rejected(file=name, line=line, reason="duplicate", value=f"id {text_id}"))
+            line, text = lines[order[again]], self._at(int(again))
+            if text == self.get(text.passage_id):
+                self.rejected.append(Rejected(file=name, reason=REPEATED, value=name))
+            else:
+                self.rejected.append(Rejected(file=name, line=line, reason="duplicate", value=f"id {text.passage_id}"))
 
     def get(self, text_id: str) -> Passage | None:
         """The text with this id, None if there is none; the first text if several have the id."""

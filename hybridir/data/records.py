@@ -7,7 +7,6 @@ with all other passages that count as the same. Members of a passage group are n
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 Split = Literal["train", "validation", "test", "all"]
@@ -73,13 +72,17 @@ class BadRow(Exception):
         self.reason, self.value = reason, value
 
 
+UNKNOWN = "unknown language code"
+"""A reason for which all values are counted."""
+
 Row = dict[str, Any]
 """A row of a file: column -> value."""
 
 LEFT_OUT = "language not asked for"
 UNREAD = "fields not read"
 SKIPPED = "files not read"
-NOTES = (LEFT_OUT, UNREAD, SKIPPED)
+REPEATED = "passages given twice, kept once"
+NOTES = (LEFT_OUT, UNREAD, SKIPPED, REPEATED)
 """Reasons that are notes, not errors: counted separately from rejected rows, and shown to the user."""
 
 
@@ -135,25 +138,6 @@ class Benchmark:
 def place(file: str, line: int | None) -> str:
     """`FILE:LINE`, a form that editors can open; only the file if there is no line."""
     return f"{file}:{line}" if line else file
-
-
-@cache
-def known_languages() -> frozenset[str]:
-    """The language codes of CLDR (ISO 639-1 if the language has one, else 639-3)."""
-    from babel import Locale
-
-    return frozenset(Locale.parse("en").languages)
-
-
-def check_languages(languages: Iterable[str], available: Iterable[str], what: str) -> tuple[str, ...]:
-    """`languages` as a tuple. `ValueError` if one is not in `available` or is named twice; `what` names the data."""
-    available = sorted(available)
-    for language in (chosen := tuple(languages)):
-        if language not in available:
-            raise ValueError(f"{what} has no language {language!r}; it has {', '.join(available)}")
-    if len(set(chosen)) != len(chosen):
-        raise ValueError(f"a language is named twice: {', '.join(chosen)}")
-    return chosen
 
 
 def benchmark_fingerprint(benchmark: Benchmark) -> str:

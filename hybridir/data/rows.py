@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 
 from hybridir.data import delimited
 from hybridir.data.config import Source
+from hybridir.data.languages import code_of
 from hybridir.data.records import SKIPPED, UNREAD, BadRow, Pair, Passage, Rejected, Row, Shard
 from hybridir.data.storage import File, decode, find_files, open_path, plain, read_lines
+from hybridir.data.texts import as_read
 from hybridir.runtime.secrets import without_secrets
 
 SHARD_BYTES = 32_000_000
@@ -152,8 +154,8 @@ def list_of(row: Row, field: str) -> list[Any]:
 
 
 def language_of(row: Row, language: str | None) -> str:
-    """The language of a row: its field `language`, else the language of the file."""
-    return id_of(row, "language", language)
+    """The language code of a row: its field `language`, else the language of the file."""
+    return code_of(id_of(row, "language", language))
 
 
 def document(row: Any, id_field: str, language: str) -> Passage:
@@ -195,11 +197,20 @@ def records(
 def positives(query_id: str, ids: Sequence[str]) -> list[tuple[str, str]]:
     """(group id, passage group id) for each positive of a query.
 
-    Several positives are groups of one passage group, so that no batch has two of them.
+    Several positives are groups of one passage group, so that no batch has two of them. The positive with the smallest
+    id is in the group of the query itself: so translations of a query share a group, however many positives each has.
     """
     if len(ids) == 1:
         return [(query_id, "")]
-    return [(f"{query_id}#{one}", f"query {query_id}") for one in ids]
+    first = min(ids)
+    return [(query_id if one == first else f"{query_id}#{one}", f"query {query_id}") for one in ids]
+
+
+def without(passages: Iterable[Passage], positives: Iterable[Passage]) -> tuple[Passage, ...]:
+    """The passages that are none of `positives`, by id or by text."""
+    positives = list(positives)
+    ids, texts = {one.passage_id for one in positives}, {as_read(one.text) for one in positives}
+    return tuple(one for one in passages if one.passage_id not in ids and as_read(one.text) not in texts)
 
 
 def _read(

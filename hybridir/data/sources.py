@@ -15,6 +15,7 @@ from hybridir.data import build, intake
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.formats import BENCHMARK_READERS, PAIR_READERS, ROWS, heldout, hub
 from hybridir.data.intake import take
+from hybridir.data.languages import code_of
 from hybridir.data.records import Benchmark, Part, Shard
 from hybridir.runtime.secrets import without_secrets
 
@@ -88,11 +89,16 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
         if not used and value != getattr(BenchmarkConfig(), field):
             shown = without_secrets(str(value))
             raise ValueError(f"benchmark.{field} is {shown!r}, which {config.name} does not use: leave it out")
-    return BENCHMARK_READERS[config.name](config)
+    return BENCHMARK_READERS[config.name](replace(config, language=_code(config.language)))
+
+
+def _code(language: str | None) -> str | None:
+    return None if language is None else code_of(language)
 
 
 def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | Literal[""] = "") -> list[Shard]:
-    source = replace(source, languages=source.languages or languages)
+    chosen = source.languages or languages
+    source = replace(source, languages=chosen and tuple(map(code_of, chosen)), language=_code(source.language))
     if source.format not in PAIR_READERS:
         raise ValueError(f"data.format {source.format!r} is unknown; there are {', '.join(PAIR_READERS)}")
     _check_columns(source)

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from hybridir.data.config import Source
-from hybridir.data.records import BadRow, check_languages
+from hybridir.data.languages import check_languages, code_of
+from hybridir.data.records import BadRow
 from hybridir.runtime.secrets import without_secrets
 
 MAX_LINE = 10_000_000
@@ -73,23 +74,27 @@ def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
 def by_language(path: str, languages: tuple[str, ...] | None, field: str = "data.path") -> list[tuple[str | None, str]]:
     """(language, path) for each language code found in place of `{language}`; (None, path) if that is not in the path.
 
+    The codes are found where `{language}` stands first, and put wherever it stands.
     Errors name the configuration field `field`.
     """
     if PLACEHOLDER not in path:
         return [(None, path)]
     bare = plain(path)
     query = path[len(bare) :]
-    before, after = bare.split(PLACEHOLDER, 1)
-    folder, slash, stem = before.rpartition("/")
-    rest, slash_after, inside = after.partition("/")
+    folder, slash, _ = bare.partition(PLACEHOLDER)[0].rpartition("/")
+    name = bare[len(folder + slash) :].partition("/")[0]
     system, inner = open_path((folder + slash or ".") + query)
     infos = system.get_file_info(pafs.FileSelector(inner, allow_not_found=True))
-    pattern = re.compile(re.escape(stem) + r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)" + re.escape(rest))
+    first, *others = map(re.escape, name.split(PLACEHOLDER))
+    pattern = re.compile(first + r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)" + r"\1".join(others))
     found = sorted(m[1] for info in infos if (m := pattern.fullmatch(info.base_name)))
+    codes = dict(sorted(zip(map(code_of, found), found, strict=True)))
     if not found:
         raise ValueError(f"nothing fits {field} {without_secrets(path)!r}: {PLACEHOLDER} must stand for a code like en")
-    chosen = check_languages(languages or found, found, without_secrets(path))
-    return [(code, f"{before}{code}{rest}{slash_after}{inside}{query}") for code in chosen]
+    if len(codes) < len(found):
+        raise ValueError(f"{field} {without_secrets(path)!r} fits two spellings of one language: {', '.join(found)}")
+    chosen = check_languages(languages or codes, codes, without_secrets(path))
+    return [(code, path.replace(PLACEHOLDER, codes[code])) for code in chosen]
 
 
 def open_path(path: str) -> tuple[pafs.FileSystem, str]:

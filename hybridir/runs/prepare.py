@@ -22,6 +22,7 @@ from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import heldout
 from hybridir.data.intake import number_lines, read_here, watch_reading
+from hybridir.data.languages import code_of
 from hybridir.data.records import Shard
 from hybridir.evaluation.settings import answer_languages
 from hybridir.model.check import check_encoder
@@ -168,7 +169,7 @@ def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) ->
     if directory.exists():
         say(f"the data is in the cache already: {directory}")
     corpus = build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
-    if missing := sorted(set(data.languages or ()) - set(corpus.languages)):
+    if missing := sorted(set(map(code_of, data.languages or ())) - set(corpus.languages)):
         raise ValueError(
             f"data.languages has {', '.join(missing)}, but the data has pairs only in {', '.join(corpus.languages)}: "
             "remove them from data.languages, or check the codes in the data"
@@ -203,7 +204,7 @@ def check_rejected(corpus: Corpus, max_rejected: float) -> None:
         return
     raise ValueError(
         f"{rejected} of {corpus.n_read} rows ({rejected / corpus.n_read:.1%}) are rejected, but data.max_rejected is "
-        f"{max_rejected:.1%}:{describe_rejected(corpus.rejected, corpus.first_rejected)}\n"
+        f"{max_rejected:.1%}:{describe_rejected(corpus.rejected, corpus.first_rejected, corpus.notes)}\n"
         f"all of them: {corpus.directory / 'rejected.jsonl'}\n"
         "Correct the data, or raise data.max_rejected to train on the rest"
     )

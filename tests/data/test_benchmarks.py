@@ -277,9 +277,20 @@ BEIR_URL = "https://github.com/beir-cellar/beir"
             lambda f: write(f, [{"_id": "q1", "text": "\t"}, {"_id": "q2", "text": "x"}]),
             r":1: query 'q1' ha",
         ),
-        ("qrels", lambda f: add(f, "q1\tnowhere\t1"), r"test.tsv:6: passage 'nowhere' is in no passage file of de"),
-        ("qrels", lambda f: add(f, "nobody\ta\t1"), r"test.tsv:6: query 'nobody' is unknown: .*de/queries.jsonl"),
-        ("qrels", lambda f: add(f, "nobody\ta\t0"), r"test.tsv:6: query 'nobody' is unknown"),
+        (
+            "queries",
+            lambda f: add(f, '{"_id": "d", "text": "\\ud83d"}'),
+            r"queries.jsonl:4: unpaired surrogate: text: ",
+        ),
+        ("queries", lambda f: add(f, '{"_id": "q\\ud83d", "text": "x"}'), r"queries.jsonl:4: unpaired surrogate: id: "),
+        ("corpus", lambda f: add(f, '{"_id": "d", "text": "a\\u0000"}'), r"corpus.jsonl:4: NUL byte: text: 'a\\x00'"),
+        ("corpus", lambda f: add(f, '{"_id": "\\u200b", "text": "x"}'), r"corpus.jsonl:4: empty id: '\\u200b'"),
+        (
+            "corpus",
+            lambda f: add(f, f'{{"_id": "{"d" * 1001}", "text": "x"}}'),
+            r"corpus.jsonl:4: over-long text: id: 1001",
+        ),
+        ("queries", lambda f: write(f, [{"_id": "q1", "text": "\u200b\xa0\u3164"}]), r":1: query 'q1' has no text"),
         ("qrels", lambda f: add(f, "q1\ta"), r"test.tsv:6: broken line: expected query id, passage id, score"),
         ("qrels", lambda f: add(f, "q1\ta\tyes"), r"test.tsv:6: broken line: expected query id, passage id, score"),
         (
@@ -303,11 +314,41 @@ def test_beir_with_nothing_to_find(beir: BenchmarkConfig) -> None:
         read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="es"))
 
 
-@pytest.mark.parametrize("code", ["xx", "pt-BR"])
+def test_published_judgements_that_name_what_is_absent(beir: BenchmarkConfig) -> None:
+    """ArguAna judges passages that its corpus lacks; other sets have queries of another split, or passages twice."""
+    folder = Path(beir.path.replace("{language}", "de"))
+    write(folder / "qrels" / "test.tsv", ["qid\tdocid\trelevance", "q1\ta\t1.0", "q1\tnowhere\t2", "nobody\ta\t0"])
+    add(folder / "corpus.jsonl", '{"_id": "b", "title": "", "text": "eins b"}')
+    add(folder / "corpus.jsonl", '{"_id": "e", "text": " "}')
+    add(folder / "corpus.jsonl", '{"_id": "e", "text": ""}')
+    benchmark = read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="de"))
+    assert answers(benchmark) == {"de:q1": ["de:a"]}
+    assert len(benchmark.passages) == 3
+    qrels = folder / "qrels" / "test.tsv"
+    assert set(benchmark.notes) >= {
+        f"1 judgements in {qrels} name queries that are in no file, the first query 'nobody' in line 4: left out",
+        f"1 judgements in {qrels} name passages that no file of de has, the first passage 'nowhere' in line 3: "
+        "left out",
+        "2 passages in de are in their file again, with the same text: left out",
+    }
+
+
+def test_languages_are_spelled_as_in_cldr(beir: BenchmarkConfig) -> None:
+    for old, new in (("de", "deu"), ("en", "EN"), ("es", "es-ES")):
+        Path(beir.path.replace("{language}", old)).rename(beir.path.replace("{language}", new))
+    assert read_benchmark(beir).languages == ("de", "en", "es_ES")
+    config = BenchmarkConfig(name="beir", path=beir.path, languages=("en", "deu"))
+    assert read_benchmark(config).languages == ("en", "de")
+    Path(beir.path.replace("{language}", "de")).mkdir()
+    with pytest.raises(ValueError, match=r"fits two spellings of one language: EN, de, deu, es-ES"):
+        read_benchmark(beir)
+
+
+@pytest.mark.parametrize("code", ["xx", "es-AR"])
 def test_unknown_language_of_beir(beir: BenchmarkConfig, code: str) -> None:
     """As in training data: codes as CLDR writes them."""
     folder = Path(beir.path.replace("{language}", "es"))
-    message = f"'{code}' is not a language code: write it as CLDR does .* exclude it with benchmark.languages"
+    message = rf"not language codes of CLDR: '{code}' \(write .*\), or exclude them with benchmark.languages"
     with pytest.raises(ValueError, match=message):
         read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language=code))
     folder.rename(folder.with_name(code))
@@ -420,6 +461,8 @@ def test_config_of_miracl(miracl: BenchmarkConfig, options: dict[str, Any], mess
     [
         ([("a", 0), ("a", 1)], ("One.", "Two."), r"the question id 'a' is already used at .*qas\[0\]"),
         ([("a", 0)], ("One.", " "), r"paragraphs\[0\] has an empty question or sentence"),
+        ([("a", 0)], ("One.", "\u200b"), r"paragraphs\[0\] has an empty question or sentence"),
+        ([("a", 0)], ("One.", "Two \ud83d."), r"paragraphs\[0\]: unpaired surrogate: 'Two \\\\ud83d.'"),
     ],
 )
 def test_broken_lareqa(tmp_path: Path, questions: list[Any], sentences: tuple[str, ...], message: str) -> None:

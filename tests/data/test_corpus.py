@@ -118,6 +118,9 @@ def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
         pair("c", "xx-nope", file="f:4"),
         pair("d", query="a\0b", file="f:5"),
         pair("e", negatives=(passage("n"), passage(text=" ")), file="f:6"),
+        pair("h", query="\u200b\u2060\x07\xa0", file="f:6a"),
+        pair("i", text="caf\xe9", negatives=(passage("n"), passage(text="cafe\u0301 ")), file="f:6b"),
+        pair("j", domain="d" * 1001, file="f:6c"),
         pair("f", query="half \ud83d of an emoji", file="f:7"),
         Rejected(file="f:8", reason="not JSON", value="{"),
         pair("good", query="another question", file="f:9"),
@@ -131,6 +134,9 @@ def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
         ("f:4", "unknown language code", "xx-nope"),
         ("f:5", "NUL byte", "query: 'a\\x00b'"),
         ("f:6", "empty negatives", "negatives[1]"),
+        ("f:6a", "empty query", "query"),
+        ("f:6b", "positive among its own negatives", "negatives[1]: cafe\u0301 "),
+        ("f:6c", "over-long text", f"domain: 1001 characters, at most 1000: '{'d' * 80}'"),
         ("f:7", "unpaired surrogate", r"query: 'half \ud83d of an emoji'"),
         ("f:8", "not JSON", "{"),
         ("f:9", "another query of the group in this language", "good in en: another question"),
@@ -138,7 +144,7 @@ def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
     ]
     assert corpus.n_pairs == 2
     assert corpus.n_read == corpus.n_pairs + sum(corpus.rejected.values()) == len(records)
-    assert corpus.rejected["empty query"] == 1
+    assert corpus.rejected["empty query"] == 2
 
 
 def test_first_of_duplicates_wins(tmp_path):
@@ -180,6 +186,9 @@ def test_reopened_corpus_is_the_same(tmp_path):
     [
         ({"passage_id": "p", "text": "x"}, {"passage_id": "p", "text": "y"}, True),
         ({"text": "x"}, {"text": "x"}, True),
+        ({"text": "x y"}, {"text": "x\u200b y\xa0\n"}, True),
+        ({"text": "caf\xe9"}, {"text": "cafe\u0301"}, True),
+        ({"text": "x y"}, {"text": "xy"}, False),
         ({"passage_group_id": "k"}, {"passage_group_id": "k"}, True),
         ({}, {}, False),
         ({"passage_id": "p"}, {"passage_id": "q"}, False),

@@ -27,7 +27,7 @@ from hybridir.data import rows, sources, storage
 from hybridir.data.config import DataConfig, Source
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import ROWS, hub, mmarco
-from hybridir.data.records import LEFT_OUT, SKIPPED, UNREAD, Pair, Rejected
+from hybridir.data.records import LEFT_OUT, REPEATED, SKIPPED, UNREAD, Pair, Rejected
 from hybridir.runs.prepare import check_rejected, read_corpus
 
 LANGUAGES = {"de": "german", "en": "english", "es": "spanish"}
@@ -419,6 +419,97 @@ def test_several_positives_are_pairs_that_share_no_batch(tmp_path: Path) -> None
     assert {pair["passage"]["text"] for pair in map(corpus.pair, range(4))} >= {"Title text 0", "other"}
 
 
+def test_no_positive_of_a_query_is_a_negative(tmp_path: Path) -> None:
+    """And translations of a query with other numbers of positives share a group: cross batches can have them."""
+
+    def passages(*texts: str) -> list[dict[str, str]]:
+        return [{"docid": f"{n}{text}", "title": "", "text": text} for n, text in enumerate(texts)]
+
+    english, german = passages("a", "b", "c"), passages("A")
+    row = {"query_id": "0", "query": "why", "positive_passages": english[:2], "language": "en"}
+    same = {"docid": "9", "title": "", "text": "a\u200b "}
+    write_lines(
+        tmp_path / "x.jsonl",
+        [
+            row | {"negative_passages": [english[1], english[2], same]},
+            row | {"query": "wieso", "positive_passages": german, "negative_passages": [], "language": "de"},
+        ],
+    )
+    one, two, other = pairs_of(Source(format="tevatron", path=str(tmp_path / "x.jsonl")))
+    assert isinstance(one, Pair)
+    assert isinstance(two, Pair)
+    assert isinstance(other, Pair)
+    assert [[n.text for n in pair.negatives] for pair in (one, two)] == [["c"], ["c"]]
+    assert [pair.group_id for pair in (one, two, other)] == ["0", "0#1b", "0"]
+    corpus = read_corpus(DataConfig(format="tevatron", path=str(tmp_path / "x.jsonl"), validation_share=0), tmp_path)
+    assert len(set(corpus.passage_group.tolist())) == 1
+    assert (corpus.row_of >= 0).sum(axis=1).tolist() in ([1, 2], [2, 1])
+
+
+def test_no_positive_of_a_query_of_beir_is_a_negative(tmp_path: Path) -> None:
+    texts = {"p1": "first", "p2": "second", "n1": "no", "n2": "first\xa0"}
+    for language, judged in (("en", ("p1 1", "p2 2", "n1 0", "n2 0")), ("de", ("p2 1",))):
+        folder = tmp_path / language
+        write_lines(folder / "corpus.jsonl", [{"_id": i, "text": f"{text}"} for i, text in texts.items()] * 2)
+        write_lines(folder / "queries.jsonl", [{"_id": "q", "text": "why"}])
+        write_lines(folder / "qrels" / "train.tsv", ["query_id\tdoc_id\tgrade", *(f"q 0 {one}" for one in judged)])
+    source = Source(format="beir", path=f"{tmp_path}/{{language}}")
+    found = [one for one in pairs_of(source) if isinstance(one, Pair)]
+    assert [(one.language, one.group_id, [n.text for n in one.negatives]) for one in found] == [
+        ("de", "q", []),
+        ("en", "q", ["no"]),
+        ("en", "q#p2", ["no"]),
+    ]
+    corpus = read_corpus(data(source), tmp_path / "cache")
+    assert corpus.rejected == {}  # the same passage again is no fault
+    files = (f"{tmp_path}/{language}/corpus.jsonl" for language in ("de", "en"))
+    assert corpus.notes == {REPEATED: dict.fromkeys(files, 4)}
+    assert len(set(corpus.passage_group.tolist())) == 1
+
+
+TAGS = {
+    "zh-Hans": "zh_Hans",
+    "zh_CN": "zh",
+    "zh-TW": "zh_Hant",
+    "pt-BR": "pt_BR",
+    "en-us": "en_US",
+    "iw": "he",
+    "EN": "en",
+}
+
+
+def test_languages_are_spelled_as_in_cldr(tmp_path: Path) -> None:
+    tags = TAGS | {"deu": "de", " de ": "de", "no": "no", "de-DE": "de", "nld": "nl"}
+    unknown = {"xx": "write a code of CLDR", "es-AR": "write es", "zh-HK": "write zh_Hant", "english": "write a code"}
+    lines = [question(n, tag) for n, tag in enumerate([*tags, *unknown, "xx"])]
+    write_lines(tmp_path / "x.jsonl", lines)
+    found = pairs_of(Source(format="jsonl", path=str(tmp_path / "x.jsonl")))
+    assert [one.language for one in found if isinstance(one, Pair)][: len(tags)] == list(tags.values())
+    config = DataConfig(format="jsonl", path=str(tmp_path / "x.jsonl"), languages=("he", "zh-CN", "DEU"))
+    corpus = read_corpus(config, tmp_path)
+    assert corpus.languages == ("de", "he", "zh")
+    with pytest.raises(ValueError, match="5 x unknown language code") as raised:
+        check_rejected(corpus, 0.1)
+    for tag, remedy in unknown.items():
+        assert f"{1 + (tag == 'xx')} x {tag}: {remedy}" in str(raised.value)
+
+
+def test_a_language_stands_at_each_place_of_a_path(tmp_path: Path) -> None:
+    for language in LANGUAGES:
+        write_lines(tmp_path / f"x-{language}" / f"{language}.{language}.jsonl", [question(1, language)])
+    source = Source(format="jsonl", path=f"{tmp_path}/x-{{language}}/{{language}}.{{language}}.jsonl")
+    assert [one.language for one in pairs_of(source) if isinstance(one, Pair)] == list(LANGUAGES)
+    write_lines(tmp_path / "de.en.jsonl", [])
+    write_lines(tmp_path / "de.de.jsonl", [question(1, "de")])
+    (found,) = pairs_of(Source(format="jsonl", path=f"{tmp_path}/{{language}}.{{language}}.jsonl"))
+    assert isinstance(found, Pair)
+    hub_source = replace(source, path=f"hf://{tmp_path}/x-{{language}}")
+    with pytest.raises(ValueError, match=r"name the codes as data.languages"):
+        sources.find_shards(data(hub_source))
+    shards = sources.find_shards(data(hub_source, languages=("es", "en")))
+    assert [record.language for shard in shards for record in shard.read() if isinstance(record, Pair)] == ["es", "en"]
+
+
 def test_columns_without_groups_are_monolingual(tmp_path: Path) -> None:
     write_lines(
         tmp_path / "x.jsonl", [{"anchor": "same", "positive": f"answer {n}", "negative": None} for n in range(3)]
@@ -465,7 +556,7 @@ def test_languages_not_asked_for_are_counted_apart(tmp_path: Path) -> None:
     assert (corpus.languages, corpus.n_read, corpus.n_pairs) == (("de", "en"), 2 * N, 2 * N)
     assert corpus.notes == {LEFT_OUT: {"es": N}}
     write_lines(
-        tmp_path / "odd" / "x.jsonl", [question(n, "en") | {"language": "EN"} for n in range(2)] + [question(3, "en")]
+        tmp_path / "odd" / "x.jsonl", [question(n, "en") | {"language": "xx"} for n in range(2)] + [question(3, "en")]
     )
     odd = read_corpus(DataConfig(format="jsonl", path=str(tmp_path / "odd"), languages=("en",)), tmp_path)
     assert odd.rejected == {"unknown language code": 2}  # not left out as a language that is not asked for
@@ -567,6 +658,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, capsys: pytest.CaptureF
         ({"format": "jsonl", "path": "hf://datasets/a/b"}, "name the commit of a/b"),
         ({"format": "beir", "path": "hf://datasets/a/b"}, "is read as jsonl, parquet"),
         ({"format": "mmarco", "path": "/nowhere"}, "does not exist"),
+        ({"format": "mmarco"}, "data.path is empty: name the folder of one translator of mMARCO"),
         ({"path": "x", "sources": (Source(),)}, "move that into data.sources"),
         ({"sources": (Source(facts=20), Source(facts=30))}, "two sources of data are called 'sample'"),
         ({"max_rejected": 2}, "data.max_rejected is 2"),

@@ -13,8 +13,10 @@ from functools import partial
 from hybridir.data import rows, storage
 from hybridir.data.config import BenchmarkConfig, Source
 from hybridir.data.formats import judged
+from hybridir.data.formats.qrels import read_qrels
+from hybridir.data.languages import check_languages
 from hybridir.data.lookup import Texts
-from hybridir.data.records import Benchmark, Pair, Passage, Rejected, Shard, check_languages
+from hybridir.data.records import Benchmark, Pair, Passage, Rejected, Shard
 from hybridir.runtime.secrets import without_secrets
 
 ORIGIN = (
@@ -91,7 +93,7 @@ def _read(corpus: str, queries: str, qrels: str, language: str) -> Iterator[Pair
     passages, questions = Texts(corpus, parse), Texts(queries, parse)
     yield from passages.rejected + questions.rejected
     judged_of: dict[str, dict[str, tuple[int, int]]] = {}  # by query and passage: score, line
-    for line, judgement in enumerate(judged.read_qrels(qrels), start=1):
+    for line, judgement in enumerate(read_qrels(qrels), start=1):
         if isinstance(judgement, Rejected):
             yield judgement
         elif judgement:
@@ -113,10 +115,11 @@ def join(
 ) -> Iterator[Pair | Rejected]:
     """The pairs of a query, one per positive. `lines`: id of a positive -> its line in the file `path`."""
     file, query = _shown(path), questions.get(query_id)
-    hard = {i: passages.get(i) for i in negatives}
+    hard, found = {i: passages.get(i) for i in negatives}, {i: passages.get(i) for i in lines}
+    of_all = rows.without(filter(None, hard.values()), filter(None, found.values()))
     ids = rows.positives(query_id, list(lines)) if lines else []
     for (group_id, passage_group_id), (passage_id, line) in zip(ids, lines.items(), strict=True):
-        positive = passages.get(passage_id)
+        positive = found[passage_id]
         missing = [i for i, passage in {passage_id: positive, **hard}.items() if passage is None]
         if query is None or positive is None or missing:
             value = f"passage {missing[0]}" if query else f"query {query_id}"
@@ -128,7 +131,7 @@ def join(
             query=query.text,
             passage=positive,
             passage_group_id=passage_group_id,
-            negatives=tuple(passage for passage in hard.values() if passage is not None),
+            negatives=of_all,
             file=file,
             line=line,
         )

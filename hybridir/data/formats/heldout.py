@@ -7,7 +7,9 @@ import numpy as np
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.corpus import Corpus
-from hybridir.data.records import Benchmark, Passage, Query, check_languages
+from hybridir.data.languages import check_languages
+from hybridir.data.records import Benchmark, Passage, Query
+from hybridir.data.texts import as_read
 
 NAME = "validation"
 
@@ -27,7 +29,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     rows_GL = np.asarray(corpus.row_of[:, columns])
     groups = np.flatnonzero(corpus.groups("validation") & (rows_GL >= 0).any(axis=1))[: config.groups]
     queries: list[Query] = []
-    passages: dict[tuple[int, str, str], Passage] = {}  # by passage group, language and text
+    passages: dict[tuple[int, str, str], Passage] = {}  # by passage group, language and text as it is read
     pairs = dict(_pairs(corpus, rows_GL[groups]))
     answers: dict[int, list[int]] = {}
     for language, column in zip(languages, rows_GL[groups].T, strict=True):
@@ -46,7 +48,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
                     cluster=str(answer),
                 )
             )
-            if (key := (answer, language, text)) not in passages:
+            if (key := (answer, language, as_read(text))) not in passages:
                 answers.setdefault(answer, []).append(len(passages))
                 passages[key] = Passage(passage_id=str(len(passages)), language=language, text=text)
     of_group = {query.group_id: int(query.cluster) for query in queries}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,33 @@ from typing import Any
 from hybridir.data import rows
 from hybridir.data.config import Source
 from hybridir.data.records import Pair, Rejected, Row, Shard
+from hybridir.data.storage import PLACEHOLDER
 from hybridir.runtime.secrets import without_secrets
 
 PREFIX = "hf://datasets/"
 
 
 def find_shards(source: Source, fields: rows.Fields) -> list[Shard]:
-    """The shards of one split of a dataset at one commit. A local dataset folder (hf:///path) needs no commit."""
+    """The shards of one split of a dataset at one commit. A local dataset folder (hf:///path) needs no commit.
+
+    `{language}` in path or subset stands for each of `source.languages`.
+    """
+    if PLACEHOLDER in f"{source.path}{source.subset}":
+        if not source.languages:
+            raise ValueError(f"{source.path} {source.subset or ''} has {PLACEHOLDER}: name the codes as data.languages")
+        return [
+            shard
+            for code in source.languages
+            for shard in find_shards(
+                replace(
+                    source,
+                    path=source.path.replace(PLACEHOLDER, code),
+                    subset=source.subset and source.subset.replace(PLACEHOLDER, code),
+                    language=code,
+                ),
+                fields,
+            )
+        ]
     name = source.path.removeprefix(PREFIX).removeprefix("hf://")
     if not name.startswith("/") and not re.fullmatch("[0-9a-f]{40}", source.revision or ""):
         raise ValueError(

@@ -5,19 +5,22 @@ judgement. A broken line is an error that names the line. The notes of the bench
 
 - queries without judgements in the split;
 - passages with neither title nor text (published corpora have some), and the judgements that name them;
+- passages that a file has twice with the same text, and judgements that name absent queries or passages;
 - from the rankings of a query that is itself a passage (ArguAna, Quora), that passage: where both have the same id and
   the same text, after NFC and with white space alike. A passage of the same id and another text stays.
 
 A judged query without a relevant passage stays in the benchmark: the evaluation excludes and counts it.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hybridir.data import storage
-from hybridir.data.records import BadRow, Benchmark, Passage, Query, Rejected, known_languages, place
+from hybridir.data.formats.qrels import read_qrels
+from hybridir.data.languages import known_languages, remedy
+from hybridir.data.records import BadRow, Benchmark, Passage, Query, Rejected, place
+from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank
 from hybridir.runtime.secrets import without_secrets
 
 Parse = Callable[[bytes | None, str], Passage]
@@ -44,6 +47,7 @@ class Layout:
         parallel: whether queries with the same id in different languages are translations of each other.
         origin: a sentence that says where to get the data; it ends every error message.
         parse_body: as `parse_passage`, without the title; None if no query can be a passage.
+        is_whole: whether a judgement that names an absent query or passage is an error.
     """
 
     parse_query: Parse
@@ -51,6 +55,7 @@ class Layout:
     parallel: bool
     origin: str
     parse_body: Parse | None = None
+    is_whole: bool = False
 
     def group(self, language: str, query_id: str) -> str:
         """The group id of a query, which ties it to its translations and its judgements."""
@@ -69,14 +74,16 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
     """
     for one in files:
         if one.language not in known_languages():
-            message = f"{one.language!r} is not a language code: write it as CLDR does (de, pt_BR), or exclude it"
-            raise layout.error(one.queries, None, f"{message} with benchmark.languages")
+            unknown = [one.language for one in files if one.language not in known_languages()]
+            remedies = ", ".join(f"{code!r} ({remedy(code)})" for code in unknown)
+            message = f"not language codes of CLDR: {remedies}, or exclude them with benchmark.languages"
+            raise layout.error(one.queries, None, message)
         _require(one, layout)
     texts = [_read_queries(one, layout) for one in files]
     known = {layout.group(one.language, i) for one, found in zip(files, texts, strict=True) for i in found}
-    judged = [_read_judgements(one, layout, known) for one in files]
-    asked = {group for found in judged for group in found}
     notes: list[str] = []
+    judged = [_read_judgements(one, layout, known, notes) for one in files]
+    asked = {group for found in judged for group in found}
     queries: list[Query] = []
     for one, found in zip(files, texts, strict=True):
         queries += _asked(one, layout, found, asked, notes)
@@ -119,30 +126,6 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
     )
 
 
-def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
-    """(query id, passage id, score) for each line, None for BEIR's header; also reads TREC's four columns.
-
-    A score is a whole number; `1.0` is one.
-    """
-    for number, (_, raw) in enumerate(storage.read_lines(path), start=1):
-        try:
-            columns = storage.decode(raw).split("\t")
-            if number == 1 and columns[-1] == "score":
-                yield None
-                continue
-            if len(columns) == 1:
-                columns = columns[0].split()
-            query, passage, score = columns if len(columns) == 3 else (columns[0], *columns[2:])
-            if not float(score).is_integer():
-                raise ValueError
-            yield query, passage, int(float(score))
-        except ValueError:
-            value = f"expected query id, passage id, score; found {(raw or b'')[:80]!r}"
-            yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason="broken line", value=value)
-        except BadRow as bad:
-            yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason=bad.reason, value=bad.value)
-
-
 def _require(files: Files, layout: Layout) -> None:
     """`ValueError` naming the first file that is missing or empty."""
     for path in (files.queries, files.qrels, *files.passages):
@@ -155,11 +138,17 @@ def _require(files: Files, layout: Layout) -> None:
 
 
 def _lines(path: str, parse: Parse, language: str, layout: Layout) -> Iterator[tuple[int, Passage]]:
-    """(line number, parsed line); blank lines are skipped."""
+    """(line number, parsed line), each with the checks of `intake.check`; blank lines are skipped."""
     try:
         for line, (_, raw) in enumerate(storage.read_lines(path), start=1):
             if raw is None or raw.strip():
-                yield line, parse(raw, language)
+                parsed = parse(raw, language)
+                for field, text, most in (("id", parsed.passage_id, MAX_NAME), ("text", parsed.text, MAX_TEXT)):
+                    if found := fault(text, most):
+                        raise BadRow(found[0], f"{field}: {found[1]}")
+                if is_blank(parsed.passage_id):
+                    raise BadRow("empty id", ascii(parsed.passage_id))
+                yield line, parsed
     except BadRow as bad:
         raise layout.error(path, line, f"{bad.reason}: {bad.value}: fix the line, or fetch the file again") from None
     except ValueError as error:
@@ -180,8 +169,11 @@ def _read_queries(files: Files, layout: Layout) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str, dict[str, tuple[int, int]]]:
+def _read_judgements(
+    files: Files, layout: Layout, known: set[str], notes: list[str]
+) -> dict[str, dict[str, tuple[int, int]]]:
     """Judged group -> {id of a relevant passage: (line of its judgement, grade)}."""
+    absent: list[str] = []
     scores: dict[tuple[str, str], tuple[int, int]] = {}
     positives: dict[str, dict[str, tuple[int, int]]] = {}
     for line, judgement in enumerate(read_qrels(files.qrels), start=1):
@@ -193,7 +185,10 @@ def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str,
             if (group := layout.group(files.language, query)) not in known:
                 names = without_secrets(files.queries)
                 message = f"query {query!r} is unknown: it must be in {names}, or in the file of a translation"
-                raise layout.error(files.qrels, line, message)
+                if layout.is_whole:
+                    raise layout.error(files.qrels, line, message)
+                absent.append(f"query {query!r} in line {line}")
+                continue
             before, earlier = scores.setdefault((query, passage), (score, line))
             if max(before, 0) != max(score, 0):
                 message = (
@@ -203,6 +198,7 @@ def _read_judgements(files: Files, layout: Layout, known: set[str]) -> dict[str,
             relevant = positives.setdefault(group, {})
             if score > 0:
                 relevant.setdefault(passage, (line, score))
+    _note_absent(absent, "queries that are in no file", files, notes)
     if not any(positives.values()):
         raise layout.error(files.qrels, None, "no passage has a score above 0, so there is nothing to find")
     return positives
@@ -217,7 +213,7 @@ def _asked(
         if (group := layout.group(files.language, query_id)) not in asked:
             left_out += 1
             continue
-        if not text.strip():
+        if is_blank(text):
             message = f"query {query_id!r} has no text: write it, or remove the query and its judgements"
             raise layout.error(files.queries, line, message)
         name = f"{files.language}:{query_id}"
@@ -237,21 +233,26 @@ def _read_passages(
     places: dict[str, int] = {}
     empty: list[str] = []
     same: list[str] = []
+    repeated = 0
 
     def parse(raw: bytes | None, language: str) -> Passage:
         passage = layout.parse_passage(raw, language)
         if layout.parse_body and passage.passage_id in queries:
             _, query = queries[passage.passage_id]
-            if _plain(layout.parse_body(raw, language).text) == _plain(query) != "":
+            if as_read(layout.parse_body(raw, language).text) == as_read(query) != "":
                 same.append(passage.passage_id)
         return passage
 
     for path in files.passages:
         for line, passage in _lines(path, parse, files.language, layout):
-            if passage.passage_id in places:
-                message = f"passage id {passage.passage_id!r} occurs twice: remove one of the two"
+            before = places.get(passage.passage_id)
+            if before is not None:
+                if is_blank(passage.text) if before == EMPTY else passages[before] == passage:
+                    repeated += 1
+                    continue
+                message = f"passage id {passage.passage_id!r} occurs twice, with two texts: remove one of the two"
                 raise layout.error(path, line, message)
-            if passage.text.strip():
+            if not is_blank(passage.text):
                 places[passage.passage_id] = len(passages)
                 passages.append(passage)
             else:
@@ -261,11 +262,15 @@ def _read_passages(
         raise layout.error(files.passages[0], None, f"there is no passage in {files.language}")
     if empty:
         notes.append(f"{len(empty)} passages in {files.language} have no text, the first at {empty[0]}: left out")
+    if repeated:
+        notes.append(f"{repeated} passages in {files.language} are in their file again, with the same text: left out")
     return places, same
 
 
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+def _note_absent(absent: list[str], what: str, files: Files, notes: list[str]) -> None:
+    if absent:
+        where = without_secrets(storage.plain(files.qrels))
+        notes.append(f"{len(absent)} judgements in {where} name {what}, the first {absent[0]}: left out")
 
 
 def _resolve(
@@ -278,13 +283,19 @@ def _resolve(
 ) -> None:
     """Adds the positions of the relevant passages of one language, with their grades, to `relevant`."""
     dropped = 0
+    absent: list[str] = []
     for group, judgements in positives.items():
         for passage_id, (line, _) in judgements.items():
-            if passage_id not in places:
+            if passage_id in places:
+                dropped += places[passage_id] == EMPTY
+                continue
+            if layout.is_whole:
                 message = f"passage {passage_id!r} is in no passage file of {files.language}"
                 raise layout.error(files.qrels, line, f"{message}: complete the files, or remove the judgement")
-            dropped += places[passage_id] == EMPTY
-        if found := sorted((n, grade) for i, (_, grade) in judgements.items() if (n := places[i]) != EMPTY):
+            absent.append(f"passage {passage_id!r} in line {line}")
+        there = ((places.get(i, EMPTY), grade) for i, (_, grade) in judgements.items())
+        if found := sorted((n, grade) for n, grade in there if n != EMPTY):
             relevant.setdefault(group, {}).update(found)
+    _note_absent(absent, f"passages that no file of {files.language} has", files, notes)
     if dropped:
         notes.append(f"{dropped} judgements in {files.language} call a passage without text relevant: left out")

@@ -21,7 +21,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridir.data.config import BenchmarkConfig, Source, own_split
-from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split, check_languages
+from hybridir.data.languages import check_languages, code_of
+from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split
+from hybridir.data.rows import without
+from hybridir.data.texts import MAX_NAME, MAX_TEXT, fault, is_blank
 
 SHARES: dict[Split, tuple[float, float]] = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
 SOURCE = "https://github.com/google-research-datasets/lareqa (MLQA-R: its commit 354d67d, later ones lack it)"
@@ -79,9 +82,7 @@ def _read(path: str, languages: tuple[str, ...] | None) -> Iterator[Pair]:
                         language=article.language,
                         query=question.text,
                         passage=paragraph.passages[question.answer],
-                        negatives=tuple(
-                            p for p in paragraph.passages if p.text != paragraph.passages[question.answer].text
-                        ),
+                        negatives=without(paragraph.passages, [paragraph.passages[question.answer]]),
                         split=split,
                         file=question.where,
                     )
@@ -149,7 +150,7 @@ def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> lis
 
 def _files(path: str) -> dict[str, Path]:
     """Language -> file, in alphabetical order."""
-    files = {file.stem: file for file in sorted(Path(path).glob("*.json"))}
+    files = {code_of(file.stem): file for file in sorted(Path(path).glob("*.json"))}
     if not path or not files:
         raise ValueError(f"no LANGUAGE.json found in {path!r}: the path must be a folder as published at {SOURCE}")
     return files
@@ -214,7 +215,11 @@ def _paragraph(raw: dict[str, Any], language: str, place: str, where: str) -> Pa
         questions.append(Question(qa["id"], qa["question"], holding[0], f"{where}.qas[{n}]"))
     if wrong := [x for x in (*sentences, *(t for q in questions for t in (q.id, q.text))) if not isinstance(x, str)]:
         raise ValueError(f"{where} has {wrong[0]!r} where a string is expected")
-    if not all(text.strip() for text in (*sentences, *(question.text for question in questions))):
+    texts = [*sentences, *(question.text for question in questions)]
+    if any(map(is_blank, texts)):
         raise ValueError(f"{where} has an empty question or sentence. Fetch the file again from {SOURCE}")
+    lengths = [(text, MAX_TEXT) for text in texts] + [(question.id, MAX_NAME) for question in questions]
+    if found := next(filter(None, (fault(text, most) for text, most in lengths)), None):
+        raise ValueError(f"{where}: {found[0]}: {found[1]}. Fetch the file again from {SOURCE}")
     passages = tuple(Passage(passage_id=f"{place}.{i}", language=language, text=s) for i, s in enumerate(sentences))
     return Paragraph(passages, tuple(questions))

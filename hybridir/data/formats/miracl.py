@@ -37,7 +37,9 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     except ValueError as error:
         raise ValueError(f"{error}. {ORIGIN}") from None
     files = [_files(config, language or "", folder) for language, folder in folders]
-    layout = judged.Layout(parse_query=parse_tsv, parse_passage=_parse_passage, parallel=False, origin=ORIGIN)
+    layout = judged.Layout(
+        parse_query=parse_tsv, parse_passage=_parse_passage, parallel=False, origin=ORIGIN, is_whole=True
+    )
     return judged.read(config.name, files, layout)
 
 

@@ -14,8 +14,9 @@ from babel import Locale
 from hybridir.data import storage
 from hybridir.data.config import Source
 from hybridir.data.formats.beir import join
+from hybridir.data.languages import check_languages
 from hybridir.data.lookup import Texts, parse_tsv
-from hybridir.data.records import BadRow, Pair, Rejected, Shard, check_languages
+from hybridir.data.records import BadRow, Pair, Rejected, Shard
 from hybridir.runtime.secrets import without_secrets
 
 TRIPLES = "triples.train.ids.small.tsv"
@@ -25,7 +26,8 @@ KEPT = 8
 
 def find_shards(source: Source) -> list[Shard]:
     """One shard per language."""
-    root = source.path
+    if not (root := source.path):
+        raise ValueError("data.path is empty: name the folder of one translator of mMARCO, as data/google")
     codes = {str(name).lower(): code for code, name in Locale.parse("en").languages.items()}
     files = {}
     for file in storage.find_files(Source(path=storage.child(root, "collections")), ("_collection.tsv",)):

@@ -16,7 +16,8 @@ from pathlib import Path
 import yaml
 
 from hybridir.data.config import BenchmarkConfig, Source, own_split
-from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split, check_languages
+from hybridir.data.languages import check_languages
+from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split
 
 TRAINED = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh")
 """The nine languages that the paper trains on."""

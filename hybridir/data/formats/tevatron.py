@@ -1,6 +1,6 @@
 """Tevatron's training data (arXiv 2203.05765): a row has a query, its positive passages and its negative passages.
 
-A query with several positives gives one pair per positive.
+A query with several positives gives one pair per positive; none of them is a negative of another.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
     positives = [rows.document(one, "docid", language) for one in rows.list_of(row, "positive_passages")]
     if not positives:
         raise rows.BadRow("missing field", "positive_passages")
-    negatives = tuple(rows.document(one, "docid", language) for one in rows.list_of(row, "negative_passages"))
+    negatives = [rows.document(one, "docid", language) for one in rows.list_of(row, "negative_passages")]
+    negatives_of_all = rows.without(negatives, positives)
     ids = rows.positives(query_id, [positive.passage_id for positive in positives])
     for (group_id, passage_group_id), positive in zip(ids, positives, strict=True):
         yield Pair(
@@ -31,7 +32,7 @@ def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
             query=query,
             passage=positive,
             passage_group_id=passage_group_id,
-            negatives=negatives,
+            negatives=negatives_of_all,
         )
 
 

@@ -1,0 +1,46 @@
+"""What is wrong with a text, and which texts are the same to a reader: for pairs and for benchmarks alike."""
+
+import re
+import unicodedata
+
+MAX_TEXT = 10_000_000
+"""Largest number of characters of a text."""
+MAX_NAME = 1000
+"""The same for ids, languages, sources and domains."""
+
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
+)
+"""Characters that show nothing: Unicode's Default_Ignorable_Code_Point and a few more (fillers, braille blank)."""
+_UNSEEN = re.compile(f"[{_INVISIBLE}]")
+_SEEN = re.compile(rf"[^\s\x00-\x1f\x7f-\x9f{_INVISIBLE}]")
+
+
+def fault(text: str, most: int = MAX_TEXT) -> tuple[str, str] | None:
+    """The reason (a short fixed phrase) why a text cannot be used and the value that is wrong; None if it can."""
+    if len(text) > most:
+        return "over-long text", f"{len(text)} characters, at most {most}: {text[:80]!a}"
+    if "\0" in text:
+        return "NUL byte", f"{text[:80]!a}"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return "unpaired surrogate", f"{text[max(0, error.start - 40) : error.start + 40]!a}"
+    return None
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing: white space, control characters, zero-width characters."""
+    return _SEEN.search(text) is None
+
+
+def as_read(text: str) -> str:
+    """What a reader sees: in Unicode's form NFC, without invisible characters, with single spaces as white space.
+
+    Passages for which this is the same are the same passage.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", _UNSEEN.sub("", text))
+    return " ".join(text.split())
