@@ -20,7 +20,7 @@ from hybridir.experiments.progress import ArmProgress
 from hybridir.experiments.space import Point
 from hybridir.experiments.tuning import ERROR, Event, Trial, TuneRecipe, known_points, outcome, trial_of
 from hybridir.experiments.tuning_results import tune_results, write_trials
-from hybridir.model.encoder import resolve
+from hybridir.model.check import resolve
 from hybridir.reports.html import write_tuning
 from hybridir.reports.html.tuning_page import points_table
 from hybridir.retrieval.systems import Encode

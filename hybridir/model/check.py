@@ -1,33 +1,127 @@
-"""Checks that a model can be loaded, before any data or any large file is read."""
+"""Fills and checks the configuration of an encoder, before any data or any large file is read."""
 
 import os
-from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
+from dataclasses import replace
+from typing import get_args
 
 from hybridir.model.config import EncoderConfig
-from hybridir.model.encoder import resolve
-from hybridir.model.folder import check_weights, read_head, read_layout
+from hybridir.model.families import family_of
+from hybridir.model.files import commit_of
+from hybridir.model.folder import DEFAULT, Layout, Side, read_layout
+from hybridir.model.head import read_head
+from hybridir.model.modules import model_settings
 from hybridir.model.tokenizer import load_tokenizer
+from hybridir.model.weights import check_backbone, has_pooler, read_headers, weight_files
 
 
-def check_encoder(config: EncoderConfig) -> None:
-    """Raises `ValueError` if `config.name` names no usable encoder; weights of the backbone are not read or fetched."""
-    resolve(config)
-    if config.name:
-        load_tokenizer(config.name, config.revision)
-        if os.path.isdir(config.name):
-            check_weights(config.name, config.revision, read_layout(config.name, config.revision).backbone)
-            _check_whole(Path(config.name))
-            if not config.pooling:  # else the model's own head is not used
-                read_head(config.name, config.revision)
+def check_encoder(config: EncoderConfig, fetch: bool = False) -> None:
+    """Raises `ValueError` if `config` names no usable encoder.
+
+    Of the backbone's weights only the headers are read, and those of a hub id only if they may be fetched.
+    """
+    config = resolve(config)
+    if not config.name:
+        return
+    layout = read_layout(config.name, config.revision)
+    tokenizer = load_tokenizer(config.name, config.revision)
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= layout.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of {config.name!r} has tokens up to number {highest}, but the model knows only "
+            f"{layout.config.vocab_size} (vocab_size in config.json): save the model with its own tokenizer, or with "
+            "its token embeddings resized"
+        )
+    if config.dropout is not None:
+        check_dropout(config, layout)
+    if fetch or os.path.isdir(config.name):
+        tensors = read_headers(weight_files(config.name, config.revision, layout.backbone))
+        check_backbone(config.name, tensors, layout.config)
+        if config.pooling == "pooler" and not has_pooler(tensors):
+            raise ValueError(f"{config.name!r} has no pooler weights: set encoder.pooling to mean or cls")
+    if not config.pooling:  # else the model's own head is not used
+        read_head(config.name, config.revision, layout.config.hidden_size)
 
 
-def _check_whole(model: Path) -> None:
-    """Raises `ValueError` if a file of weights is truncated; reads only the headers of the files."""
-    for file in model.rglob("*.safetensors"):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file} is broken ({error}): fetch or save the model again") from None
+def notes_on(config: EncoderConfig, temperature: float | None = None) -> list[str]:
+    """What should be known before an encoder is used: settings that differ from the model's own, a moving revision.
+
+    `temperature` is that of the training, if it will be trained.
+    """
+    if not config.name:
+        return []
+    found, own = [], read_layout(config.name, config.revision).prompts
+    for side in get_args(Side):
+        given = getattr(config, f"{side}_prefix")
+        if given is not None and given != own[side] and any(own.values()):
+            found.append(f"encoder.{side}_prefix is {given!r}, but the model's own prompt is {own[side]!r}")
+    settings = model_settings(config.name, config.revision)
+    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if prompts.get(default) and prompts[default] not in own.values():
+        found.append(
+            f"{config.name}: its default prompt {prompts[default]!r} is put before no text, as in encode_query and "
+            "encode_document of sentence-transformers: to use it, set encoder.query_prefix and encoder.passage_prefix"
+        )
+    commit = commit_of(config.name, config.revision)
+    if commit and config.revision != commit:
+        found.append(f"{config.name}: the hub has commit {commit} now. To use it again, set encoder.revision to it")
+    family = family_of(config.name)
+    if temperature and family and family.temperature and temperature != family.temperature:
+        found.append(
+            f"loss.temperature is {temperature}, but {family.title} was trained with {family.temperature}: "
+            "similarities of other temperatures have other spreads"
+        )
+    return found
+
+
+def check_dropout(config: EncoderConfig, layout: Layout) -> list[str]:
+    """The fields for dropout in a backbone's config; `ValueError` if it has none that BERT's config has."""
+    names = [name for name in ("hidden_dropout_prob", "attention_probs_dropout_prob") if hasattr(layout.config, name)]
+    if not names:
+        raise ValueError(
+            f"encoder.dropout is {config.dropout}, but {layout.config.model_type} models have other fields for dropout "
+            "than BERT: leave it out, and set the dropout in the model's config.json"
+        )
+    return names
+
+
+def resolve(config: EncoderConfig) -> EncoderConfig:
+    """Fills omitted prefixes and lengths from the model's files, else with the defaults for training.
+
+    The commit of a hub id is filled in too, so that all that is read of it is of one state. Pooling stays omitted where
+    the model's files say it.
+
+    Raises:
+        ValueError: there is no encoder of that name, or a length is above what the model can take.
+    """
+    layout = read_layout(config.name, config.revision) if config.name else DEFAULT
+    prompts, lengths = layout.prompts, layout.lengths
+    resolved = replace(
+        config,
+        revision=(commit_of(config.name, config.revision) if config.name else None) or config.revision,
+        pooling=config.pooling or layout.pooling,  # type: ignore[arg-type]
+        query_prefix=prompts["query"] if config.query_prefix is None else config.query_prefix,
+        passage_prefix=prompts["passage"] if config.passage_prefix is None else config.passage_prefix,
+        max_query_length=lengths["query"] if config.max_query_length is None else config.max_query_length,
+        max_passage_length=lengths["passage"] if config.max_passage_length is None else config.max_passage_length,
+    )
+    longest = max(resolved.max_length(side) for side in get_args(Side))
+    if layout.positions and longest > layout.positions:
+        raise ValueError(
+            f"the longer of encoder.max_query_length and encoder.max_passage_length is {longest} tokens, but "
+            f"{config.name!r} takes at most {layout.positions}: lower it"
+        )
+    return resolved
+
+
+def as_published(config: EncoderConfig) -> EncoderConfig:
+    """Fills omitted lengths with the model's own maximum, at which sentence-transformers would cut too.
+
+    For measuring a published model. A model of this project keeps the lengths that it was trained with.
+    """
+    longest = read_layout(config.name, config.revision).longest
+    return replace(
+        config,
+        revision=commit_of(config.name, config.revision) or config.revision,
+        max_query_length=config.max_query_length or longest["query"],
+        max_passage_length=config.max_passage_length or longest["passage"],
+    )

@@ -10,31 +10,23 @@ Shapes: N texts, T tokens of all N texts together, D dimension.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from hybridir.model.check import as_published, check_dropout, check_encoder, resolve
 from hybridir.model.config import EncoderConfig
-from hybridir.model.folder import (
-    ACTIVATIONS,
-    DEFAULT,
-    Head,
-    Layout,
-    Side,
-    check_weights,
-    read_head,
-    read_layout,
-    write_layout,
-)
+from hybridir.model.files import model_of
+from hybridir.model.folder import Layout, Side, read_layout, write_layout
+from hybridir.model.head import Head, read_head
 from hybridir.model.precision import at_least_float32
-from hybridir.model.tokenizer import load_tokenizer, tokenize
+from hybridir.model.tokenizer import load_tokenizer, quiet, tokenize
+from hybridir.model.weights import backbone_class
 
 BLOCK = 2048
 """Texts that `Encoder.encode` embeds at a time, so that its memory does not grow with their number."""
@@ -49,26 +41,26 @@ class Encoder(nn.Module):
         self.tokenizer, self.config = tokenizer, config
 
     @classmethod
-    def load(cls, config: EncoderConfig) -> "Encoder":
-        """Loads the encoder that `config.name` names; `ValueError` with the remedy if that fails."""
+    def load(cls, config: EncoderConfig | str) -> "Encoder":
+        """Loads the encoder that `config.name` names; `ValueError` with the remedy if that fails.
+
+        A name alone (model folder, folder of a training run, hub id) is loaded as an evaluation would: see
+        `as_published`.
+        """
+        if isinstance(config, str):
+            config = as_published(EncoderConfig(name=model_of(config)))
+        check_encoder(config, fetch=True)
         layout, resolved = read_layout(config.name, config.revision), resolve(config)
-        backbone, with_pooler = _load_backbone(config, layout)
-        if config.pooling == "pooler":
-            if not with_pooler:
-                raise ValueError(f"{config.name!r} has no pooler weights: set encoder.pooling to mean or cls")
+        backbone = _load_backbone(resolved, layout)
+        if resolved.pooling == "pooler":
             head = Head("cls", backbone.pooler.dense)
-        elif config.pooling:
-            head = Head(config.pooling)
+        elif resolved.pooling:
+            head = Head(resolved.pooling)
         else:
-            head = read_head(config.name, config.revision)
+            head = read_head(config.name, resolved.revision, layout.config.hidden_size)
         if hasattr(backbone, "pooler"):
             backbone.pooler = None
-        tokenizer = load_tokenizer(config.name, config.revision)
-        if layout.lower_case and tokenizer.tokenize("AbC") != tokenizer.tokenize("abc"):
-            raise ValueError(
-                f"{config.name!r} lowers the case of texts before the tokenizer (do_lower_case), which is not "
-                "supported: save the model with a tokenizer that lowers the case itself"
-            )
+        tokenizer = load_tokenizer(config.name, resolved.revision)
         return cls(backbone, head, tokenizer, resolved).to(backbone.dtype)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -83,19 +75,20 @@ class Encoder(nn.Module):
         order = torch.argsort(lengths, descending=True, stable=True)
         texts = ids.split(lengths.tolist())
         pooled = [self._embed([texts[i] for i in chunk]) for chunk in self._chunks(order, lengths)]
-        embeddings = torch.cat(pooled)[torch.argsort(order).to(ids.device)]
-        embeddings = embeddings.to(at_least_float32(embeddings.dtype))
-        return F.normalize(embeddings, dim=-1) if self.head.normalize else embeddings
+        return self.head.finish(torch.cat(pooled)[torch.argsort(order).to(ids.device)])
 
-    def encode(self, texts: Sequence[str], side: Side) -> np.ndarray:
+    def encode(self, texts: Sequence[str] | str, side: Side) -> np.ndarray:
         """Embeds texts as queries or as passages, with the prefix and the longest length of that side; float32 [N, D].
 
-        Raises `ValueError` if an embedding is not finite.
+        A single text gives one row. Raises `ValueError` if the side is unknown, or if an embedding is not finite.
         """
+        if side not in get_args(Side):
+            raise ValueError(f"side is {side!r}: it must be {' or '.join(get_args(Side))}")
+        texts = [texts] if isinstance(texts, str) else texts
         prefix = self.config.query_prefix if side == "query" else self.config.passage_prefix
         limit = self.config.max_length(side)
         device = next(self.parameters()).device
-        width = int(self.dense.out_features if self.dense else self.backbone.config.hidden_size)  # type: ignore
+        width = self.head.width(self.backbone.config.hidden_size)  # type: ignore[union-attr,arg-type]
         embeddings = np.empty((len(texts), width), dtype=np.float32)
         was_training = self.training
         self.eval()
@@ -120,13 +113,15 @@ class Encoder(nn.Module):
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.backbone.save_pretrained(directory)  # type: ignore[operator]
-        self.tokenizer.save_pretrained(directory)
+        with quiet():
+            self.backbone.save_pretrained(directory)  # type: ignore[operator]
+            self.tokenizer.save_pretrained(directory)
         width: int = self.backbone.config.hidden_size  # type: ignore[union-attr,assignment]
         passage = self.config.passage_prefix or ""
         prompts = {"query": self.config.query_prefix or "", "passage": passage, "document": passage}
         lengths = {side: self.config.max_length(side) for side in get_args(Side)}
-        write_layout(directory, self.head, width, prompts, lengths)
+        lower_case = getattr(self.tokenizer, "lowers_case", False)
+        write_layout(directory, self.head, width, prompts, lengths, lower_case)
 
     def _chunks(self, order: Tensor, lengths: Tensor) -> list[list[int]]:
         """Cuts `order` (longest text first) into chunks whose padded size stays within a budget of tokens."""
@@ -139,51 +134,13 @@ class Encoder(nn.Module):
         return chunks
 
     def _embed(self, texts: list[Tensor]) -> Tensor:
-        """Embeds the texts of one chunk, without normalisation: [len(texts), D]."""
-        padding = self.tokenizer.pad_token_id
+        """Pools the texts of one chunk: [len(texts), hidden size]."""
+        padding = self.tokenizer.pad_token_id or 0  # any token will do, it is masked
         ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=padding).long()
         sizes = torch.tensor([len(text) for text in texts], device=ids.device)
         mask = torch.arange(ids.shape[1], device=ids.device)[None, :] < sizes[:, None]
         hidden = self.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        pooled = _pool(hidden, mask, sizes, self.head.pooling)
-        return ACTIVATIONS[self.head.activation](self.dense(pooled)) if self.dense else pooled
-
-
-def resolve(config: EncoderConfig) -> EncoderConfig:
-    """Fills omitted prefixes and lengths from the model's files, else with the defaults for training.
-
-    Raises:
-        ValueError: there is no encoder of that name, or a length is above what the model can take.
-    """
-    layout = read_layout(config.name, config.revision) if config.name else DEFAULT
-    prompts, lengths = layout.prompts, layout.lengths
-    resolved = replace(
-        config,
-        query_prefix=prompts["query"] if config.query_prefix is None else config.query_prefix,
-        passage_prefix=prompts["passage"] if config.passage_prefix is None else config.passage_prefix,
-        max_query_length=lengths["query"] if config.max_query_length is None else config.max_query_length,
-        max_passage_length=lengths["passage"] if config.max_passage_length is None else config.max_passage_length,
-    )
-    longest = max(resolved.max_length(side) for side in get_args(Side))
-    if layout.positions and longest > layout.positions:
-        raise ValueError(
-            f"the longer of encoder.max_query_length and encoder.max_passage_length is {longest} tokens, but "
-            f"{config.name!r} takes at most {layout.positions}: lower it"
-        )
-    return resolved
-
-
-def as_published(config: EncoderConfig) -> EncoderConfig:
-    """Fills omitted lengths with the model's own maximum, at which sentence-transformers would cut too.
-
-    For measuring a published model. A model of this project keeps the lengths that it was trained with.
-    """
-    longest = read_layout(config.name, config.revision).longest
-    return replace(
-        config,
-        max_query_length=config.max_query_length or longest["query"],
-        max_passage_length=config.max_passage_length or longest["passage"],
-    )
+        return _pool(hidden, mask, sizes, self.head.pooling)
 
 
 def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Encoder:
@@ -223,27 +180,28 @@ def _pool(hidden_NTD: Tensor, mask_NT: Tensor, sizes_N: Tensor, mode: str) -> Te
     if mode == "weightedmean":
         weight_NT = mask_NT * torch.arange(1, mask_NT.shape[1] + 1, device=mask_NT.device)
         return (hidden_NTD * weight_NT[..., None]).sum(1) / weight_NT.sum(1, keepdim=True)
-    assert mode == "mean", mode
-    return (hidden_NTD * mask_NT[..., None]).sum(1) / sizes_N[:, None]
+    assert mode in ("mean", "mean_sqrt_len_tokens"), mode
+    size_N1 = sizes_N[:, None]
+    return (hidden_NTD * mask_NT[..., None]).sum(1) / (size_N1 if mode == "mean" else size_N1.sqrt())
 
 
-def _load_backbone(config: EncoderConfig, layout: Layout) -> tuple[Any, bool]:
-    """Loads the backbone with the dropout of `config`; also returns whether its pooler has weights."""
-    from transformers import AutoModel
-
-    check_weights(config.name, config.revision, layout.backbone)
+def _load_backbone(config: EncoderConfig, layout: Layout) -> Any:
+    """Loads the backbone with the dropout of `config`."""
     if config.dropout is not None:
-        _set_dropout(layout.config, config.dropout)
+        for name in check_dropout(config, layout):
+            setattr(layout.config, name, config.dropout)
     try:
-        backbone, report = AutoModel.from_pretrained(
-            config.name,
-            revision=config.revision,
-            subfolder=layout.backbone,
-            config=layout.config,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=at_least_float32(layout.config.dtype or torch.float32),
-        )
+        with quiet():
+            backbone, report = backbone_class(layout.config).from_pretrained(
+                config.name,
+                revision=config.revision,
+                subfolder=layout.backbone,
+                config=layout.config,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                dtype=at_least_float32(layout.config.dtype or torch.float32),
+            )
     except (OSError, ValueError) as error:
         raise ValueError(f"no encoder at {config.name!r}: {error}") from error
     except (SafetensorError, RuntimeError) as error:
@@ -256,17 +214,4 @@ def _load_backbone(config: EncoderConfig, layout: Layout) -> tuple[Any, bool]:
             f"the weights of {config.name!r} lack {len(missing)} tensors of the model in its config.json, the first "
             f"{', '.join(missing[:3])}: fetch or save the model again"
         )
-    head = getattr(getattr(backbone, "pooler", None), "dense", None)
-    return backbone, head is not None and not any("pooler" in key for key in report["missing_keys"])
-
-
-def _set_dropout(settings: Any, dropout: float) -> None:
-    """Sets the dropout in a backbone's config; `ValueError` if the config has no field that BERT's has for it."""
-    names = [name for name in ("hidden_dropout_prob", "attention_probs_dropout_prob") if hasattr(settings, name)]
-    if not names:
-        raise ValueError(
-            f"encoder.dropout is {dropout}, but {settings.model_type} models have other fields for dropout than BERT: "
-            "leave it out, and set the dropout in the model's config.json"
-        )
-    for name in names:
-        setattr(settings, name, dropout)
+    return backbone

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,20 @@ def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokeniz
     """Loads the fast tokenizer of a folder or hub id, once a process; `ValueError` if there is none."""
     from transformers import AutoTokenizer
 
-    from hybridir.model.folder import backbone_folder  # imports torch; readers of the token cache need not
+    from hybridir.model.folder import backbone_folder, lowers_case  # import torch; readers of the token cache need not
 
+    folder = backbone_folder(name, revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, subfolder=backbone_folder(name, revision))
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                name, revision=revision, subfolder=folder, trust_remote_code=False
+            )
     except Exception as error:  # a broken file can raise anything, such as KeyError
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"the tokenizer of {name!r} is code that the model brings along, which is never run: save it as a "
+                "tokenizer.json"
+            ) from error
         raise ValueError(
             f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with a whole tokenizer.json; if it has "
             f"only a SentencePiece file, pip install sentencepiece ({type(error).__name__}: {error})"
@@ -28,7 +38,34 @@ def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokeniz
         raise ValueError(f"no tokenizer at {name!r}: it has no vocabulary. Save tokenizer.json beside the model")
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {name!r} has no tokenizer.json: save it once as a fast tokenizer")
+    if lowers_case(name, revision) and tokenizer.tokenize("AbC") != tokenizer.tokenize("abc"):
+        _lower_case(tokenizer)
     return tokenizer
+
+
+def _lower_case(tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Lowers the case of all texts first, as sentence-transformers does for a model that says `do_lower_case`."""
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    tokenizer.lowers_case = True  # kept for `Encoder.save`: some tokenizers are loaded without their normalizer
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = Sequence([Lowercase(), *([backend.normalizer] if backend.normalizer else [])])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside the block transformers writes nothing but errors."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def tokenize(

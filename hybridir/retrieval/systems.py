@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from hybridir.data.records import Benchmark, benchmark_fingerprint
-from hybridir.model.check import check_encoder
+from hybridir.model.check import as_published, check_encoder, notes_on
 from hybridir.model.config import EncoderConfig
-from hybridir.model.encoder import as_published
+from hybridir.model.files import commit_of, model_of
 from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings
 from hybridir.retrieval.search import DEPTH, Ranking, dot_scorer, rank_all
@@ -111,10 +111,15 @@ def embed(config: EncoderConfig, benchmark: Benchmark, encode: Encode) -> tuple[
     return encode(config, queries, passages)
 
 
-def check_member(config: EncoderConfig) -> None:
-    """Raises `ValueError` if a member is neither BM25, nor embeddings, nor an encoder; reads nothing large."""
-    if config.name != BM25 and not holds_embeddings(config.name):
-        check_encoder(config)
+def check_member(config: EncoderConfig) -> list[str]:
+    """Raises `ValueError` if a member is neither BM25, nor embeddings, nor an encoder; reads nothing large.
+
+    Returns what should be known of an encoder before it is measured: see `notes_on`.
+    """
+    if config.name == BM25 or holds_embeddings(config.name):
+        return []
+    check_encoder(config)
+    return notes_on(config)
 
 
 def file_name(name: str) -> str:
@@ -128,7 +133,7 @@ def fingerprint(config: EncoderConfig) -> str:
     if config.name == BM25:
         return f"bm25s {version('bm25s')}"
     if not os.path.isdir(config.name):
-        return _commit(config)
+        return commit_of(config.name, config.revision) or "unknown"
     digest = hashlib.sha256()
     for file in sorted(Path(config.name).rglob("*")):
         if file.is_file() and file.suffix != ".md":
@@ -138,33 +143,17 @@ def fingerprint(config: EncoderConfig) -> str:
     return digest.hexdigest()[:16]
 
 
-def _commit(config: EncoderConfig) -> str:
-    from transformers.utils import cached_file
-    from transformers.utils.hub import extract_commit_hash
-
-    file = cached_file(
-        config.name, "config.json", revision=config.revision, _raise_exceptions_for_missing_entries=False
-    )
-    return extract_commit_hash(file, None) or "unknown"
-
-
 def _members(config: EncoderConfig) -> tuple[tuple[EncoderConfig, ...], tuple[str, ...]]:
     """The models that a name stands for, and the seed of each, in order of the seeds."""
     if os.path.isdir(config.name) or "*" not in config.name:
-        return (replace(config, name=_model_of(config.name)),), ("",)
+        return (replace(config, name=model_of(config.name)),), ("",)
     pattern = re.compile("(.*)".join(map(re.escape, config.name.split("*"))))
     names = [name for name in glob.glob(config.name) if os.path.isdir(name)]
     if not names:
         raise ValueError(f"no folder matches {config.name}: check the pattern")
     found = [(" ".join(match.groups()), name) for name in names if (match := pattern.fullmatch(name))]
     found.sort(key=lambda one: (len(one[0]), one[0]))  # seed 10 after seed 9
-    return tuple(replace(config, name=_model_of(name)) for _, name in found), tuple(seed for seed, _ in found)
-
-
-def _model_of(name: str) -> str:
-    """The model folder of a training run, if `name` is the folder of a run; else `name`."""
-    inner = os.path.join(name, "model")
-    return inner if os.path.isdir(inner) and os.path.exists(os.path.join(name, "config.yaml")) else name
+    return tuple(replace(config, name=model_of(name)) for _, name in found), tuple(seed for seed, _ in found)
 
 
 def _described(config: EncoderConfig) -> str:

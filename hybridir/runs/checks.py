@@ -5,11 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import torch
-
+from hybridir.model.check import resolve
 from hybridir.model.config import EncoderConfig
-from hybridir.model.encoder import resolve
 from hybridir.model.folder import read_layout
+from hybridir.model.weights import count_weights
 from hybridir.runs.recipe import Recipe
 
 
@@ -49,7 +48,4 @@ def _count_weights(config: EncoderConfig) -> int:
     if not config.name:
         longest = resolve(config).max_length("passage")
         return (config.vocab_size + longest) * config.hidden_size + 12 * config.layers * config.hidden_size**2
-    from transformers import AutoModel
-
-    with torch.device("meta"):
-        return AutoModel.from_config(read_layout(config.name, config.revision).config).num_parameters()
+    return count_weights(read_layout(config.name, config.revision).config)

@@ -66,7 +66,8 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     benchmark = sources.read_benchmark(recipe.benchmark)
     output = output_folder(recipe.output, "evaluate")
     for member in (member for system in systems for member in system.members):
-        check_member(member)
+        for note in check_member(member):
+            say(f"note: {note}")
     with own(output):
         recipe = replace(recipe, output=str(output))
         open_folder(recipe, EVALUATION)
@@ -130,6 +131,9 @@ def preview_evaluation(recipe: Evaluation) -> None:
     rows = [(x, *(f"{texts.count((x, side)):,}" for side in ("query", "passage"))) for x in benchmark.languages]
     show(Grid(benchmark.name, ("language", "queries", "passages"), rows))
     for system in systems:
+        for member in system.members:
+            for note in check_member(member):
+                say(f"note: {note}")
         say(f"would measure {system.label}: {', '.join(member.name for member in system.members)}")
 
 

@@ -25,9 +25,9 @@ from hybridir.data.intake import number_lines, read_here, watch_reading
 from hybridir.data.languages import code_of
 from hybridir.data.records import Shard
 from hybridir.evaluation.settings import answer_languages
-from hybridir.model.check import check_encoder
+from hybridir.model.check import check_encoder, notes_on, resolve
 from hybridir.model.config import EncoderConfig
-from hybridir.model.encoder import build_small_encoder, resolve
+from hybridir.model.encoder import build_small_encoder
 from hybridir.model.tokenizer import load_tokenizer, tokenizer_fingerprint
 from hybridir.model.tokenizer_training import train_tokenizer
 from hybridir.reports.data_card import data_card, intake_table, to_markdown
@@ -81,6 +81,8 @@ def load_data(recipe: Recipe, output: Path, read: ShardReader = read_here) -> Da
     cache = cache_folder(recipe, output)
     check_writable(output, "--output")
     check_encoder(recipe.encoder)
+    for note in notes_on(recipe.encoder, recipe.loss.temperature):
+        say(f"note: {note}")
     check_space(recipe, output, cache)
     corpus = read_corpus(recipe.data, cache, read)
     copy_file(corpus.directory / "rejected.jsonl", output)

@@ -98,7 +98,7 @@ def measure_run(
     scorers["BM25"] = bm25_scorer(benchmark)
     rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
     config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
-    made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best)}
+    made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best), "untrained": fingerprint(initial)}
     facts |= {"encoder": str(output / "model"), "provenance": provenance(benchmark, config, made_of)}
     write_results(benchmark, rankings, output, facts)
     write_model_card(output)

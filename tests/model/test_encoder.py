@@ -1,6 +1,7 @@
 """The encoder: batches, saving, and the same embeddings as sentence-transformers for every layout it reads."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -429,25 +430,29 @@ def edit(file: Path, change: Callable[[dict], object]) -> None:
 
 
 UNSUPPORTED: dict[str, tuple[str, Callable[[dict], object], str]] = {
-    "square root": (
+    "unknown": (
         "1_Pooling/config.json",
-        lambda c: c.update(pooling_mode="mean_sqrt_len_tokens"),
-        r"pools by mean_sqrt_len_tokens.* set encoder\.pooling to mean or cls",
+        lambda c: c.update(pooling_mode="median"),
+        r"pools by median, .* set encoder\.pooling to mean or cls",
     ),
     "two": ("1_Pooling/config.json", lambda c: c.update(pooling_mode=["mean", "cls"]), "pools by"),
     "flags": (
         "1_Pooling/config.json",
         lambda c: [c.clear(), c.update(pooling_mode_max_tokens=True, pooling_mode_cls_token=True)],
-        r"pools by \['cls_token', 'max_tokens'\]",
+        "pools by cls, max, which",
     ),
-    "prompt": ("1_Pooling/config.json", lambda c: c.update(include_prompt=False), "without the tokens of its prompt"),
+    "prompt": (
+        "1_Pooling/config.json",
+        lambda c: c.update(include_prompt=False),
+        "sets include_prompt to False, which is not supported",
+    ),
     "module": ("modules.json", lambda c: c[2].update(type="sentence_transformers.models.LSTM"), "LSTM"),
     "activation": (
         "2_Dense/config.json",
         lambda c: c.update(activation_function="torch.nn.ReLU"),
-        "activation ReLU is not one of Tanh, Identity",
+        "activation torch.nn.ReLU is not one of Tanh, Identity",
     ),
-    "residual": ("2_Dense/config.json", lambda c: c.update(use_residual=True), "residual"),
+    "residual": ("2_Dense/config.json", lambda c: c.update(use_residual=True), "use_residual to True"),
 }
 
 
@@ -495,3 +500,39 @@ def test_tokenizer_reads_every_script(small_run: Prepared) -> None:
     ids = tokenizer("ภาษาไทย и 中文")["input_ids"]
     assert tokenizer.unk_token_id not in ids
     assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def test_saved_files_have_the_mode_of_the_umask(bert: Path, tmp_path: Path) -> None:
+    """So that colleagues can read a model; safetensors makes files for the owner only."""
+    folder = save_by_sentence_transformers(bert, tmp_path / "model", "cls", dense=True)
+    old = os.umask(0o027)
+    try:
+        load(folder).save(tmp_path / "again")
+    finally:
+        os.umask(old)
+    files = [file for file in (tmp_path / "again").rglob("*") if file.is_file()]
+    assert len([file for file in files if file.suffix == ".safetensors"]) == 2
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o640}
+
+
+def test_a_single_text_gives_one_row_and_sides_are_checked(bert: Path) -> None:
+    encoder = load(bert)
+    assert np.array_equal(encoder.encode("hello", "query"), encoder.encode(["hello"], "query"))
+    with pytest.raises(ValueError, match="side is 'document': it must be query or passage"):
+        encoder.encode(["hello"], "document")  # type: ignore[arg-type]
+
+
+def test_load_by_name_alone(bert: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A run's folder, its model, or any other folder, as in an evaluation; and nothing on the screen."""
+    run = tmp_path / "run"
+    load(bert, max_query_length=12, query_prefix="q: ").save(run / "model")
+    (run / "config.yaml").write_text("{}")
+    capfd.readouterr()
+    for name in (run, run / "model"):
+        encoder = Encoder.load(str(name))
+        assert (encoder.config.max_query_length, encoder.config.query_prefix) == (12, "q: ")
+    assert Encoder.load(str(save_xlmr(tmp_path / "plain"))).config.max_query_length == 64
+    without_pooler = save_bert(tmp_path / "bert", pooler=False)
+    capfd.readouterr()
+    Encoder.load(str(without_pooler))
+    assert capfd.readouterr() == ("", "")

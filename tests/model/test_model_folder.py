@@ -28,8 +28,9 @@ from transformers import (
 
 from hybridir.data.config import Source
 from hybridir.data.records import Pair
+from hybridir.model.check import as_published, resolve
 from hybridir.model.config import EncoderConfig
-from hybridir.model.encoder import Encoder, as_published, resolve
+from hybridir.model.encoder import Encoder
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.retrieval.encode import encode_here
 
@@ -202,6 +203,7 @@ def test_prompts_of_the_model(layout: str, prefixes: tuple[str, str], xlmr: Path
 
 
 HEADS: dict[str, tuple[str, list[Any], str]] = {
+    "square root": ("mean_sqrt_len_tokens", [], "dot"),
     "max": ("max", [Normalize()], "cosine"),
     "weighted mean": ("weightedmean", [Normalize()], "cosine"),
     "last token": ("lasttoken", [Normalize()], "cosine"),
@@ -215,16 +217,18 @@ HEADS: dict[str, tuple[str, list[Any], str]] = {
 
 @pytest.mark.parametrize("case", HEADS)
 def test_heads(case: str, bert: Path, texts: list[str], tmp_path: Path) -> None:
-    """The prompt that a model takes by default, and its similarity, count too; once more after a save of ours."""
+    """The prompts of a model and its similarity count too; once more after a save of ours."""
     pooling, rest, similarity = HEADS[case]
     transformer = Transformer(str(bert))
     transformer.max_seq_length = 24
-    options = {"prompts": {"retrieval": "Find: "}, "default_prompt_name": "retrieval"}
+    options = {"prompts": {"query": "Find: ", "document": "Find: "}}
     modules = [transformer, Pooling(16, pooling_mode=pooling), *rest]
     model = SentenceTransformer(modules=modules, similarity_fn_name=similarity, device="cpu", **options).double()
     model.save_pretrained(str(tmp_path / "model"))
-    expected = model.encode(texts, normalize_embeddings=similarity == "cosine")
-    assert (case in ("dot", "dot of a dense layer")) == (not np.allclose(np.linalg.norm(expected, axis=1), 1))
+    expected = model.encode(texts, prompt_name="query", normalize_embeddings=similarity == "cosine")
+    assert (case in ("dot", "dot of a dense layer", "square root")) == (
+        not np.allclose(np.linalg.norm(expected, axis=1), 1)
+    )
     config = EncoderConfig(name=str(tmp_path / "model"), max_query_length=24)
     for ours in encode_here(config, texts, texts):
         np.testing.assert_allclose(ours, expected, **CLOSE)  # type: ignore[arg-type]
@@ -307,17 +311,22 @@ def test_pooling_of_the_recipe_leaves_the_dense_layer_out(bert: Path, texts: lis
         )
 
 
-def test_lower_case_before_a_cased_tokenizer(bert: Path, tmp_path: Path) -> None:
+def test_lower_case_before_a_cased_tokenizer(bert: Path, texts: list[str], tmp_path: Path) -> None:
     folder = as_on_the_hub(save(tmp_path / "model", bert, "cls", 256))
-    edit(folder / "sentence_bert_config.json", lambda content: content.update(do_lower_case=True))
-    with pytest.raises(ValueError, match="lowers the case"):
-        load(folder)
+    before = load(folder, max_query_length=256).encode(texts, "query")
+    lower = shutil.copytree(folder, tmp_path / "lower")
+    edit(lower / "sentence_bert_config.json", lambda content: content.update(do_lower_case=True))
+    encoder = load(lower, max_query_length=256)
+    check_equal(encoder, sentence_transformer(lower), texts)
+    assert not np.allclose(encoder.encode(texts, "query"), before, atol=1e-3)
+    encoder.save(tmp_path / "again")
+    check_equal(encoder, sentence_transformer(tmp_path / "again"), texts)
 
 
 def test_other_similarity(bert: Path, tmp_path: Path) -> None:
     folder = save(tmp_path / "model", bert, "cls", 256)
     edit(folder / "config_sentence_transformers.json", lambda content: content.update(similarity_fn_name="euclidean"))
-    with pytest.raises(ValueError, match=r"scores by euclidean .*: supported are cosine and dot"):
+    with pytest.raises(ValueError, match=r"similarity_fn_name to 'euclidean', .* supported are cosine, dot"):
         load(folder)
 
 
