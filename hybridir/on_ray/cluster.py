@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import yaml
-
 from hybridir.runs.recipe import ScalingConfig
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 from hybridir.runtime.signals import handlers_kept
 
@@ -177,7 +176,7 @@ def _most(scaling: ScalingConfig) -> float:
         return room(scaling)
     if not (file := CLUSTER_FILE.expanduser()).exists():
         return math.inf
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = load_yaml(file.read_text(encoding="utf-8"))
     kinds = dict(config["available_node_types"])
     if not all(kind["resources"] for kind in kinds.values()):  # on-premise clusters do not declare them
         return math.inf

@@ -17,6 +17,8 @@ import jsonschema
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from hybridir.runtime.plain_yaml import load_yaml
+
 HIDING = {"LaunchTemplate", "NetworkInterfaces", "UserData"}
 """Fields of EC2 whose contents are not looked into here."""
 OPEN = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])|(?<![\w:.])::(?![\w:.])")
@@ -26,7 +28,7 @@ HOST = re.compile(r"--(?:dashboard-)?host[=\s]+(\S+)")
 def problems(text: str) -> list[str]:
     """The mistakes in the text of a cluster.yaml for AWS: a line each, with the place of the field; empty if none."""
     try:
-        config = yaml.safe_load(text)
+        config = load_yaml(text)
         if not isinstance(config, dict) or (config.get("provider") or {}).get("type") != "aws":
             return ["provider.type: only aws is known here"]
         with redirect_stdout(io.StringIO()):  # hints about Docker

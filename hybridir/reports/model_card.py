@@ -20,6 +20,7 @@ from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.model.folder import read_layout
 from hybridir.runtime.durable import replace_text
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
@@ -36,7 +37,7 @@ def write_model_card(output: Path) -> None:
     It is made from `config.yaml`, `results.json` and `data_card.json` there, and from the prompts and lengths of the
     model. Measures that are not in `results.json` are left out.
     """
-    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     data = json.loads((output / "data_card.json").read_text(encoding="utf-8"))
     trained = list(config["sampling"]["languages"] or data["languages"])

@@ -19,6 +19,7 @@ import yaml
 from hybridir.runs.recipe import fixed_part, public
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import OWNER, WRITER
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 from hybridir.training.identity import with_defaults
 
@@ -134,7 +135,7 @@ def way_on_said(kind: Kind, output: Path) -> Iterator[None]:
 def _read(file: Path) -> dict[str, Any]:
     """The content of a YAML or JSON file; `ValueError` if it cannot be read or is no mapping."""
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        found = load_yaml(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, FileNotFoundError) as error:
         raise ValueError(f"{file} cannot be read ({error}): repair it, or name another --output") from None
     if not isinstance(found, dict):

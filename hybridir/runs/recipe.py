@@ -7,7 +7,7 @@ from typing import Any
 from hybridir.batches.sampling import Sampling
 from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.model.config import EncoderConfig
-from hybridir.runtime.secrets import MASK, without_secrets
+from hybridir.runtime.secrets import MASK, masked, without_secrets
 from hybridir.training.loop import TrainConfig
 from hybridir.training.objective import LossConfig
 from hybridir.training.validation import ValidationConfig
@@ -160,13 +160,5 @@ def _without_licenses(value: Any) -> Any:
 
 
 def public(recipe: Any) -> dict[str, Any]:
-    """The recipe of any job as JSON values, with secrets in URIs masked, so that it may be written to files."""
-
-    def mask(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: mask(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [mask(v) for v in value]
-        return without_secrets(value) if isinstance(value, str) else value
-
-    return mask(asdict(recipe))
+    """The recipe of any job as JSON values, with secrets masked, so that it may be written to files."""
+    return masked(asdict(recipe), keep_paths=True)

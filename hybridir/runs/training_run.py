@@ -40,6 +40,7 @@ from hybridir.runs.results import write_results
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import last_attempt
 from hybridir.runtime.owner import own, writing
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import Follow, say
 from hybridir.runtime.signals import INTERRUPTED, saving
 from hybridir.runtime.tables import show
@@ -97,7 +98,7 @@ def measure_run(
     scorers = {name: dot_scorer(*embed(one, benchmark, encode)) for name, one in encoders.items()}
     scorers["BM25"] = bm25_scorer(benchmark)
     rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
-    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best), "untrained": fingerprint(initial)}
     facts |= {"encoder": str(output / "model"), "provenance": provenance(benchmark, config, made_of)}
     write_results(benchmark, rankings, output, facts)
@@ -166,7 +167,7 @@ def _finished(recipe: Recipe) -> Path | None:
     if not (recipe.resume and (output / "results.json").exists() and (output / "config.yaml").exists()):
         return None
     trained = json.loads((output / "results.json").read_text(encoding="utf-8")).get("training", {})
-    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
+    config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
     if not ended or yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"])) != config["benchmark"]:
         return None

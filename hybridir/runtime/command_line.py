@@ -1,14 +1,28 @@
 """Configuration from YAML files and the command line, by jsonargparse: `--config FILE`, `--section.key VALUE`."""
 
+import re
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
+from yaml import YAMLError
+
+from hybridir.runtime.plain_yaml import check_yaml
 
 Config = TypeVar("Config")
 _WORDS = ("true", "false", "yes", "no")
+_load = get_loader("yaml")
+
+
+def _checked(text: str) -> Any:
+    check_yaml(text)
+    return _load(text)
+
+
+set_loader("yaml", _checked, exceptions=(YAMLError,))
+set_parsing_settings(import_path_denylist=["*"])  # a value such as `class_path: MODULE.CLASS` imports nothing
 
 
 def parse(
@@ -20,6 +34,7 @@ def parse(
 
     Raises:
         ArgumentError: an argument is unknown or has a wrong type. `recipe` can raise errors of its own.
+        ValueError: a file or argument names a class to import, or has aliases that would fill the memory.
     """
     parser = ArgumentParser(prog=program, description=description, exit_on_error=False, allow_abbrev=False)
     omitted = f"; {default.name} when omitted" if default else ""
@@ -30,6 +45,11 @@ def parse(
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
     if default and not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(default), *arguments]
-    parsed: dict[str, Any] = parser.instantiate(parser.parse_args(arguments))
+    try:
+        namespace = parser.parse_args(arguments)
+    except ImportError as error:  # jsonargparse refused to import it
+        named = re.search("'.*?'", str(error))
+        raise ValueError(f"{named and named[0]} names a class to import: values only are read, remove it") from None
+    parsed: dict[str, Any] = parser.instantiate(namespace)
     del parsed["config"]
     return recipe(**parsed)

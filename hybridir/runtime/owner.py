@@ -21,6 +21,7 @@ from pathlib import Path
 import yaml
 
 from hybridir.runtime.durable import check_links, open_alone
+from hybridir.runtime.plain_yaml import load_yaml
 
 OWNER, WRITER = "owner.json", "writer.json"
 _OWNED: set[str] = set()
@@ -107,7 +108,7 @@ def named_output(arguments: Sequence[str]) -> str:
 
 def _output_of_config(config: str) -> str | None:
     with suppress(OSError, ValueError, AttributeError, yaml.YAMLError):  # the job's own parser reports it
-        return yaml.safe_load(Path(config).read_text(encoding="utf-8")).get("output")
+        return load_yaml(Path(config).read_text(encoding="utf-8")).get("output")
     return None
 
 

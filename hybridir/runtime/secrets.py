@@ -1,46 +1,134 @@
-"""Keeps credentials out of everything that is printed, logged or stored."""
+"""Keeps credentials out of everything that is printed, logged or stored.
+
+Where the place says that something is a credential (addresses, headers, keys of known shapes), it is masked whatever it
+is. Elsewhere, values of environment variables with names like `..._TOKEN` are masked, unless they are numbers, paths or
+words: those stand in texts for other reasons too.
+"""
 
 import json
 import os
 import re
 import sys
 import traceback
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import quote
+from functools import lru_cache
+from typing import Any
 
 MASK = "***"
 _USERINFO = re.compile(
-    r"""(://)(?:[^\s"<>/?#@]*:[^\s"<>]*@|[^\s"<>/?#@]*:(?!\d+["'\s,)\]])[^\n<>/@]*@|[^\s"<>/?#]*@)"""
+    r"""(://)(?:[^\s"<>/?#@]*:[^\s"<>]*@"""  # the password may have / or @
+    r"""|[^\s"<>/?#@]*:(?!\d+(?:["'\s,)\]/?#]|$))[^@]{1,200}@(?:[^\s"<>/@]*@)*"""  # or quotes; but is no port
+    r"""|[^\s"<>/?#]*@)"""
 )
 _URI_QUERY = re.compile(r'(://[^\s"<>?#]*\?)([^\s"<>#]+)')
 _BARE_PART = re.compile(r"(?<![^&;])[^&;=]+(?![^&;])")
 _QUERY = re.compile(r'[?#][^\s"<>?#=]+=[^\s"<>]*')
 _QUERY_VALUE = re.compile(r"=[^&;#]+")
-_SECRET_NAME = re.compile(
-    r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTHORIZATION|CONNECTION_?STRING|_PWD|_PASS|_PAT"
-    r"|(ACCESS|API|PRIVATE|SIGNING|ENCRYPTION|STORAGE|ACCOUNT|SHARED|MASTER)_?KEY)S?(_|$)",
+_HEADER = re.compile(
+    r"""\b((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]*(?:key|token|auth|secret)[\w-]*)(['"]?\s*:\s*['"]?)"""
+    r"""(?=[^\s'"])[^'"\r\n]+""",
     re.I,
+)
+_SHAPES = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----"
+    r"|\b(?:(?:hf|gh[pousr]|github_pat|npm)_\w{20,}|(?:sk|glpat|xox[abeprs])-[\w-]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}"
+    r"|AIza[\w-]{35}|dapi[0-9a-f]{32}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|(?<=Bearer )[\w.~+/=-]{16,}"
+    r"|(?<=hooks\.slack\.com/services/)[\w/]+)",
+    re.S,
+)
+_SECRET_NAME = re.compile(
+    r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTHORIZATION|CONNECTION_?STRING|WEBHOOK|JWT|COOKIE"
+    r"|_PWD|_PASS|_PAT|_PW|_DSN|_SAS|_KEY|APIKEY)S?(_|$)",
+    re.I,
+)
+_NAME_OF_A_PATH = re.compile(r"_(DIR|FILE|PATH|HOME)$", re.I)
+_INSIDE = re.compile(
+    r"://[^\s/?#@:]*:([^\s]+)@|(?:pass(?:word)?|pwd|key|secret|token|signature)\s*=\s*([^;\s&]+)", re.I
 )
 _SHORTEST = 6
 """Characters. Shorter values of environment variables are not masked: they may be ordinary words."""
+_LONGEST_WORD = 16
+"""Characters. Letters alone, all small or with a capital first, are a word up to this length."""
+_SAFE_INSIDE = 12
+"""Characters. Shorter values are masked only where they are not a part of a longer word or number."""
 
 
 def without_secrets(text: str) -> str:
     """`text` with `***` in place of everything that may be secret.
 
-    Masked are user and password in URIs, the values in query strings and fragments of URIs, and the values of
-    environment variables whose name suggests a secret (TOKEN, PASSWORD, ACCESS_KEY, ...), also when they are escaped as
-    in JSON or URIs. Masks too much rather than too little.
+    Masked are user and password in URIs, the values in query strings and fragments of URIs, headers that log in, keys
+    of known shapes, and the values of environment variables whose name suggests a secret (TOKEN, PASSWORD, ..._KEY) and
+    passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64.
     """
-    values = {v.strip() for k, v in os.environ.items() if len(v.strip()) >= _SHORTEST and _SECRET_NAME.search(k)}
-    values |= {form for v in values for form in (json.dumps(v)[1:-1], json.dumps(v, ensure_ascii=False)[1:-1])}
-    values |= {quote(v, safe="") for v in values}
-    for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, MASK)
+    if values := _values():
+        text = _pattern(values).sub(MASK, text)
+    text = _SHAPES.sub(MASK, _HEADER.sub(rf"\1\2{MASK}", text))
     text = _USERINFO.sub(rf"\1{MASK}@", text)
     text = _URI_QUERY.sub(lambda uri: uri[1] + _BARE_PART.sub(MASK, uri[2]), text)
     return _QUERY.sub(lambda query: _QUERY_VALUE.sub(f"={MASK}", query[0]), text)
+
+
+def masked(value: Any, keep_paths: bool = False) -> Any:
+    """A JSON value with `without_secrets` applied to every string in it; tuples become lists. Numbers stay.
+
+    With `keep_paths`, strings that are paths of existing files stay too, so that what was stored can be found again.
+    """
+    if isinstance(value, dict):
+        return {masked(name): masked(one, keep_paths) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(one, keep_paths) for one in value]
+    if not isinstance(value, str) or (keep_paths and "/" in value and "://" not in value and os.path.exists(value)):
+        return value
+    return without_secrets(value)
+
+
+def _values() -> frozenset[str]:
+    """What is secret in the environment."""
+    found = set()
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and not _NAME_OF_A_PATH.search(name):
+            found.add(value.strip())
+        found |= {part for pair in _INSIDE.findall(value) for part in pair}
+    return frozenset(value for value in found if len(value) >= _SHORTEST and not _is_plain(value))
+
+
+def _is_plain(value: str) -> bool:
+    """Whether a value is a number, a path or a word, which would be masked where it means something else."""
+    word = value.isalpha() and value[1:].islower() and len(value) <= _LONGEST_WORD
+    path = value.startswith(("/", "~/", "./", "../")) and os.path.exists(os.path.expanduser(value))
+    return word or path or bool(re.fullmatch(r"[\d.,:+-]+", value))
+
+
+@lru_cache(maxsize=4)
+def _pattern(values: frozenset[str]) -> re.Pattern[str]:
+    return re.compile("|".join(_forms(value) for value in sorted(values, key=len, reverse=True)))
+
+
+def _forms(value: str) -> str:
+    """A pattern for a value as it is, escaped as in JSON, in a URI (each character escaped or not), and in base64."""
+    written = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    forms = "|".join([*map(re.escape, written), "".join(map(_in_uri, value))])
+    if len(value) < _SAFE_INSIDE:
+        forms = rf"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{{2}})|(?<=\\[nrt]))(?:{forms})(?!\w)"
+    return f"{forms}|{'|'.join(map(re.escape, _in_base64(value)))}" if len(value) >= 8 else forms
+
+
+def _in_uri(character: str) -> str:
+    coded = "".join(f"%{byte:02X}" for byte in character.encode(errors="surrogatepass"))
+    return f"(?:{re.escape(character)}|(?i:{coded}){'|[+]' * (character == ' ')})"
+
+
+def _in_base64(value: str) -> set[str]:
+    """What of a value can be seen in base64, wherever it stands in what was coded (after `user:`, for example)."""
+    found = set()
+    for before in range(3):
+        whole = bytes(before) + value.encode(errors="surrogatepass")
+        code = b64encode(whole).decode()
+        seen = code[-(-before * 8 // 6) : len(code) - (0, 3, 2)[len(whole) % 3]]  # no bit of it is of a neighbour
+        found |= {seen, seen.replace("+", "-").replace("/", "_")}
+    return found
 
 
 @contextmanager

@@ -5,10 +5,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from filelock import Timeout
 
 from hybridir.runs.recipe import TrackingConfig
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 from hybridir.runtime.secrets import errors_masked, without_secrets
 from hybridir.tracking.follow import complete
@@ -29,7 +29,7 @@ def main() -> None:
 def _write(output: Path, uri: str | None) -> None:
     if not (output / "config.yaml").exists():
         raise ValueError(f"{output} holds no run (there is no config.yaml): give the --output folder of a run")
-    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8")).get("tracking", {})
+    config = load_yaml((output / "config.yaml").read_text(encoding="utf-8")).get("tracking", {})
     goal = target(TrackingConfig(**config | ({"uri": uri} if uri else {})), output)
     try:
         with only_writer(output):

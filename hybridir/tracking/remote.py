@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hybridir.runtime.history import Tail, read_history
-from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.secrets import masked, without_secrets
 from hybridir.tracking.registry import Candidate, register
 from hybridir.tracking.result_metrics import flatten, is_number, numbers_of
 from hybridir.tracking.state import State
@@ -135,7 +134,7 @@ class MlflowRun:
         """Posts new parameters, and all tags. MLflow's parameters cannot change: new values are tags `changed.NAME`."""
         from mlflow.entities import Param, RunTag
 
-        config = yaml.safe_load((self._output / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml((self._output / "config.yaml").read_text(encoding="utf-8"))
         params = {name: _param(value) for name, value in flatten(config).items()}
         run = self._client.get_run(self.run_id).data
         had = run.params
@@ -199,7 +198,7 @@ class MlflowRun:
         fingerprint = json.loads(card.read_text(encoding="utf-8")).get("fingerprint") if card.exists() else None
         if not fingerprint:
             return
-        data = yaml.safe_load((self._output / "config.yaml").read_text(encoding="utf-8")).get("data", {})
+        data = load_yaml((self._output / "config.yaml").read_text(encoding="utf-8")).get("data", {})
         name = data.get("format") or "data"
         source = json.dumps({"uri": without_secrets(str(data.get("path") or name))})
         dataset = Dataset(name, fingerprint[:36], "local", source)  # MLflow's limit for a digest
@@ -210,7 +209,7 @@ class MlflowRun:
         with tempfile.TemporaryDirectory() as folder:
             for name in names:
                 if (file := self._output / name).exists():
-                    Path(folder, name).write_text(without_secrets(file.read_text(encoding="utf-8")), encoding="utf-8")
+                    Path(folder, name).write_text(_masked(file), encoding="utf-8")
             self._client.log_artifacts(self.run_id, folder)
 
     def _register(self, results: dict[str, Any]) -> str | None:
@@ -249,6 +248,16 @@ def _step_metrics(line: dict[str, Any]) -> dict[str, float]:
 
 def _system_metrics(line: dict[str, Any]) -> dict[str, float]:
     return {f"system/{k}": v for k, v in line.items() if k not in ("step", "time")}
+
+
+def _masked(file: Path) -> str:
+    """The content of a file without secrets. JSON is parsed first, so that it stays valid and its numbers stay."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".jsonl":
+        return "".join(json.dumps(masked(line), ensure_ascii=False) + "\n" for line in read_history(file))
+    if file.suffix == ".json":
+        return json.dumps(masked(json.loads(text)), indent=1, ensure_ascii=False) + "\n"
+    return without_secrets(text)
 
 
 def _param(value: Any) -> str:

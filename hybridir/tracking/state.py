@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from hybridir.runtime.durable import open_alone, replace_text
 from hybridir.runtime.history import last_attempt
-from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.secrets import masked
 
 LOCK_WAIT = 2.0
 """Seconds to wait for another writer to finish."""
@@ -63,8 +63,7 @@ def load(output: Path) -> State:
 
 def save(state: State, output: Path) -> None:
     """Replaces the file atomically, without secrets."""
-    text = json.dumps(asdict(state), indent=1, ensure_ascii=False)
-    replace_text(output / "tracking.json", without_secrets(text))
+    replace_text(output / "tracking.json", json.dumps(masked(asdict(state)), indent=1, ensure_ascii=False))
 
 
 def is_incomplete(output: Path) -> bool:

@@ -4,10 +4,13 @@ import logging
 import os
 import shlex
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -25,6 +28,11 @@ DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """MLflow's environment variables, unless the user set them: quiet, no telemetry, short waits for a dead server."""
+CREDENTIALS = {
+    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AWS_SIGV4"),
+    *("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_CLIENT_CERT_PATH", "PGPASSWORD", "MYSQL_PWD"),
+}
+"""Environment variables with which MLflow, or a database's client, logs in to whatever server a URI names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +59,10 @@ class Target:
         """While entered, no other run sets up the same sqlite file, and the file is known to be writable.
 
         MLflow creates its tables without a lock: two processes that do so at once destroy the file. If the file cannot
-        be written, MLflow reports it only after minutes; this raises OSError or sqlite3.Error at once.
+        be written, MLflow reports it only after minutes; this raises OSError or sqlite3.Error at once, and ValueError
+        for a server that would get credentials though nobody but a file has named it.
         """
+        self._check_origin()
         file = self.file()
         if file and not file.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {file.parent}")
@@ -61,6 +71,37 @@ class Target:
                 with closing(sqlite3.connect(file, timeout=DATABASE_TIMEOUT)) as database:
                     database.execute("begin immediate")
             yield
+
+    def _check_origin(self) -> None:
+        """`ValueError` if this user's credentials would go to a server that only a file names: it may be foreign."""
+        has = sorted(CREDENTIALS & os.environ.keys())
+        if Path("~/.mlflow/credentials").expanduser().exists():
+            has.append("~/.mlflow/credentials")
+        if self.uri.startswith("sqlite:") or not has:
+            return
+        named = [os.environ.get("MLFLOW_TRACKING_URI", ""), *_named(sys.argv[1:])]
+        if "\\" not in self.uri and _origin(self.uri) in map(_origin, named):  # parsers differ about a backslash
+            return
+        raise ValueError(
+            f"only a file names this server, and {has[0]} would be sent there: if you trust it, name it by "
+            "MLFLOW_TRACKING_URI, --tracking.uri or --uri"
+        )
+
+
+def _named(arguments: list[str]) -> list[str]:
+    """The URIs that are named on the command line."""
+    return [
+        value or after
+        for (one, after) in pairwise([*arguments, ""])
+        for option, _, value in [one.partition("=")]
+        if option in ("--uri", "--tracking.uri")
+    ]
+
+
+def _origin(uri: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port."""
+    parts = urlsplit(uri)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def target(config: TrackingConfig, output: Path) -> Target:

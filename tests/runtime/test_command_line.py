@@ -1,5 +1,6 @@
 """Configuration from the command line: whole names alone, plain flags and flags with a value."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from jsonargparse import ArgumentError
 
 from hybridir.runtime.command_line import parse
+from hybridir.runtime.owner import named_output
+from hybridir.runtime.plain_yaml import load_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +59,55 @@ def test_the_command_line_is_above_the_file(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("resume: true\noutput: of config\n")
     assert recipe("--config", str(config), "--resume", "false") == Recipe(output="of config")
+
+
+def bomb(depth: int) -> str:
+    """A document of a few hundred bytes that stands for 9 ** depth values."""
+    lines = ["a: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, depth)]
+    return "\n".join(lines)
+
+
+def test_yaml_that_repeats_itself_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    """Nine levels would be 387 million values."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"{bomb(9)}\nmodel: {{name: *a8}}\n")
+    assert config.stat().st_size < 600
+    for refused in (lambda: recipe("--config", str(config)), lambda: load_yaml(config.read_bytes())):
+        with pytest.raises((ArgumentError, ValueError), match="repeats itself by aliases"):
+            refused()
+    with pytest.raises((ArgumentError, ValueError), match="repeats itself by aliases"):
+        recipe("--model", f"{{{bomb(9).replace(chr(10), ', ')}}}")
+    with pytest.raises(ValueError, match="repeats itself"):
+        load_yaml("a: &a [*a]")
+    assert named_output(["--config", str(config), "--output", "a"]) == "a"
+
+
+def test_ordinary_aliases_are_read(tmp_path: Path) -> None:
+    assert load_yaml("a: &a {name: b*c}\nb: *a\n") == {"a": {"name": "b*c"}, "b": {"name": "b*c"}}
+    assert load_yaml(bomb(4))["b3"][8][8][8] == ["x"] * 9
+    assert load_yaml("many: [" + "1, " * 20_000 + "'*']")["many"][0] == 1
+    config = tmp_path / "config.yaml"
+    config.write_text("output: &o big\nmodel: {name: *o}\n")
+    assert recipe("--config", str(config)) == Recipe(model=Model(name="big"), output="big")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: {class_path: planted.Class}",
+        "model: planted.Class",
+        "class_path: planted.Class",
+        "model: {name: {class_path: planted.Class}}",
+    ],
+)
+def test_no_class_is_imported(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "planted.py").write_text("class Class: pass")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises((ArgumentError, ValueError), match=r"class|Class"):
+        recipe("--config", str(tmp_path / "config.yaml"))
+    if text.startswith("model: "):
+        with pytest.raises((ArgumentError, ValueError), match=r"class|Class"):
+            recipe("--model", text.removeprefix("model: "))
+    assert "planted" not in sys.modules

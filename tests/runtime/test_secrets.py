@@ -1,13 +1,15 @@
 """Masking of credentials."""
 
 import json
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from functools import partial
-from urllib.parse import quote
+from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
-from hybridir.runtime.secrets import errors_masked, without_secrets
+from hybridir.runtime.secrets import MASK, errors_masked, masked, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,21 @@ from hybridir.runtime.secrets import errors_masked, without_secrets
         ("s3://b/x?S&a=T", "s3://b/x?***&a=***"),
         ("http://ann:my pw@host/a", "http://***@host/a"),
         ('http://ann:my"pw@host/a', "http://***@host/a"),
+        ("http://ann:my<p>w@host/a", "http://***@host/a"),
+        ("http://ann:my\npw@host/a", "http://***@host/a"),
+        ("http://ann:it's a/b@d@host/a", "http://***@host/a"),
+        ("postgresql://airflow:airflow@host/airflow", "postgresql://***@host/airflow"),
+        ("http://h:80 is down: write to me@x", "http://h:80 is down: write to me@x"),
+        ("Authorization: Basic YW5uOnB3", "Authorization: ***"),
+        ("{'Authorization': 'Bearer airflow', 'a': 1}", "{'Authorization': '***', 'a': 1}"),
+        ("x-api-key: word\nHost: h", "x-api-key: ***\nHost: h"),
+        ("Cookie: a=b; c=d\nHost: h", "Cookie: ***\nHost: h"),
+        (f"the token hf_{'aB3' * 11} of", "the token *** of"),
+        (f"key sk-proj-{'aB3' * 11}, ghp_{'aB3' * 12}.", "key ***, ***."),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "***"),
+        ("https://hooks.slack.com/services/T0/B0/abc", "https://hooks.slack.com/services/***"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----!", "***!"),
+        ("the author of hf_xlmr, risk-free: basic training", "the author of hf_xlmr, risk-free: basic training"),
         ("http://h/#/experiments/1/runs/ab", "http://h/#/experiments/1/runs/ab"),
         ('{"a":"http://h:80","b":"me@x"}', '{"a":"http://h:80","b":"me@x"}'),
         ('{"a":"http://h:80/","b":"me@x"}', '{"a":"http://h:80/","b":"me@x"}'),
@@ -46,6 +63,18 @@ def test_credentials_in_addresses_are_masked(text: str, masked: str) -> None:
         ("DB_CREDENTIALS", True),
         ("TOKENIZERS_PARALLELISM", False),
         ("KEYBOARD", False),
+        ("OPENAI_KEY", True),
+        ("WANDB_KEY", True),
+        ("DB_PW", True),
+        ("SENTRY_DSN", True),
+        ("STORAGE_SAS", True),
+        ("JWT", True),
+        ("SLACK_WEBHOOK", True),
+        ("SLACK_WEBHOOK_URL", True),
+        ("SSH_KEY", True),
+        ("COOKIE", True),
+        ("PASSWORD_STORE_DIR", False),
+        ("MONKEY", False),
         ("AZURE_STORAGE_KEY", True),
         ("AZURE_STORAGE_CONNECTION_STRING", True),
         ("MYSQL_PWD", True),
@@ -68,11 +97,89 @@ def test_short_values_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert without_secrets("false") == "false"
 
 
-@pytest.mark.parametrize("write", [json.dumps, partial(json.dumps, ensure_ascii=False), partial(quote, safe="")])
+def partly_quoted(text: str) -> str:
+    return quote(text[:6], safe="") + text[6:]
+
+
+def lower_quoted(text: str) -> str:
+    return quote(text, safe="").replace("%C3%A4", "%c3%a4").replace("%2F", "%2f")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        json.dumps,
+        partial(json.dumps, ensure_ascii=False),
+        partial(quote, safe=""),
+        quote,
+        quote_plus,
+        partly_quoted,
+        lower_quoted,
+    ],
+)
 def test_values_that_are_escaped_are_masked(write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_TOKEN", 'canary "ä\\/')
-    assert "canary" not in without_secrets(write('canary "ä\\/'))
-    assert without_secrets(json.dumps({"a": 'canary "ä\\/'})) == '{"a": "***"}'
+    monkeypatch.setenv("MY_TOKEN", 'ca+ary "ä\\/')
+    assert without_secrets(write('ca+ary "ä\\/')).strip('"') == "***"
+
+
+@pytest.mark.parametrize("before", ["", "a:", "an:", "ann:"])
+@pytest.mark.parametrize("after", ["", "\n", "xy"])
+@pytest.mark.parametrize("code", [b64encode, urlsafe_b64encode])
+def test_values_in_base64_are_masked(
+    before: str, after: str, code: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three or fewer characters at each end are shared with what stands beside the value."""
+    monkeypatch.setenv("MY_TOKEN", "canary~~~>>>???4711")
+    whole = code(f"{before}canary~~~>>>???4711{after}".encode()).decode()
+    shown = without_secrets(whole)
+    assert MASK in shown
+    assert len(shown) <= len(MASK) + (len(before) + len(after) + 2) * 4 / 3 + 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_TOKENS", "100000"),
+        ("POSTGRES_PASSWORD", "airflow"),
+        ("POSTGRES_PASSWORD", "Postgres"),
+        ("SSH_KEY", "/tmp"),
+        ("PASSWORD_STORE_DIR", "/x/y/zzz"),
+        ("MY_KEY", "1.5e-3"[:3] + "00000"),
+    ],
+)
+def test_numbers_paths_and_words_are_no_secrets(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    for text in (f"/home/{value}/run", f"0.5{value}1", f'{{"a": 0.5{value}1}}', value):
+        assert without_secrets(text) == text
+
+
+def test_short_values_are_masked_as_whole_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "abc123")
+    assert without_secrets("abc123, xabc123, abc1234 and a%2Fabc123") == "***, xabc123, abc1234 and a%2F***"
+
+
+def test_passwords_inside_other_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ann:canary-7261@host/db")
+    monkeypatch.setenv("PG", "host=h user=ann password=canary-7262 dbname=d")
+    monkeypatch.setenv("AZURE", "AccountName=ann;AccountKey=canary-7263==;EndpointSuffix=x")
+    assert without_secrets("canary-7261 canary-7262 canary-7263== host ann") == "*** *** *** host ann"
+
+
+def test_json_stays_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", '1", "b": "2')
+    monkeypatch.setenv("OTHER_TOKEN", "51000001x")
+    found = {"a": "1", "b": "2", "c": [0.51000001, 'x 1", "b": "2 y'], "u": ("http://h", "c:d@e")}
+    assert masked(found) == {"a": "1", "b": "2", "c": [0.51000001, "x *** y"], "u": ["http://h", "c:d@e"]}
+
+
+def test_paths_are_kept_where_they_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "airflow2")
+    output = tmp_path / "airflow2" / "run"
+    output.mkdir(parents=True)
+    found = {"output": str(output), "uri": "http://a:airflow2@h", "note": "airflow2"}
+    shown = {"output": str(output), "uri": "http://***@h", "note": "***"}
+    assert masked(found, keep_paths=True) == shown
+    assert masked(found)["output"].endswith("/***/run")
 
 
 def test_errors_end_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

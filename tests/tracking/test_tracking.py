@@ -11,10 +11,12 @@ import sys
 import threading
 import time
 import urllib.request
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ from hybridir.tracking.follow import SILENT_LIMIT, follow
 from hybridir.tracking.remote import ARTIFACTS
 from hybridir.tracking.result_metrics import numbers_of
 from hybridir.tracking.state import begin, load, save
-from hybridir.tracking.target import reason, trouble
+from hybridir.tracking.target import Target, reason, trouble
 from hybridir.training.loop import TrainConfig, train
 
 START = 1_700_000_000.25
@@ -675,6 +677,55 @@ def test_no_secret_of_files_and_names_is_written(tmp_path: Path, monkeypatch: py
     assert any("run-***" in text for text in database)
     assert not [text for text in database if canary in text]
     assert not [file for file in files if file.is_file() and canary in file.read_text()]
+
+
+@contextmanager
+def foreign_server() -> Iterator[tuple[str, list[str | None]]]:
+    """A server that answers nothing useful: its address, and the Authorization header of each request."""
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+
+
+def test_a_foreign_folder_gets_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary4711")
+    monkeypatch.setattr(follow_module, "FINISH_LIMIT", 2.0)
+    with foreign_server() as (address, seen):
+        output = tmp_path / "run"
+        open_output(recipe_of(output, uri=address))
+        recipe = yaml.safe_load((output / "config.yaml").read_text())
+        with follow(TrackingConfig(**recipe["tracking"]), output):  # as --config FOLDER/config.yaml --resume does
+            write_steps(output, 0, 3)
+            time.sleep(1)
+        for server in ("", "http://127.0.0.1:1", address.replace("http", "https")):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+            with pytest.raises(SystemExit, match=r"only a file names this server.*MLFLOW_TRACKING_URI.* or --uri"):
+                sync(output)
+        mixed = Target(uri=address.replace("//", "//127.0.0.1:2\\@"), experiment="e", model_name="m")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(ValueError, match="only a file"):
+            mixed.set_up().__enter__()
+        assert seen == []
+        with pytest.raises(SystemExit, match="404"):
+            sync(output)  # the user has named the server, by the environment or an option
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        with pytest.raises(SystemExit, match="404"):
+            sync(output, "--uri", f"{address}/base")
+    assert set(seen) == {"Basic " + b64encode(b"ann:canary4711").decode()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""YAML that may be somebody else's: plain values only, and a few hundred bytes stay small."""
+
+from typing import Any
+
+import yaml
+
+_MOST_REPEATED = 10_000
+"""Values that a document may hold after its aliases are replaced by what they stand for."""
+
+
+def load_yaml(text: str | bytes) -> Any:
+    """What `yaml.safe_load` gives. `ValueError` for what `check_yaml` refuses; `yaml.YAMLError` if it is no YAML."""
+    check_yaml(text)
+    return yaml.safe_load(text)
+
+
+def check_yaml(text: str | bytes) -> None:
+    """Refuses a document whose aliases (`*name`) repeat so much that it would fill the memory, before it is made.
+
+    Raises:
+        ValueError: it would have more than 10,000 values, or contains itself.
+        yaml.YAMLError: it is no YAML.
+    """
+    if (b"*" if isinstance(text, bytes) else "*") not in text:  # type: ignore[operator]
+        return
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = _MOST_REPEATED  # while it is open: it would be infinite
+            parts = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+            sizes[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(map(size, parts)))
+        return sizes[id(node)]
+
+    root = yaml.compose(text, yaml.SafeLoader)
+    repeats = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+    if repeats and root is not None and size(root) > _MOST_REPEATED:
+        raise ValueError(
+            f"the YAML repeats itself by aliases (*name) until it has over {_MOST_REPEATED:,} values: write them out"
+        )
