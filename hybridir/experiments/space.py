@@ -119,6 +119,11 @@ def label(point: Point) -> str:
     return " ".join(f"{name}={_text(value)}" for name, value in described(point).items())
 
 
+def values_of(point: Point) -> str:
+    """The values of a point alone, without their names; equal points have equal ones."""
+    return " / ".join(_text(value) for value in described(point).values())
+
+
 def described(point: Point) -> dict[str, Value]:
     """The values of a point by name; a mix is given by its three weights."""
     words: dict[str, Value] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
-from hybridir.reports.html import STUDY, StudySection
+from hybridir.reports.html.pages import STUDY, StudySection
 from hybridir.runs.recipe import Recipe
 
 

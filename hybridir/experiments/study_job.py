@@ -15,7 +15,7 @@ from hybridir.experiments.one_run import ArmRun, Runner
 from hybridir.experiments.progress import ArmProgress, duration
 from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
 from hybridir.experiments.study_results import Finished, study_results
-from hybridir.reports.html import write_study
+from hybridir.reports.html.pages import write_study
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.runs.prepare import cache_folder, check_plans, copy_cards, load_data, tell_data

@@ -118,6 +118,7 @@ def _claim(
         "text": claim.text,
         "source": claim.source,
         "verdict": verdict(verdicts),
+        "arms": list(dict.fromkeys(name for part in claim.parts for name in (part.arm, part.baseline))),
         "parts": tested,
     }
 

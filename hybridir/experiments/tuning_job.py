@@ -21,7 +21,7 @@ from hybridir.experiments.space import Point
 from hybridir.experiments.tuning import ERROR, Event, Trial, TuneRecipe, known_points, outcome, trial_of
 from hybridir.experiments.tuning_results import tune_results, write_trials
 from hybridir.model.check import resolve
-from hybridir.reports.html import write_tuning
+from hybridir.reports.html.pages import write_tuning
 from hybridir.reports.html.tuning_page import points_table
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.backend import quiet_libraries

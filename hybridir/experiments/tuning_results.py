@@ -15,7 +15,7 @@ from hybridir.evaluation.intervals import seed_interval
 from hybridir.evaluation.scores import Column, Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.one_run import ArmRun
-from hybridir.experiments.space import described
+from hybridir.experiments.space import described, values_of
 from hybridir.experiments.study_results import Finished, study_results
 from hybridir.experiments.tuning import ERROR, Trial, TuneRecipe, outcome, validations
 from hybridir.runs.provenance import provenance
@@ -84,10 +84,9 @@ def _ranked(recipe: TuneRecipe, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _short_names(ranked: Sequence[Trial]) -> dict[str, str]:
-    """The names of points on the page: full names if all are short, else numbers (#1, #2, ...)."""
-    names = [trial.arm.name for trial in ranked]
-    fits = max(map(len, names)) <= LONGEST_NAME
-    return {name: name if fits else f"#{n}" for n, name in enumerate(names, start=1)}
+    """The names of points on the page: full names if all are short, else their values alone, `0.001 / 64`."""
+    fits = max(len(trial.arm.name) for trial in ranked) <= LONGEST_NAME
+    return {trial.arm.name: trial.arm.name if fits else values_of(trial.point) for trial in ranked}
 
 
 def pareto_front(found: Mapping[str, Mapping[str, float]], metrics: Sequence[Metric]) -> set[str]:

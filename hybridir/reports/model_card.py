@@ -57,22 +57,46 @@ def write_model_card(output: Path) -> None:
 
 def method_name(sampling: dict[str, Any]) -> str:
     """The method of arXiv 2408.10536 or LAReQA (2004.05484) with these weights; "" if there is none."""
-    mono, mixed, cross, both = (sampling[kind] for kind in KINDS)
-    if both or sampling["mono_first"]:
-        return ""
-    if mixed:
-        return "" if mono or cross else "X-X"
-    if not mono:
-        return "X-Y"
-    if cross:
-        return f"hybrid, alpha = {mono:g}"
-    return "En-En" if sampling["languages"] == ["en"] else "X-X-mono"
+    match sorted(_weights(sampling)):
+        case ["cross", "mono"]:
+            return f"hybrid, alpha = {sampling['mono']:g}"
+        case ["mono"]:
+            return "En-En" if sampling["languages"] == ["en"] else "X-X-mono"
+        case ["mixed"]:
+            return "X-X"
+        case ["cross"]:
+            return "X-Y"
+    return ""
+
+
+def mix(sampling: dict[str, Any]) -> str:
+    """The method and its weights in words."""
+    kinds = ", ".join(f"{kind} {weight:g}" for kind, weight in _weights(sampling).items())
+    return f"{method_name(sampling) or 'without a name'} (batches: {kinds})"
+
+
+def base_model(encoder: dict[str, Any]) -> str:
+    """The model that a run began with, in words."""
+    return (
+        encoder["name"] or f"none, from random weights (layers: {encoder['layers']}, width: {encoder['hidden_size']})"
+    )
+
+
+def sources(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sources of training and validation pairs, with the fields of `hybridir.data.config.Source`."""
+    data = config["data"]
+    return [*(data["sources"] or [data]), *filter(None, [data["validation"]])]
+
+
+def _weights(sampling: dict[str, Any]) -> dict[str, float]:
+    """The kinds of batches that are drawn, with their weights (of `mono_first`: its steps)."""
+    return {kind: sampling[kind] for kind in (*KINDS, "mono_first") if sampling.get(kind)}
 
 
 def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], trained: list[str]) -> ModelCardData:
     """The metadata for the hub, without subtags of languages (unknown there) and `license` (the publisher's choice)."""
     base = config["encoder"]["name"]
-    paths = [source["path"] for source in _sources(config)]
+    paths = [source["path"] for source in sources(config)]
     hub = "hf://datasets/"
     ids = [path.removeprefix(hub) for path in paths if path.startswith(hub)]
     benchmark = results["benchmark"]
@@ -102,20 +126,22 @@ def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], traine
 
 
 def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) -> str:
-    encoder, sampling = config["encoder"], config["sampling"]
-    base = f"`{encoder['name']}`"
-    if not encoder["name"]:
-        base = f"none, from random weights (layers: {encoder['layers']}, width: {encoder['hidden_size']})"
-    elif _is_hub_id(encoder["name"]):
-        base = f"[{encoder['name']}](https://huggingface.co/{encoder['name']})"
-    kinds = ", ".join(f"{kind} {sampling[kind]:g}" for kind in (*KINDS, "mono_first") if sampling[kind])
+    name = config["encoder"]["name"]
+    base = (
+        f"[{name}](https://huggingface.co/{name})"
+        if _is_hub_id(name)
+        else f"`{name}`"
+        if name
+        else base_model(config["encoder"])
+    )
     tested = [code for code in results["languages"] if code not in trained]
     lines = [
+        *([results["about"], ""] if results.get("about") else []),
         "A dual encoder for retrieval within a language, across languages and from a pool of languages, trained by",
         "hybridir on batches as in [arXiv 2408.10536](https://arxiv.org/abs/2408.10536).",
         "",
         f"- Base model: {base}",
-        f"- Mix: {method_name(sampling) or 'without a name'} (batches: {kinds})",
+        f"- Mix: {mix(config['sampling'])}",
         f"- Languages trained on: {', '.join(trained)}",
         f"- Languages only tested: {', '.join(tested) or 'none'}",
     ]
@@ -148,7 +174,7 @@ def _data(config: dict[str, Any], data: dict[str, Any]) -> str:
             source["format"],
             source["license"] or LICENSES.get(source["format"], "not stated"),
         )
-        for source in _sources(config)
+        for source in sources(config)
     ]
     parts = ", ".join(f"{n['pairs']} pairs in {n['groups']} groups ({part})" for part, n in data["parts"].items())
     return f"""{Grid("sources", ("source", "format", "licence"), rows).to_markdown()}
@@ -209,12 +235,6 @@ def _making(config: dict[str, Any], results: dict[str, Any]) -> str:
 
 Versions: {versions}
 """
-
-
-def _sources(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sources of training and validation pairs, with the fields of `hybridir.data.config.Source`."""
-    data = config["data"]
-    return [*(data["sources"] or [data]), *filter(None, [data["validation"]])]
 
 
 def _systems(results: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from hybridir.evaluation.bias_summary import bias_results
 from hybridir.evaluation.comparisons import comparisons, intervals, language_intervals
 from hybridir.evaluation.scores import Scores, stack, write_scores
 from hybridir.evaluation.settings import SETTINGS, measure, summarise
-from hybridir.reports.html import write_report
+from hybridir.reports.html.pages import write_report
 from hybridir.reports.tables import bases, results_table
 from hybridir.retrieval.search import Ranking
 from hybridir.runtime.durable import replace_text
@@ -20,8 +20,8 @@ from hybridir.runtime.progress import say
 from hybridir.runtime.tables import show
 from hybridir.runtime.versions import versions
 
-EXAMPLES, EXAMPLE_DEPTH = 6, 10
-"""The number of example queries on the page, and of passages shown for each."""
+EXAMPLE_LANGUAGES, EXAMPLE_DEPTH = 12, 5
+"""The number of languages with example queries on the page, and of passages shown for each query."""
 
 Rankings = Mapping[str, Sequence[Ranking]]
 """By name of the system, the measured one first, then its baselines: one ranking for each training seed."""
@@ -45,7 +45,7 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
         "encoder": first,
         "systems": {name: systems[name] for name in others},
         "comparisons": compared,
-        "examples": examples(rankings[first][0], scores[first], benchmark),
+        "examples": examples(rankings, scores, benchmark),
         "notes": list(benchmark.notes),
         "versions": versions(),
         **facts,
@@ -63,44 +63,74 @@ def write_json(results: dict[str, Any], output: Path) -> None:
     replace_text(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
-def examples(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> list[dict[str, Any]]:
-    """A few queries in different languages, from badly to well answered, each with its first passages."""
+def examples(
+    rankings: Rankings, scores: Mapping[str, Scores], benchmark: Benchmark, against: str = "untrained"
+) -> list[dict[str, Any]]:
+    """Two queries of each language, with their first passages and the ranks of their right answers.
+
+    They are those with the largest gain and the largest loss in average precision, in the pool of all languages,
+    compared with the system `against`; with the first baseline if there is none of this name. Without a baseline they
+    are those that were found best and worst.
+    """
+    first, *others = rankings
+    baseline = against if against in others else next(iter(others), None)
+    rows = scores[first].rows
+    pool_N = np.flatnonzero(rows["setting"] == "multilingual")
+    own_N = scores[first].mean().values["mAP"][0, pool_N]
+    gain_N = own_N - scores[baseline].mean().values["mAP"][0, pool_N] if baseline else own_N
     number = {query.query_id: n for n, query in enumerate(benchmark.queries)}
-    pool_N = np.flatnonzero(scores.rows["setting"] == "multilingual")
-    order_N = pool_N[np.argsort(scores.mean().values["mAP"][0, pool_N], kind="stable")]
-    pooled = [number[name] for name in scores.rows["query_id"][order_N].tolist()]
-    asked = list(dict.fromkeys(benchmark.queries[q].language for q in pooled))
-    chosen: list[int] = []
-    for n in range(EXAMPLES):
-        language = asked[n * len(asked) // EXAMPLES] if len(asked) > EXAMPLES else asked[n % len(asked)]
-        ordered = [q for q in pooled if benchmark.queries[q].language == language]
-        chosen.append(ordered[int((n + 0.5) / EXAMPLES * len(ordered))])
-    top_score, top_place = ranking.pooled_top()
-    starts = np.cumsum([0, *map(len, benchmark.relevant)])
-    found = []
-    for q in dict.fromkeys(chosen):
-        query, relevant = benchmark.queries[q], benchmark.relevant[q]
-        ranks = 1 + ranking.above[starts[q] : starts[q + 1]].sum(axis=1)
-        answers = [(benchmark.passages[place], rank) for place, rank in zip(relevant, ranks.tolist(), strict=True)]
-        hits = [
-            (benchmark.passages[place], float(score), place in relevant)
-            for score, place in zip(top_score[q, :EXAMPLE_DEPTH], top_place[q, :EXAMPLE_DEPTH].tolist(), strict=True)
-            if place >= 0
-        ]
-        found.append(
+    queries = [number[name] for name in rows["query_id"][pool_N].tolist()]
+    of: dict[str, list[int]] = {}
+    for n in np.argsort(gain_N, kind="stable")[::-1].tolist():
+        of.setdefault(benchmark.queries[queries[n]].language, []).append(n)
+    chosen = [n for x in sorted(of)[:EXAMPLE_LANGUAGES] for n in dict.fromkeys((of[x][0], of[x][-1]))]
+    pooled = rankings[first][0].pooled_top()
+    return [
+        _example(rankings[first][0], pooled, benchmark, queries[n], rankings[baseline][0] if baseline else None)
+        | ({"AP": float(own_N[n]), "gain": float(gain_N[n]), "against": baseline} if baseline else {})
+        for n in chosen
+    ]
+
+
+def _example(
+    ranking: Ranking, pooled: tuple[np.ndarray, np.ndarray], benchmark: Benchmark, q: int, baseline: Ranking | None
+) -> dict[str, Any]:
+    query, relevant = benchmark.queries[q], benchmark.relevant[q]
+    start = sum(map(len, benchmark.relevant[:q]))
+
+    def ranks(of: Ranking) -> list[int]:
+        """The pooled ranks of the right answers."""
+        return (1 + of.above[start : start + len(relevant)].sum(axis=1)).tolist()
+
+    before = ranks(baseline) if baseline else [None] * len(relevant)
+    answers = [
+        {
+            "language": benchmark.passages[place].language,
+            "rank": rank,
+            "before": old,
+            "text": benchmark.passages[place].text,
+        }
+        for place, rank, old in zip(relevant, ranks(ranking), before, strict=True)
+    ]
+    hits = zip(*(of[q, :EXAMPLE_DEPTH].tolist() for of in pooled), strict=True)
+    return {
+        "query_id": query.query_id,
+        "language": query.language,
+        "text": query.text,
+        "cluster": query.cluster,
+        "answers": answers,
+        "retrieved": [
             {
-                "query_id": query.query_id,
-                "language": query.language,
-                "text": query.text,
-                "cluster": query.cluster,
-                "answers": [{"language": one.language, "rank": rank, "text": one.text} for one, rank in answers],
-                "retrieved": [
-                    {"rank": rank, "language": one.language, "text": one.text, "score": score, "relevant": right}
-                    for rank, (one, score, right) in enumerate(hits, start=1)
-                ],
+                "rank": rank,
+                "language": benchmark.passages[place].language,
+                "text": benchmark.passages[place].text,
+                "score": score,
+                "relevant": place in relevant,
             }
-        )
-    return found
+            for rank, (score, place) in enumerate(hits, start=1)
+            if place >= 0
+        ],
+    }
 
 
 def _system(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> dict[str, Any]:

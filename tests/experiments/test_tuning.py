@@ -146,9 +146,7 @@ def test_runs_stand_below_the_tuning_and_the_winner_is_champion(
         (tuning,) = [run for name, run, _ in runs if name == "out"]
         parents = database.execute("select value from tags where key = 'mlflow.parentRunId'").fetchall()
         assert parents == [(tuning,)] * 6
-        points = (
-            "select run_uuid, count(*), count(distinct step) from metrics where key = 'train/loss' group by run_uuid"
-        )
+        points = "select run_uuid, count(*), count(distinct step) from metrics where key = ? group by run_uuid"
         assert [found[1:] for found in database.execute(points, ("train/loss",)).fetchall()] == [(8, 8)] * 6
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv(name, uri)
@@ -162,7 +160,9 @@ def test_the_page_says_what_was_found(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     for title in ("The winner", "The winner on the test", "The Pareto front", "The points"):
         assert f">{title}</h2>" in page
-    assert "(alpha" in page  # names that are long stand as numbers, with their values
+    won = results_of(finished)["winner"]["set"]
+    assert f"alpha {won['alpha']:g}, train.lr 0.005 has the best" in page
+    assert '<th scope="row">0.5 / 0.005</th>' in page  # names that are long stand as values, with their fields beside
     assert (finished / "plots" / "front.csv").exists()
 
 

@@ -3,18 +3,21 @@
 import copy
 import csv
 import io
+import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from hybridir.reports.html import write_report
+from hybridir.reports.html.pages import write_report
 from hybridir.reports.html.plots import ORANGE_BLUE, ORANGE_BLUE_DARK, VIRIDIS, colour, ink
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
+SCRIPT = files("hybridir.reports.html").joinpath("templates/page.js").read_text(encoding="utf-8").strip()
 EVIL = 'Is 1 < 2 & "<script>alert(1)</script>"?'
 
 
@@ -116,7 +119,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.rows: list[list[str]] = []
-        self.text = ""
+        self.text, self.scripts = "", list[str]()
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {self.open}"
@@ -138,7 +141,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if "script" in self.open:
+            self.scripts.append(data.strip())
+        elif "style" not in self.open:
             self.text += data
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
@@ -163,13 +168,16 @@ def test_is_one_page_that_needs_no_other(made: tuple[Page, Path]) -> None:
     page, directory = made
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids)) == 7
+    assert page.scripts == [SCRIPT]
     for tag, attributes in page.tags:
-        assert tag not in ("script", "link", "img", "iframe")
+        assert tag not in ("link", "img", "iframe")
+        assert not any(name.startswith("on") for name in attributes)
         assert "src" not in attributes
         if (address := attributes.get("href")) and not address.startswith("data:text/csv"):
             assert address in [f"#{name}" for name in ids]
-    style = (directory / "report.html").read_text(encoding="utf-8").partition("</style>")[0]
+    style = (directory / "report.html").read_text(encoding="utf-8").rpartition("</style>")[0]
     assert not re.search(r"url\(|@import|https?:", style)
+    assert not re.search(r"https?:(?!//www.w3.org/2000/svg)|fetch|import|innerHTML", SCRIPT)
 
 
 def test_can_be_read_without_eyes(made: tuple[Page, Path]) -> None:
@@ -178,7 +186,7 @@ def test_can_be_read_without_eyes(made: tuple[Page, Path]) -> None:
     assert names.count("table") == names.count("caption") > 6
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert all((a.get("role") == "img" and a.get("aria-label")) or a.get("aria-hidden") for a in drawings)
-    assert [a["lang"] for tag, a in page.tags if tag == "span" and a.get("dir") == "auto"] == ["en", "en", "ar"]
+    assert [a["lang"] for tag, a in page.tags if tag == "span" and a.get("dir") == "auto"] == ["en", "en", "ar", "ar"]
     assert all(a.get("scope") for tag, a in page.tags if tag == "th")
 
 
@@ -195,11 +203,12 @@ def test_headline_shows_the_results(made: tuple[Page, Path]) -> None:
 
 def test_verdicts_need_an_interval_without_0(made: tuple[Page, Path]) -> None:
     page, _ = made
-    shown = {row[1]: (row[5], row[6], row[7], row[2]) for row in page.rows if len(row) == 9}
-    assert shown["+0.112 [+0.091, +0.133]"] == ("< 0.001", "–", "0.028", "better")
-    assert shown["+0.012 [−0.010, +0.030]"][3] == ""
-    assert shown["−0.032 [−0.050, −0.010]"][1:] == ("0.200", "0.028", "worse, not after Holm")
-    assert shown["−40.1 [−50.0, −30.0]"][3] == "better"  # a smaller rank distance
+    shown = {row[1]: row for row in page.rows if len(row) in (8, 9)}
+    assert shown["+0.112 [+0.091, +0.133]"][2:7] == ["better", "0.812", "0.700", "< 0.001", "0.028"]  # no Holm p
+    assert shown["+0.012 [−0.010, +0.030]"][2] == ""
+    assert shown["−0.032 [−0.050, −0.010]"][2] == "worse, not after Holm"
+    assert shown["−0.032 [−0.050, −0.010]"][6:8] == ["0.200", "0.028"]
+    assert shown["−40.1 [−50.0, −30.0]"][2] == "better"  # a smaller rank distance
     assert "If the Holm p is missing" not in page.text
     assert "Against BM25, a<b: intervals resample clusters of questions" in page.text
 
@@ -214,9 +223,10 @@ def test_verdicts_need_interval_and_test(tmp_path: Path) -> None:
         comparison(language="ar", setting="multilingual", p_holm=None),
     ]
     page = page_of(results, tmp_path)
-    shown = [(row[2], row[6]) for row in page.rows if len(row) == 9 and row[0] != "measure" and row[2] != "verdict"]
     doubt = "interval and test disagree"
-    assert shown == [(doubt, "–"), (doubt, "–"), ("better", "0.050"), (doubt, "0.200"), ("better", "–")]
+    assert [row[2] for row in page.rows if len(row) == 8][1:3] == [doubt, doubt]
+    by_language = [(row[2], row[6]) for row in page.rows if len(row) == 9 and row[2] != "verdict"]
+    assert by_language == [("better", "0.050"), (doubt, "0.200"), ("better", "–")]
     assert "If the Holm p is missing, there are too few clusters" in page.text
 
 
@@ -278,6 +288,8 @@ def test_heat_maps(made: tuple[Page, Path]) -> None:
     assert [row[1:] for row in page.rows if row[0] == "Arabic (ar)" and len(row) == 3] == [
         [".812", ".712"],
         ["−.032−.050 −.010", ".712.600"],  # with its interval, or both values
+        [".700", ".600"],  # BM25
+        [".800", ".700"],
         ["71", "29"],
     ]
 
@@ -308,7 +320,82 @@ def test_right_and_wrong_are_told_in_words(made: tuple[Page, Path]) -> None:
     page, _ = made
     assert page.row("1", "✗ wrong")[2:] == ["en", EVIL, "0.988"]
     assert page.row("2", "✓ right")[2:] == ["ar", "نعم", "0.500"]
-    assert "1,234" in page.text
+    assert page.row("1,234", "✓ right")[2:] == ["ar", "نعم", "–"]  # the right passage, though it was not retrieved
+
+
+def test_examples_go_from_gain_to_loss_by_language(tmp_path: Path) -> None:
+    results = full()
+    (one,) = results["examples"]
+    more = {"against": "BM25", "AP": 0.25, "answers": [one["answers"][0] | {"before": 7}]}
+    results["examples"] = [one | more | {"gain": gain} for gain in (-0.5, 0.125)]
+    text = page_of(results, tmp_path).text
+    assert "English (en): +0.125 and −0.500" in text
+    gain, loss = (text.index(f"Average precision 0.250, with BM25 {x}.") for x in ("0.125: +0.125", "0.750: −0.500"))
+    assert gain < loss
+    assert "1,234 (7)" in text
+
+
+def test_the_verdict_stands_on_top(made: tuple[Page, Path]) -> None:
+    page, directory = made
+    on_top = page.text.partition("Retrieval quality")[0]
+    assert "ours is better than BM25 in monolingual (+0.112) retrieval, by mAP." in on_top
+    assert "ours is not distinguishable from a<b in monolingual (+0.012) retrieval, by mAP." in on_top
+    assert "better than BM25" in (directory / "table.md").read_text(encoding="utf-8")
+
+
+def test_the_best_of_each_column_is_marked(made: tuple[Page, Path]) -> None:
+    _, directory = made
+    html = (directory / "report.html").read_text(encoding="utf-8")
+    marked = re.findall(r'<td class="best" title="best ([^"]*)">([^< ]*)', html)
+    assert marked == [
+        *[("mAP", "0.812"), ("R@1", "0.712"), ("success@1", "0.762")],
+        *[("mAP", "0.712"), ("R@1", "0.712"), ("success@1", "0.762")],
+        *[("mAP", "0.612"), ("R@1", "0.712"), ("success@1", "0.762")],
+        *[("rank distance", "31.2")] * 3,
+    ]
+
+
+def test_one_language_shows_one_setting(tmp_path: Path) -> None:
+    results = full() | {"languages": ["en"]}
+    for one in (results, *results["systems"].values()):
+        one["crosslingual"] = {"n_queries": 0}
+    page = page_of(results, tmp_path)
+    assert [row[0] for row in page.rows if len(row) == 1 and "questions" in row[0]] == ["Monolingual: 4 questions"]
+    assert "multilingual (" not in page.text
+
+
+def test_a_training_run_says_what_was_trained_on_what(tmp_path: Path) -> None:
+    results = full() | {"about": "Trained on X <b>, measured on Y.", "training": {"step": 1200, "stopped": "patience"}}
+    results["validation"] = {"metric": "validation.loss", "value": 2.5, "step": 900}
+    results["provenance"]["config"] = {
+        "data": {"sources": [], "validation": None, "name": "", "path": "faq.csv", "format": "csv"},
+        "encoder": {"name": "", "layers": 2, "hidden_size": 128},
+        "sampling": {"mono": 0.25, "cross": 0.75, "languages": ["ar", "en"]},
+        "train": {"batch_size": 64},
+    }
+    text = page_of(results, tmp_path).text
+    for words in (
+        "Trained on X <b>, measured on Y.",
+        "faq.csv, in Arabic (ar) and English (en)",
+        "from random weights (layers: 2, width: 128)",
+        "hybrid, alpha = 0.25 (batches: mono 0.25, cross 0.75)",
+        "1,200 steps of 64 pairs, stopped early; weights of step 900, with validation.loss 2.500",
+    ):
+        assert words in text
+
+
+def test_learning_curves_come_from_the_history(tmp_path: Path) -> None:
+    kinds = ("mono", "cross")
+    lines = [{"step": n, "time": 0.0, "attempt": 1, "loss": float(n), "kind": kinds[n // 2 % 2]} for n in range(80)]
+    lines[79]["validation"] = {"loss": 1.5, "mAP": {"monolingual": 0.25}}
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = page_of(full(), tmp_path).text
+    assert "Learning curves" in text
+    rows = list(csv.reader(io.StringIO((tmp_path / "plots" / "learning_loss.csv").read_text())))
+    assert rows[1:3] == [["train, mono", "1.0", "0.5"], ["train, mono", "5.0", "4.5"]]  # means of two neighbours
+    assert ["train, cross", "3.0", "2.5"] in rows
+    assert rows[-1] == ["validation", "80.0", "1.5"]
+    assert (tmp_path / "plots" / "learning_mAP.csv").read_text().splitlines()[1] == "Monolingual,80.0,0.25"
 
 
 def test_csv_files_hold_the_results(made: tuple[Page, Path]) -> None:
@@ -318,7 +405,8 @@ def test_csv_files_hold_the_results(made: tuple[Page, Path]) -> None:
     written = {path.name: path.read_text(encoding="utf-8") for path in (directory / "plots").iterdir()}
     assert {name: unquote((address or "").partition(",")[2]) for name, address in linked.items()} == written
     rows = {name: list(csv.DictReader(io.StringIO(text))) for name, text in written.items()}
-    pairs = {f"{r['query_language']}-{r['passage_language']}": float(r["mAP"]) for r in rows["language_pairs.csv"]}
+    own = [row for row in rows["language_pairs.csv"] if row["system"] == "ours"]
+    pairs = {f"{r['query_language']}-{r['passage_language']}": float(r["mAP"]) for r in own}
     assert pairs == {pair: values["mAP"] for pair, values in results["per_pair"].items()}
     ranks = rows["rank_distribution.csv"]
     assert [float(r["other"]) for r in ranks] == results["bias"]["rank_distribution"]["other"]

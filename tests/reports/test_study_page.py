@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from test_pages import EVIL, Page
+from test_pages import EVIL, SCRIPT, Page
 
 from hybridir.evaluation.settings import SETTINGS
-from hybridir.reports.html import STUDY, write_study
 from hybridir.reports.html.charts import DASHES, Series, Spot, axis, lines, scatter
+from hybridir.reports.html.pages import STUDY, write_study
 from hybridir.reports.html.plots import whisker
 from hybridir.reports.html.study_claims import VERDICTS
 
@@ -167,7 +167,7 @@ def test_is_one_page_that_needs_no_other_and_no_eyes(made: Made) -> None:
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(ids)) == len(ids) == len(STUDY)
     for tag, attributes in page.tags:
-        assert tag not in ("script", "link", "img", "iframe", "b")
+        assert tag not in ("link", "img", "iframe", "b")
         assert "src" not in attributes
         assert not any(name.startswith("on") for name in attributes)
         if (address := attributes.get("href")) and not address.startswith("data:text/csv"):
@@ -340,9 +340,8 @@ def test_names_are_text(tmp_path: Path) -> None:
     for part in results["claims"][0]["parts"]:
         part["baseline"] = EVIL
     page = write(results, tmp_path)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.scripts == [SCRIPT]
     assert page.text.count(EVIL) > 10
-    assert "<script" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("arms", "seeds", "languages"), [(1, 1, ("en",)), (2, 1, ("de", "en")), (2, 3, ("el",))])
@@ -358,13 +357,40 @@ def test_little_is_shown_as_it_is(arms: int, seeds: int, languages: tuple[str, .
     assert ("What is traded for what" in page.text) == ("Over the whole range" in page.text) == (arms > 1)
 
 
+def test_the_verdict_comes_first_and_says_for_which_models(tmp_path: Path) -> None:
+    page = write(study(5, seeds=5), tmp_path / "five")
+    assert (
+        "Claims: 1 ✓ holds · 1 ✗ does not hold · 1 ? undecided · 1 – not tested."
+        in page.text.partition("Claims and")[0]
+    )
+    assert "models only" not in page.text
+    page = write(study(5, seeds=1), tmp_path / "one")
+    assert "the verdicts hold for these trained models only" in page.text.partition("Claims and")[0]
+    assert page.text.count("for these two models only") == 3  # not on the claim that was not tested
+    assert write(study(5, seeds=3), tmp_path / "three").text.count("for these 6 models only") == 3
+
+
+def test_claims_about_arms_that_were_left_out_are_hidden(tmp_path: Path) -> None:
+    results = study(5)
+    *_, failed = results["claims"]
+    assert failed["verdict"] == "not tested"
+    failed["arms"] = ["hybrid", "En-En"]
+    hidden = {"id": "left out", "text": "About what was not asked.", "arms": ["no such arm"]}
+    results["claims"].append(failed | hidden)
+    page = write(results, tmp_path)
+    assert f"– not tested {failed['text']}" in page.text
+    assert "– not tested About" not in page.text
+    assert "Claims not shown, because arms of theirs were left out: About what was not asked." in page.text
+    assert "1 – not tested." in page.text.partition("Claims and")[0]
+
+
 def test_nothing_finished(tmp_path: Path) -> None:
     results = study(2)
     results["arms"] = {name: {"about": "", "seeds": [], "errors": {"0": f"{name} broke"}} for name in results["arms"]}
     for claim in results["claims"]:
         claim |= {"verdict": "not tested", "parts": []}
     page = write(results, tmp_path)
-    assert [a["id"] for _, a in page.tags if "id" in a] == ["about", "arms", "claims", "made"]
+    assert [a["id"] for _, a in page.tags if "id" in a] == ["claims", "arms", "made"]
     assert "✗ X-X-mono, seed 0: X-X-mono broke" in page.text
 
 

@@ -183,19 +183,36 @@ def test_seeds_from_before_a_measure_was_added_are_joined_without_it() -> None:
     assert stack([lacking, new]).values.keys() == stack([new, lacking]).values.keys() == lacking.values.keys()
 
 
-def test_examples_go_from_bad_to_good_in_several_languages() -> None:
+def test_examples_are_the_largest_gain_and_loss_of_each_language() -> None:
     made = parallel(("de", "en", "es"), n_questions=20)
     random = np.random.default_rng(0)
-    ranking = ranked(made, random.random((60, 60), dtype=np.float32))
-    found = examples(ranking, measure(ranking, made), made)
-    assert {one["language"] for one in found} == {"de", "en", "es"}
-    assert len(found) == 6
+    rankings = {
+        name: [ranked(made, random.random((60, 60), dtype=np.float32))] for name in ("ours", "BM25", "untrained")
+    }
+    scores = {name: stack([measure(one, made) for one in own]) for name, own in rankings.items()}
+    found = examples(rankings, scores, made)
+    assert [one["language"] for one in found] == ["de", "de", "en", "en", "es", "es"]
+    assert {one["against"] for one in found} == {"untrained"}
+    rows = scores["ours"].rows
+    own, other = (scores[name].values["mAP"][0] for name in ("ours", "untrained"))
+    pooled = rows["setting"] == "multilingual"
+    language = {query.query_id: query.language for query in made.queries}
+    for best, worst in zip(found[::2], found[1::2], strict=True):
+        here = pooled & np.array([language[name] == best["language"] for name in rows["query_id"].tolist()])
+        assert best["gain"] == (own - other)[here].max() > 0
+        assert worst["gain"] == (own - other)[here].min() < 0
     for one in found:
-        assert [hit["rank"] for hit in one["retrieved"]] == list(range(1, 11))
+        ranks = np.sort([answer["rank"] for answer in one["answers"]])
+        assert one["AP"] == pytest.approx(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+        before = np.sort([answer["before"] for answer in one["answers"]])
+        assert one["AP"] - one["gain"] == pytest.approx(np.mean(np.arange(1, len(before) + 1) / before))
+        assert [hit["rank"] for hit in one["retrieved"]] == list(range(1, 6))
         right = {hit["rank"] for hit in one["retrieved"] if hit["relevant"]}
-        assert right == {answer["rank"] for answer in one["answers"] if answer["rank"] <= 10}
-        scores = [hit["score"] for hit in one["retrieved"]]
-        assert scores == sorted(scores, reverse=True)
+        assert right == {answer["rank"] for answer in one["answers"] if answer["rank"] <= 5}
+        hits = [hit["score"] for hit in one["retrieved"]]
+        assert hits == sorted(hits, reverse=True)
+    alone = examples({"ours": rankings["ours"]}, scores, made)
+    assert not any("gain" in one for one in alone)
 
 
 def test_results_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0), "al
 BOUNDS = [1, 2, 5, 10, 20, 50, 100, 1000]
 COMPARED = ("mAP", "nDCG@10", "rank_distance")
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
-DEPTH, TOP, EXAMPLES = 100, 10, 6
+DEPTH, TOP, SHOWN, EXAMPLE_LANGUAGES = 100, 10, 5, 12
 LEFT_OUT = ("versions", "provenance.versions", "provenance.config", "provenance.seconds")
 """What is no result."""
 
@@ -443,26 +443,31 @@ def system(ranks: Ranks, by_setting: dict[str, Setting], clusters: Clusters, wor
     }
 
 
-def examples(ranks: Ranks, map_LG: np.ndarray, world: World) -> list[dict[str, Any]]:
-    """A query of each of some languages, the n-th in the middle of the n-th part when sorted by average precision."""
-    order = np.argsort(map_LG, axis=None, kind="stable")
-    asked = list(dict.fromkeys((order // len(world.question_ids)).tolist()))
+def examples(ranked: list[Ranks], maps: list[np.ndarray], names: list[str], world: World) -> list[dict[str, Any]]:
+    """The queries of each language with the largest gain and loss against the untrained (or the second) system."""
+    other = names.index("untrained") if "untrained" in names else len(names) - 1 and 1
+    ranks, before = ranked[0], ranked[other]
+    gain_LG = maps[0] - maps[other] if other else maps[0]
     chosen = []
-    for n in range(EXAMPLES):
-        x = asked[n * len(asked) // EXAMPLES] if len(asked) > EXAMPLES else asked[n % len(asked)]
-        row = np.argsort(map_LG[x], kind="stable")
-        chosen.append((x, int(row[int((n + 0.5) / EXAMPLES * len(row))])))
+    for x in sorted(range(len(world.languages)), key=world.languages.__getitem__)[:EXAMPLE_LANGUAGES]:
+        best = len(world.question_ids) - 1 - int(np.argmax(gain_LG[x, ::-1]))  # of equal ones, the last
+        chosen += [(x, best), (x, int(np.argmin(gain_LG[x])))]
     found = []
     for x, g in dict.fromkeys(chosen):
-        answers = zip(world.languages, ranks.pooled_LGL[x, g].tolist(), world.answer_GL[g], strict=True)
-        retrieved = zip(ranks.top_LGK[x, g, :TOP], ranks.top_score_LGK[x, g], strict=False)
+        old = before.pooled_LGL[x, g].tolist() if other else [None] * len(world.languages)
+        answers = zip(world.languages, ranks.pooled_LGL[x, g].tolist(), old, world.answer_GL[g], strict=True)
+        retrieved = zip(ranks.top_LGK[x, g, :SHOWN], ranks.top_score_LGK[x, g], strict=False)
+        gained = {"AP": maps[0][x, g], "gain": gain_LG[x, g], "against": names[other]} if other else {}
         found.append(
             {
                 "query_id": f"{world.languages[x]}:{world.question_ids[g]}",
                 "language": world.languages[x],
                 "text": world.queries[x * len(world.question_ids) + g],
                 "cluster": world.clusters[g],
-                "answers": [{"language": y, "rank": n, "text": world.passages[place]} for y, n, place in answers],
+                "answers": [
+                    {"language": y, "rank": n, "before": was, "text": world.passages[place]}
+                    for y, n, was, place in answers
+                ],
                 "retrieved": [
                     {
                         "rank": n,
@@ -473,6 +478,7 @@ def examples(ranks: Ranks, map_LG: np.ndarray, world: World) -> list[dict[str, A
                     }
                     for n, (place, score) in enumerate(retrieved, start=1)
                 ],
+                **gained,
             }
         )
     return found
@@ -543,7 +549,7 @@ def recompute(folder: Path, xquad_r: Path, models: list[Path]) -> Agreement:
             for name, own in zip(names[1:], by_system[1:], strict=True)
             for row in compare((names[0], name), by_system[0], own, clusters)
         ],
-        "examples": examples(ranked[0], by_system[0]["multilingual"].values["mAP"], world),
+        "examples": examples(ranked, [own["multilingual"].values["mAP"] for own in by_system], names, world),
         "provenance": {"sizes": {"queries": len(world.queries), "passages": len(world.passages)}},
     }
     if not exact:

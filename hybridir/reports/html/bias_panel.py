@@ -1,7 +1,6 @@
 """The bias panel: does the language of a passage move its rank?"""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import pairwise
 from math import log2
 from typing import Any
@@ -11,16 +10,20 @@ from hybridir.evaluation.metrics import MEASURES
 from hybridir.reports.html.parts import (
     NONE,
     SETTING_NAMES,
+    Block,
     Section,
     Sheet,
     Systems,
-    below,
+    beside,
     coded,
-    details,
+    figure,
+    fold,
     listed,
+    note,
     number,
     p_value,
     table,
+    terms,
     with_interval,
 )
 from hybridir.reports.html.plots import ORANGE_BLUE, ORANGE_BLUE_DARK, Cell, Scale, bars, heat_map, legend, percent
@@ -57,43 +60,31 @@ def bias(results: dict[str, Any], systems: Systems) -> Section | None:
     """Measures of language bias, each with an explanation, and two plots; None for a single language."""
     if len(results.get("languages", [])) < 2:
         return None
-    grid = _measures(systems)
     own = results.get("bias", {})
-    plots, sheets = "", []
-    for part in (_rank_distribution(own.get("rank_distribution")), _top_k(own.get("top_k_languages"), results)):
-        if part:
-            plots += f"<figure>{part[0]}</figure>\n"
-            sheets.append(part[1])
-    by_language = _by_language(own, results.get("languages", []))
-    if not grid.rows and not plots:
+    plots = [*_rank_distribution(own.get("rank_distribution")), *_top_k(own.get("top_k_languages"), results)]
+    rows = _measures(systems)
+    if not rows and not plots:
         return None
-    body = f'<div class="panels wide">{plots}</div>\n' if plots else ""
-    if grid.rows:
-        body += table(Grid(grid.title, grid.header[:-1], [row[:-1] for row in grid.rows]))
-        says = {row[-1]: row[0].partition(",")[0] for row in grid.rows}
-        terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for text, name in says.items())
-        body += f'<dl class="says">{terms}</dl>\n'
-    told = [
-        f"For a system with several training seeds, the rows {pooled_titles()} are means over seeds; all other numbers "
-        "here are those of the first seed."
-    ] * any(one.get("seeds", 1) > 1 for one in systems.values())
-    by_answers = _by_answers(systems)
-    body += details(by_answers.title, table(by_answers)) if len(by_answers.rows) > 1 else ""
-    body += details("By language of the question", table(by_language)) if by_language.rows else ""
+    blocks = [beside(*plots)] if plots else []
+    if rows:
+        grid = Grid("Measures of language bias", ("measure", *systems), [row[:-1] for row in rows])
+        blocks += [table(grid), terms({row[0].partition(",")[0]: row[-1] for row in rows})]
+    if any(one.get("seeds", 1) > 1 for one in systems.values()):
+        told = f"For a system with several training seeds, the rows {pooled_titles()} are means over seeds; all other"
+        blocks.append(note(f"{told} numbers here are those of the first seed."))
+    for grid, least in ((_by_answers(systems), 2), (_by_language(own, results.get("languages", [])), 1)):
+        blocks += [fold(grid.title, table(grid))] * (len(grid.rows) >= least)
     return Section(
         "bias",
         "Language bias",
         f"Does {results['encoder']} prefer some languages over others, whatever the passages say? Each measure shows "
-        f"only one side of the bias.{''.join(f' {one}' for one in told)}",
-        body,
-        [one for one in (grid, by_language) if one.rows] + [by_answers] * (len(by_answers.rows) > 1),
-        sheets,
-        told,
+        "only one side of the bias.",
+        blocks,
     )
 
 
-def _measures(systems: Systems) -> Grid:
-    """One row per measure, one column per system."""
+def _measures(systems: Systems) -> list[tuple[str, ...]]:
+    """For each measure: its name, its value for each system, what it shows."""
     numbers = [bias_numbers(one.get("bias", {})) for one in systems.values()]
     rows: list[tuple[str, ...]] = []
     for key, (label, says, _) in bias_words(dict.fromkeys(key for one in numbers for key in one)).items():
@@ -103,7 +94,7 @@ def _measures(systems: Systems) -> Grid:
         ]
         if any(text != NONE for text in texts):
             rows.append((label, *texts, says))
-    return Grid("Measures of language bias", ("measure", *systems, "what it shows, and what it is blind to"), rows)
+    return rows
 
 
 def _by_answers(systems: Systems) -> Grid:
@@ -131,20 +122,15 @@ def _ends(one: dict[str, Any], key: str) -> str:
     return f" ({low}, {high})"
 
 
-def _rank_distribution(found: dict[str, Any] | None) -> tuple[str, Sheet] | None:
+def _rank_distribution(found: dict[str, Any] | None) -> list[Block]:
     """The ranks of answers in the question's language, beside those of answers in other languages."""
     if not found:
-        return None
+        return []
     series = {"in the question's language": found["same"], "in other languages": found["other"]}
     title = "Pooled ranks of the right answers"
-    sheet = Sheet(
-        "rank_distribution",
-        ("rank_up_to", "same", "other"),
-        list(zip(found["upper"], found["same"], found["other"], strict=True)),
-    )
-    drawn = bars(title, _bins(found["upper"]), series)
-    swatches = legend(list(series), bars=True)
-    return f"<figcaption>{title}</figcaption>{swatches}{drawn}{below('', sheet)}", sheet
+    rows = list(zip(found["upper"], found["same"], found["other"], strict=True))
+    sheet = Sheet("rank_distribution", ("rank_up_to", "same", "other"), rows)
+    return [figure(bars(title, _bins(found["upper"]), series), title, legend(list(series), bars=True), sheet)]
 
 
 def _bins(upper: Sequence[int | None]) -> list[str]:
@@ -156,10 +142,10 @@ def _bins(upper: Sequence[int | None]) -> list[str]:
     return names
 
 
-def _top_k(found: dict[str, Any] | None, results: dict[str, Any]) -> tuple[str, Sheet] | None:
+def _top_k(found: dict[str, Any] | None, results: dict[str, Any]) -> list[Block]:
     """Shares of the passage languages among the first k, coloured by their ratio to the share in the corpus."""
     if not found:
-        return None
+        return []
     corpus: dict[str, float] = found["corpus"]
     columns = [x for x in results["languages"] if x in corpus]
 
@@ -180,8 +166,7 @@ def _top_k(found: dict[str, Any] | None, results: dict[str, Any]) -> tuple[str, 
         ("query_language", "passage_language", "share", "corpus_share"),
         [(x, y, shares.get(y, 0.0), corpus[y]) for x, shares in found["by_query_language"].items() for y in columns],
     )
-    html = heat_map(title, "question ↓ passage →", rows, columns, scale)
-    return html + below(scale.legend("share against the corpus"), sheet), sheet
+    return [heat_map(title, rows, columns, scale, "share against the corpus", sheet)]
 
 
 def _by_language(own: dict[str, Any], languages: Sequence[str]) -> Grid:

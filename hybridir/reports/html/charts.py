@@ -6,12 +6,13 @@ shape or dashes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise, product
 from math import ceil, floor, log10
 
+from markupsafe import Markup
+
 from hybridir.reports.html.parts import Point, between, number
-from hybridir.reports.html.plots import mark, svg
+from hybridir.reports.html.plots import draw, mark, svg
 
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2 1 2 1 2")
 _WIDTH, _TOP, _BOTTOM, _LEFT, _RIGHT = 480, 36, 356, 56, 460
@@ -80,14 +81,13 @@ def axis(title: str, values: Sequence[float], measure: str = "mAP") -> Axis:
     return Axis(title, ticks, [f"{tick:,.{digits}f}".replace("-", "−") for tick in ticks], measure)
 
 
-def scatter(title: str, spots: Sequence[Spot], x: Axis, y: Axis) -> str:
+def scatter(title: str, spots: Sequence[Spot], x: Axis, y: Axis) -> Markup:
     """Means with names and with whiskers on both axes, and faint dots for the single seeds."""
     at = [(x.place(one.x[0], _LEFT, _RIGHT), y.place(one.y[0], _BOTTOM, _TOP)) for one in spots]
     parts = _frame(x, y, _RIGHT)
     for one in spots:
         parts += [_dot(x.place(a, _LEFT, _RIGHT), y.place(b, _BOTTOM, _TOP), one.n) for a, b in one.seeds]
     for one, (h, v) in zip(spots, at, strict=True):
-        says = f"{one.name}: {_says(one.x, x)}; {_says(one.y, y)}"
         path = ""
         if one.x[1]:
             low, high = (x.place(end, _LEFT, _RIGHT) for end in one.x[1])
@@ -95,13 +95,14 @@ def scatter(title: str, spots: Sequence[Spot], x: Axis, y: Axis) -> str:
         if one.y[1]:
             low, high = (y.place(end, _BOTTOM, _TOP) for end in one.y[1])
             path += f"M{h:.1f} {low:.1f}V{high:.1f}"
-        line = f'<path class="whisker faint s{one.n % 4}" d="{path}"/>' if path else ""
-        parts.append(f"<g><title>{escape(says)}</title>{line}{_at(h, v, one.n)}</g>")
+        line = draw('<path class="whisker faint s{}" d="{}"/>', one.n % 4, path) if path else ""
+        says = f"{one.name}: {_says(one.x, x)}; {_says(one.y, y)}"
+        parts.append(draw("<g><title>{}</title>{}{}</g>", says, line, _at(h, v, one.n)))
     parts += _names_beside([one.name for one in spots], at)
-    return svg(title, _WIDTH, _BOTTOM + 48, "".join(parts))
+    return svg(title, _WIDTH, _BOTTOM + 48, parts)
 
 
-def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
+def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
     """Lines with bands, each with its name at its right end."""
     right = _WIDTH - _GUTTER
     slanted = max(map(len, x.texts)) * _LETTER > (right - _LEFT) / max(len(x.texts) - 1, 1)
@@ -114,26 +115,34 @@ def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
         ends = [(p[0], *band) for p, band in zip(one.points, one.band, strict=False) if band]
         if len(ends) > 1:
             around = [(a, high) for a, _, high in ends] + [(a, low) for a, low, _ in reversed(ends)]
-            parts.append(f'<path class="area s{one.n % 4}" d="M{_path(map(place, around))}Z"/>')
+            parts.append(draw('<path class="area s{}" d="M{}Z"/>', one.n % 4, _path(map(place, around))))
         parts += [_dot(*place(dot), one.n) for dot in one.dots]
     spread = _spread([place(one.points[-1])[1] for one in series])
     for one, height in zip(series, spread, strict=True):
         at = [place(point) for point in one.points]
-        dash = f' stroke-dasharray="{one.dash}"' if one.dash else ""
-        drawn = f'<path class="curve s{one.n % 4}"{dash} d="M{_path(at)}"/>'
-        drawn += "".join(_at(*where, one.n, one.hollow) for where in at) if len(at) <= _FEW else ""
-        label = right + 24
-        lead = f'<path class="lead-line" d="M{_path([at[-1], (label - 10, height)])}"/>'
+        few, label = len(at) <= _FEW, right + 24
+        marks = [_at(*where, one.n, one.hollow) for where in at] if few else []
+        marks.append(_at(label, height, one.n, one.hollow))
         says = "".join(f"; {text} {_number(b, y)}" for text, (_, b) in zip(_texts(one, x), one.points, strict=True))
-        name = f'<text x="{label + 8}" y="{height:.1f}">{escape(_short(one.name))}</text>'
-        title_of = f"<title>{escape(one.name + says)}</title>" if len(at) <= _FEW else ""
-        parts.append(f"<g>{title_of}{lead}{drawn}{_at(label, height, one.n, one.hollow)}{name}</g>")
-    return svg(title, _WIDTH, _BOTTOM + (86 if slanted else 48), "".join(parts))
+        parts.append(
+            draw(
+                '<g>{}<path class="lead-line" d="M{}"/><path class="curve s{}"{} d="M{}"/>{}'
+                '<text x="{}" y="{:.1f}">{}</text></g>',
+                draw("<title>{}</title>", one.name + says) if few else "",
+                _path([at[-1], (label - 10, height)]),
+                one.n % 4,
+                draw(' stroke-dasharray="{}"', one.dash) if one.dash else "",
+                _path(at),
+                Markup("").join(marks),
+                *(label + 8, height, _short(one.name)),
+            )
+        )
+    return svg(title, _WIDTH, _BOTTOM + (86 if slanted else 48), parts)
 
 
 def slopes(
     title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float | None]], apart: Sequence[str], y: Axis
-) -> str:
+) -> Markup:
     """A line for each row across the columns, from left to right; rows named in `apart` are dashed and hollow."""
     x = Axis("", range(len(columns)), [_short(name, 13) for name in columns])
     series = [
@@ -144,24 +153,22 @@ def slopes(
     return lines(title, series, x, y)
 
 
-def _frame(x: Axis, y: Axis, right: float, slanted: bool = False) -> list[str]:
+def _frame(x: Axis, y: Axis, right: float, slanted: bool = False) -> list[Markup]:
     """Grid, ticks and titles of both axes."""
-    parts = [f'<text class="value" x="2" y="14">{escape(y.title)}</text>']
+    parts = [draw('<text class="value" x="2" y="14">{}</text>', y.title)]
+    up = '<path class="line" d="M{0} {1:.1f}H{2}"/><text class="tick end" x="{3}" y="{1:.1f}">{4}</text>'
     for tick, text in zip(y.ticks, y.texts, strict=True):
-        at = f"{y.place(tick, _BOTTOM, _TOP):.1f}"
-        parts.append(f'<path class="line" d="M{_LEFT} {at}H{right}"/>')
-        parts.append(f'<text class="tick end" x="{_LEFT - 7}" y="{at}">{text}</text>')
+        parts.append(draw(up, _LEFT, y.place(tick, _BOTTOM, _TOP), right, _LEFT - 7, text))
+    turned = ' class="tick end" transform="rotate(-35 {0:.1f} {3})"' if slanted else ' class="tick"'
+    across = f'<path class="line" d="M{{0:.1f}} {{1}}V{{2}}"/><text x="{{0:.1f}}" y="{{3}}"{turned}>{{4}}</text>'
     for tick, text in zip(x.ticks, x.texts, strict=True):
-        at = f"{x.place(tick, _LEFT, right):.1f}"
-        parts.append(f'<path class="line" d="M{at} {_TOP}V{_BOTTOM}"/>')
-        turned = f' class="tick end" transform="rotate(-35 {at} {_BOTTOM + 16})"' if slanted else ' class="tick"'
-        parts.append(f'<text x="{at}" y="{_BOTTOM + 16}"{turned}>{escape(text)}</text>')
+        parts.append(draw(across, x.place(tick, _LEFT, right), _TOP, _BOTTOM, _BOTTOM + 16, text))
     if x.title:
-        parts.append(f'<text class="value end" x="{right}" y="{_BOTTOM + 38}">{escape(x.title)}</text>')
+        parts.append(draw('<text class="value end" x="{}" y="{}">{}</text>', right, _BOTTOM + 38, x.title))
     return parts
 
 
-def _names_beside(names: Sequence[str], at: Sequence[tuple[float, float]]) -> list[str]:
+def _names_beside(names: Sequence[str], at: Sequence[tuple[float, float]]) -> list[Markup]:
     """Names next to their points, each in the nearest free place, joined to its point by a line if that is far."""
     taken: list[Box] = [(h - 6, v - 6, h + 6, v + 6) for h, v in at]
     parts = []
@@ -172,8 +179,8 @@ def _names_beside(names: Sequence[str], at: Sequence[tuple[float, float]]) -> li
         left, top, right, bottom = found
         near = min(max(h, left), right), min(max(v, top), bottom)
         if abs(near[0] - h) + abs(near[1] - v) > 15:
-            parts.append(f'<path class="lead-line" d="M{_path([(h, v), near])}"/>')
-        parts.append(f'<text class="halo" x="{left:.1f}" y="{(top + bottom) / 2:.1f}">{escape(name)}</text>')
+            parts.append(draw('<path class="lead-line" d="M{}"/>', _path([(h, v), near])))
+        parts.append(draw('<text class="halo" x="{:.1f}" y="{:.1f}">{}</text>', left, (top + bottom) / 2, name))
     return parts
 
 
@@ -224,13 +231,13 @@ def _path(points: Sequence[tuple[float, float]] | map) -> str:
     return "L".join(f"{h:.1f} {v:.1f}" for h, v in points)
 
 
-def _at(h: float, v: float, n: int, hollow: bool = False) -> str:
-    inner = f'<g class="hollow">{mark(n)}</g>' if hollow else mark(n)
-    return f'<g transform="translate({h:.1f} {v:.1f})">{inner}</g>'
+def _at(h: float, v: float, n: int, hollow: bool = False) -> Markup:
+    inner = draw('<g class="hollow">{}</g>', mark(n)) if hollow else mark(n)
+    return draw('<g transform="translate({:.1f} {:.1f})">{}</g>', h, v, inner)
 
 
-def _dot(h: float, v: float, n: int) -> str:
-    return f'<circle class="seed s{n % 4}" cx="{h:.1f}" cy="{v:.1f}" r="2.2"/>'
+def _dot(h: float, v: float, n: int) -> Markup:
+    return draw('<circle class="seed s{}" cx="{:.1f}" cy="{:.1f}" r="2.2"/>', n % 4, h, v)
 
 
 def _short(name: str, most: int = 17) -> str:

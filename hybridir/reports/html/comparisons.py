@@ -1,21 +1,25 @@
 """Is the encoder better than another system? Differences, always with their intervals."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.reports.html.parts import (
     SETTING_NAMES,
     Section,
     Sheet,
-    below,
     between,
     coded,
-    details,
+    fold,
+    listed,
     lower_is_better,
+    note,
     number,
+    numbers,
     p_value,
+    settings_of,
     table,
     title_of,
     with_interval,
@@ -25,35 +29,58 @@ from hybridir.reports.tables import bases
 from hybridir.runtime.tables import Grid
 
 ALPHA = 0.05
+_DISAGREE = "interval and test disagree"
+_WORDS = {"better than": ("better",), "worse than": ("worse",), "not distinguishable from": ("", _DISAGREE)}
+"""What a sentence says, and the verdicts for which it says so."""
 
 
 def comparisons(results: dict[str, Any]) -> Section | None:
     """Differences to the other systems, with a verdict if interval and test agree."""
-    found = [one for one in results.get("comparisons", []) if between(one.get("interval"))]
-    baselines = list(dict.fromkeys(one["baseline"] for one in found))
-    found.sort(key=lambda one: (baselines.index(one["baseline"]), bool(one.get("language")), _place(one)))
+    found = _compared(results)
     overall = [one for one in found if not one.get("language")]
     by_language = [one for one in found if one.get("language") in results.get("languages", [])]
     if not overall and not by_language:
         return None
-    first = _comparison_grid("Differences, with 95\u00a0% intervals", overall)
-    second = _comparison_grid("Differences by language of the question, with 95\u00a0% intervals", by_language)
-    body = table(first, grouped=True, drawn=("against 0", _whiskers(overall))) if overall else ""
+    blocks = []
+    if overall:
+        grid = _comparison_grid("Differences, with 95\u00a0% intervals", overall)
+        blocks.append(table(grid, grouped=True, drawn=("against 0", _whiskers(overall))))
     if by_language:
-        inner = table(second, grouped=True, drawn=("against 0", _whiskers(by_language)))
-        body += details(f"By language of the question ({len(by_language)} comparisons)", inner)
-    sheet = _comparison_sheet(found)
-    told = _notes(found)
-    body += below("", sheet) + f'<p class="note">{escape(" ".join(told))}</p>\n'
+        grid = _comparison_grid("Differences by language of the question, with 95\u00a0% intervals", by_language)
+        inner = table(grid, grouped=True, drawn=("against 0", _whiskers(by_language)))
+        blocks.append(fold(f"By language of the question ({len(by_language)} comparisons)", inner))
     return Section(
         "comparisons",
         "Comparisons",
         f"Is {results['encoder']} better than the others, or could the difference be chance?",
-        body,
-        [grid for grid, rows in ((first, overall), (second, by_language)) if rows],
-        [sheet],
-        told,
+        [*blocks, numbers(_comparison_sheet(found)), note(*_notes(found))],
     )
+
+
+def verdicts(results: dict[str, Any]) -> list[str]:
+    """A sentence against each other system: in which settings mAP is better, worse, or not distinguishable."""
+    found = [one for one in _compared(results) if not one.get("language") and one["measure"] == "mAP"]
+    sentences = []
+    for baseline in dict.fromkeys(one["baseline"] for one in found):
+        parts: list[str] = []
+        for name, words in _WORDS.items():
+            own = [one for one in found if one["baseline"] == baseline and _verdict(one) in words]
+            where = [f"{SETTING_NAMES[one['setting']].lower()} ({_difference(one)})" for one in own]
+            parts += [f"{name} {'it' if parts else baseline} in {listed(where)} retrieval"] * bool(own)
+        sentences.append(f"{results['encoder']} is {listed(parts)}, by mAP.")
+    return sentences
+
+
+def _difference(one: dict[str, Any]) -> str:
+    return number(one["difference"], one["measure"], sign=True)
+
+
+def _compared(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The differences that have an interval, in settings that are shown: by system, the overall ones first."""
+    shown = settings_of(results)
+    found = [one for one in results.get("comparisons", []) if between(one.get("interval")) and one["setting"] in shown]
+    baselines = list(dict.fromkeys(one["baseline"] for one in found))
+    return sorted(found, key=lambda one: (baselines.index(one["baseline"]), bool(one.get("language")), _place(one)))
 
 
 def _notes(found: Sequence[dict[str, Any]]) -> list[str]:
@@ -112,7 +139,7 @@ def _verdict(one: dict[str, Any]) -> str:
     low, high = one["interval"]
     excluded, found = not low <= 0 <= high, one["p"] <= ALPHA
     if excluded != found:
-        return "interval and test disagree"
+        return _DISAGREE
     if not found:
         return ""
     better = (low > 0) != lower_is_better(one["measure"])
@@ -120,7 +147,7 @@ def _verdict(one: dict[str, Any]) -> str:
     return ("better" if better else "worse") + doubt
 
 
-def _whiskers(found: Sequence[dict[str, Any]]) -> list[str]:
+def _whiskers(found: Sequence[dict[str, Any]]) -> list[Markup]:
     """Drawings of the differences; those with the same baseline and measure have the same axis."""
     reach: dict[tuple[str, str], float] = {}
     for one in found:

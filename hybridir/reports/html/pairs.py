@@ -1,54 +1,73 @@
 """Heat maps of query language by passage language."""
 
-from html import escape
 from math import ceil
 from typing import Any
 
-from hybridir.reports.html.parts import Section, Sheet, Systems, below, between, coded, known, number
+from hybridir.reports.html.parts import (
+    Block,
+    Section,
+    Sheet,
+    Systems,
+    beside,
+    between,
+    coded,
+    fold,
+    known,
+    note,
+    number,
+    numbers,
+)
 from hybridir.reports.html.plots import ORANGE_BLUE, ORANGE_BLUE_DARK, Cell, Scale, heat_map, limits
+
+Pairs = dict[tuple[str, str], float]
 
 
 def pairs(results: dict[str, Any], systems: Systems) -> Section | None:
-    """Heat maps of query by passage language: mAP, and the difference to the first baseline."""
+    """Heat maps of query by passage language: mAP of every system, and the difference to the first baseline."""
     languages = results.get("languages", [])
-    values = _pair_values(results)
-    if len(languages) < 2 or not values:
+    found = {name: values for name, one in systems.items() if (values := pair_values(results, one))}
+    if len(languages) < 2 or results["encoder"] not in found:
         return None
-    low, high = limits(list(values.values()))
+    low, high = limits([value for values in found.values() for value in values.values()])
     scale = Scale((f"{low:.1f}", f"{high:.1f}"))
-    rows = {coded(x): [_pair_cell(values.get((x, y)), f"{x} → {y}", low, high) for y in languages] for x in languages}
-    sheet = Sheet("language_pairs", ("query_language", "passage_language", "mAP"), [(*k, v) for k, v in values.items()])
-    body = heat_map(f"mAP of {results['encoder']}", "question ↓ passage →", rows, languages, scale)
-    body += below(scale.legend("mAP"), sheet)
-    sheets = [sheet]
-    others = [name for name in systems if name != results["encoder"]]
-    if others and (before := _pair_values(systems[others[0]])):
-        html, sheet = _difference_map(results, others[0], values, before)
-        body, sheets = body + html, [*sheets, sheet]
+
+    def drawn(name: str) -> Block:
+        rows = {
+            coded(x): [_cell(found[name].get((x, y)), f"{x} → {y}", low, high) for y in languages] for x in languages
+        }
+        return heat_map(f"mAP of {name}", rows, languages, scale, "mAP")
+
+    sheet = Sheet(
+        "language_pairs",
+        ("system", "query_language", "passage_language", "mAP"),
+        [(name, *pair, value) for name, values in found.items() for pair, value in values.items()],
+    )
+    first, *others = found
+    blocks = [drawn(first), numbers(sheet)]
+    if others:
+        blocks += _difference_map(results, others[0], found[first], found[others[0]])
+        blocks.append(fold("The other systems, on the same scale", beside(*map(drawn, others)), opened=len(others) < 4))
     return Section(
         "pairs",
         "Language by language",
         "How well questions in one language (rows) find passages in another (columns), among the passages of that "
         "language alone. The diagonal is the monolingual setting.",
-        body,
-        sheets=sheets,
+        blocks,
     )
 
 
-def _pair_values(results: dict[str, Any]) -> dict[tuple[str, str], float]:
-    pairs = results.get("per_pair", {})
-    codes = results.get("languages") or sorted({part for pair in pairs for part in pair.split("-")})
-    found = {(x, y): pairs.get(f"{x}-{y}", {}).get("mAP") for x in codes for y in codes}
+def pair_values(results: dict[str, Any], system: dict[str, Any]) -> Pairs:
+    """mAP of a system by (language of the question, language of the passages)."""
+    codes, of = results.get("languages", []), system.get("per_pair", {})
+    found = {(x, y): of.get(f"{x}-{y}", {}).get("mAP") for x in codes for y in codes}
     return {pair: value for pair, value in found.items() if known(value)}
 
 
-def _pair_cell(value: float | None, title: str, low: float, high: float) -> Cell:
+def _cell(value: float | None, title: str, low: float, high: float) -> Cell:
     return Cell("", None) if value is None else Cell(_short(value), (value - low) / (high - low), title=title)
 
 
-def _difference_map(
-    results: dict[str, Any], baseline: str, after: dict[tuple[str, str], float], before: dict[tuple[str, str], float]
-) -> tuple[str, Sheet]:
+def _difference_map(results: dict[str, Any], baseline: str, after: Pairs, before: Pairs) -> list[Block]:
     """A heat map of differences. A cell shows the difference if it has an interval, else both values."""
     compared = {
         (one["language"], one["setting"]): (one["difference"], *one["interval"])
@@ -77,7 +96,6 @@ def _difference_map(
 
     languages = results["languages"]
     rows = {coded(x): [cell(x, y) for y in languages] for x in languages}
-    caption = f"{results['encoder']} compared with {baseline}"
     sheet = Sheet(
         "language_pair_differences",
         ("query_language", "passage_language", "mAP", "baseline_mAP", "difference", "low", "high"),
@@ -87,15 +105,17 @@ def _difference_map(
         ],
     )
     signed = [change[1] is not None for change in both.values()]
-    says = "A cell with a sign holds the difference and its 95\u00a0% interval. " if any(signed) else ""
-    says += "" if all(signed) else f"Other cells hold both values, {escape(baseline)} below. "
-    note = (
-        f'<p class="note">Blue: {escape(results["encoder"])} is higher; orange: {escape(baseline)} is. {says}'
-        "Single pairs vary by chance, so look for patterns here, and for verdicts above.</p>\n"
-    )
-    return heat_map(caption, "question ↓ passage →", rows, languages, scale) + below(
-        scale.legend("difference in mAP"), sheet
-    ) + note, sheet
+    encoder = results["encoder"]
+    return [
+        heat_map(f"{encoder} compared with {baseline}", rows, languages, scale, "difference in mAP", sheet),
+        note(
+            f"Blue: {encoder} is higher; orange: {baseline} is.",
+            *["A cell with a sign holds the difference and its 95\u00a0% interval."] * any(signed),
+            *[f"Other cells hold both values, {baseline} below."] * (not all(signed)),
+            "Single pairs vary by chance, so look for patterns here, and for verdicts above.",
+            told=False,
+        ),
+    ]
 
 
 def _short(value: float, sign: bool = False) -> str:

@@ -1,18 +1,22 @@
-"""The small parts of a page: numbers as text, tables, and the CSV file behind a plot."""
+"""The small parts of a page: blocks that templates show, numbers as text, and the CSV file behind a plot."""
 
 import csv
 import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
 from babel import Locale, UnknownLocaleError
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from hybridir.evaluation.metrics import MEASURES
+from hybridir.evaluation.settings import SETTINGS
 from hybridir.runtime.tables import Grid
 
 NONE = "–"
@@ -39,37 +43,138 @@ class Sheet:
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
         return text.getvalue()
 
-    def link(self) -> str:
-        """A link that contains the whole CSV file, so that the page needs no other file."""
-        data = quote(self.to_csv())
-        return (
-            f'<a class="csv" download="{self.name}.csv" href="data:text/csv;charset=utf-8,{data}">{self.name}.csv</a>'
-        )
+    @property
+    def address(self) -> str:
+        """An address that contains the whole CSV file, so that the page needs no other file."""
+        return f"data:text/csv;charset=utf-8,{quote(self.to_csv())}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of a page: a template and its values. `told` goes into `table.md`, `sheets` into `plots/`."""
+
+    template: str
+    values: Mapping[str, Any]
+    told: Sequence[Grid | str] = ()
+    sheets: Sequence[Sheet] = ()
+
+    def __html__(self) -> str:
+        return render(self.template, self.values)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading. `grids` and `notes` also go into `table.md`, `sheets` into `plots/`."""
+    """A part of the page under a heading."""
 
     id: str
     title: str
     sentence: str
-    body: str
-    grids: Sequence[Grid] = ()
-    sheets: Sequence[Sheet] = field(default=())
-    notes: Sequence[str] = ()
+    blocks: Sequence[Block]
 
-    def to_html(self) -> str:
-        """The section as HTML: heading, sentence, body."""
-        return (
-            f'<section aria-labelledby="{self.id}"><h2 id="{self.id}">{escape(self.title)}</h2>\n'
-            f'<p class="lead">{escape(self.sentence)}</p>\n{self.body}</section>\n'
-        )
 
-    def to_markdown(self) -> str:
-        """The tables, then the notes as a list; "" if there are none."""
-        notes = "".join(f"- {note}\n" for note in self.notes)
-        return "\n".join([*(grid.to_markdown() for grid in self.grids), *([notes] if notes else [])])
+def to_markdown(blocks: Sequence[Block]) -> str:
+    """The tables of blocks, then their notes as a list; "" if there are none."""
+    told = [one for block in blocks for one in block.told]
+    notes = "".join("- " + one.replace("\n", "\n  ") + "\n" for one in told if isinstance(one, str))
+    return "\n".join([*(one.to_markdown() for one in told if isinstance(one, Grid)), *([notes] if notes else [])])
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A template of this package with its values; all text in them is escaped."""
+    return _templates().get_template(template).render(values)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("hybridir.reports.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"language_name": language_name, "number": number}
+    return found
+
+
+def note(*texts: str, told: bool = True, style: str = "note") -> Block:
+    """A paragraph of sentences."""
+    return Block("note.html", {"texts": texts, "style": style}, texts if told else ())
+
+
+def bullets(texts: Sequence[str], style: str = "") -> Block:
+    """A list of notes; nothing if there are none."""
+    return Block("bullets.html", {"texts": texts, "style": style}, texts)
+
+
+def terms(said: Mapping[Any, str], told: bool = False, style: str = "says") -> Block:
+    """Terms (or blocks) and what is to be said about them."""
+    return Block("terms.html", {"said": said, "style": style}, [f"{k}: {v}" for k, v in said.items()] if told else ())
+
+
+def fold(summary: str, *blocks: Block, opened: bool = False) -> Block:
+    """Blocks that are folded until the reader opens them."""
+    return _around("fold.html", blocks, {"summary": summary, "opened": opened})
+
+
+def beside(*blocks: Block, style: str = "panels wide") -> Block:
+    """Blocks in a box: side by side, or of another style."""
+    return _around("beside.html", blocks, {"style": style})
+
+
+def figure(drawing: Markup | str, caption: str = "", legend: Markup | str = "", sheet: Sheet | None = None) -> Block:
+    """A drawing with its caption, its legend, and a link to its numbers."""
+    values = {"drawing": drawing, "caption": caption, "legend": legend, "sheet": sheet}
+    return Block("figure.html", values, sheets=[sheet] if sheet else ())
+
+
+def numbers(sheet: Sheet) -> Block:
+    """A link to the numbers of the plots above."""
+    return Block("numbers.html", {"sheet": sheet, "legend": ""}, sheets=[sheet])
+
+
+def table(
+    grid: Grid,
+    grouped: bool = False,
+    drawn: tuple[str, Sequence[Markup | str]] | None = None,
+    marks: Mapping[tuple[int, int], Mark] | None = None,
+) -> Block:
+    """A grid as a table, without columns that have no values. Columns of words are aligned to the left.
+
+    Args:
+        grid: the texts of the cells; an interval after a value is shown below it.
+        grouped: whether the first column holds the titles of groups of rows.
+        drawn: heading and drawings (one per row) of an additional last column.
+        marks: emphasis of cells, by row and column of the grid.
+    """
+    first = int(grouped)
+    there = [n for n in range(len(grid.header)) if n <= first or any(row[n] not in ("", NONE) for row in grid.rows)]
+    words = {n: any(_is_words(row[n]) for row in grid.rows) for n in there}
+
+    def cell(row: int, column: int) -> dict[str, str]:
+        name, title = (marks or {}).get((row, column), ("", ""))
+        value, interval = re.fullmatch(r"(.*?)(?: (\[.*\]))?", grid.rows[row][column], re.DOTALL).groups("")  # type: ignore[union-attr]
+        kind = " ".join(filter(None, ("words" * words[column], name)))
+        return {"text": value, "interval": interval, "kind": kind, "title": title}
+
+    rows = [
+        {
+            "group": row[0] if grouped else "",
+            "name": row[first],
+            "cells": [cell(n, column) for column in there if column > first],
+            "drawing": drawn[1][n] if drawn else "",
+        }
+        for n, row in enumerate(grid.rows)
+    ]
+    head = [(grid.header[n], words[n]) for n in there if n >= first]
+    values = {
+        "caption": grid.title,
+        "head": head,
+        "drawn": drawn[0] if drawn else "",
+        "groups": [(title, list(own)) for title, own in groupby(rows, key=lambda row: row["group"])],
+    }
+    kept = Grid(grid.title, tuple(grid.header[n] for n in there), [tuple(row[n] for n in there) for row in grid.rows])
+    return Block("table.html", values, [kept])
 
 
 def title_of(measure: str) -> str:
@@ -80,6 +185,11 @@ def title_of(measure: str) -> str:
 def lower_is_better(measure: str) -> bool:
     """Whether lower values of a measure, or of a validation metric, are better."""
     return measure == "loss" or (measure in MEASURES and MEASURES[measure].lower_is_better)
+
+
+def best_of(values: Iterable[float], measure: str) -> float:
+    """The best of the values of a measure."""
+    return (min if lower_is_better(measure) else max)(values)
 
 
 def direction(measures: Iterable[str]) -> str:
@@ -143,76 +253,21 @@ def language_name(code: str) -> str:
         return code
 
 
-def scroll(label: str, content: str) -> str:
-    """A box that scrolls sideways independently of the page, also by keyboard."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>\n'
-
-
-def details(summary: str, content: str) -> str:
-    """Content that is folded until the reader opens it."""
-    return f"<details><summary>{escape(summary)}</summary>\n{content}</details>\n"
-
-
-def table(
-    grid: Grid,
-    grouped: bool = False,
-    drawn: tuple[str, Sequence[str]] | None = None,
-    marks: Mapping[tuple[int, int], Mark] | None = None,
-) -> str:
-    """A grid as HTML. Columns of words are aligned to the left, all others to the right.
-
-    Args:
-        grid: the texts of the cells; an interval after a value is shown below it.
-        grouped: whether the first column holds the titles of groups of rows.
-        drawn: heading and drawings (one per row) of an additional last column.
-        marks: emphasis of cells, by row and column of the grid.
-    """
-    names = [*grid.header[grouped:], *([drawn[0]] if drawn else [])]
-    columns = list(zip(*(row[grouped:] for row in grid.rows), strict=True))
-    words = [any(map(_is_words, column)) for column in columns] + [False] * bool(drawn)
-    head = "".join(
-        f'<th scope="col"{_words(left)}>{escape(name)}</th>' for name, left in zip(names, words, strict=True)
-    )
-    lines: list[str] = []
-    group = None
-    for n, row in enumerate(grid.rows):
-        if grouped and row[0] != group:
-            group = row[0]
-            close = "</tbody><tbody>" if lines else ""
-            lines.append(
-                f'{close}<tr class="group"><th scope="rowgroup" colspan="{len(names)}">'
-                f"<span>{escape(group)}</span></th></tr>"
-            )
-        first, *rest = row[grouped:]
-        drawing = f'<td class="drawn">{drawn[1][n]}</td>' if drawn else ""
-        own = [(marks or {}).get((n, column)) for column in range(grouped + 1, len(row))]
-        cells = "".join(map(_cell, rest, words[1:], own))
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}{drawing}</tr>')
-    body = "\n".join(lines)
-    caption = f"<caption><span>{escape(grid.title)}</span></caption>"
-    html = f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-    return scroll(grid.title, html)
-
-
 def coded(code: str) -> str:
     """Name and code of a language."""
     return f"{language_name(code)} ({code})" if language_name(code) != code else code
 
 
-def below(legend: str, sheet: Sheet) -> str:
-    """The block below a plot: its legend, and a link to its numbers."""
-    return f'<div class="below">{legend}<p>Numbers: {sheet.link()}</p></div>\n'
+def settings_of(results: Mapping[str, Any]) -> list[str]:
+    """The settings to show: with passages in one language, all three are the same, and the first is shown alone."""
+    one = len(results.get("languages", [])) < 2 and "mAP" not in results.get("crosslingual", {})
+    return [name for name in SETTINGS if "mAP" in results.get(name, {})][: 1 if one else None]
+
+
+def _around(template: str, blocks: Sequence[Block], values: dict[str, Any]) -> Block:
+    told = [one for block in blocks for one in block.told]
+    return Block(template, values | {"blocks": blocks}, told, [one for block in blocks for one in block.sheets])
 
 
 def _is_words(text: str) -> bool:
     return bool(text) and not re.match(r"[−+<]? ?[\d–]", text)
-
-
-def _words(left: bool, mark: Mark | None = None) -> str:
-    names = " ".join(["words"] * left + ([mark[0]] if mark else []))
-    return (f' class="{names}"' if names else "") + (f' title="{escape(mark[1])}"' if mark else "")
-
-
-def _cell(text: str, words: bool, mark: Mark | None) -> str:
-    html = re.sub(r" (\[.*\])$", r' <span class="interval">\1</span>', escape(text))
-    return f"<td{_words(words, mark)}>{html}</td>"

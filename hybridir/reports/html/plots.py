@@ -6,10 +6,12 @@ only sign: series have shapes, cells have numbers. Text in a cell is black or wh
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor
+from typing import Any
 
-from hybridir.reports.html.parts import Point, number, scroll
+from markupsafe import Markup
+
+from hybridir.reports.html.parts import Block, Point, Sheet, between, number
 
 VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
 ORANGE_BLUE = ("#b35900", "#e8903a", "#f8cfa3", "#f6f5f2", "#b7d3ec", "#5a9bd4", "#14568f")
@@ -41,30 +43,26 @@ class Scale:
     light: tuple[str, ...] = VIRIDIS
     dark: tuple[str, ...] = VIRIDIS
 
-    def legend(self, says: str) -> str:
-        """A colour bar with the texts at both ends."""
-        bars = "".join(
-            f'<i class="{mode}" style="background:linear-gradient(90deg,{",".join(colours)})"></i>'
-            for mode, colours in (("light", self.light), ("dark", self.dark))
-        )
-        low, high = map(escape, self.ends)
-        return f'<p class="scale">{escape(says)} <span><b>{low}</b>{bars}<b>{high}</b></span></p>\n'
+    def style(self, place: float) -> str:
+        """The colours of a cell at `place`, and of its text, on light and dark pages, as variables for CSS."""
+        light, dark = colour(place, self.light), colour(place, self.dark)
+        return f"--l:{light};--li:{ink(light)};--d:{dark};--di:{ink(dark)}"
 
 
 def heat_map(
-    caption: str, corner: str, rows: Mapping[str, Sequence[Cell]], columns: Sequence[str], scale: Scale
-) -> str:
-    """A table with coloured cells; `rows` holds the cells by name of the row."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    body = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(_field(cell, scale) for cell in cells)}</tr>'
-        for name, cells in rows.items()
-    )
-    html = (
-        f'<table class="heat"><caption><span>{escape(caption)}</span></caption>'
-        f'<thead><tr><th scope="col">{escape(corner)}</th>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
-    )
-    return scroll(caption, html)
+    caption: str,
+    rows: Mapping[str, Sequence[Cell]],
+    columns: Sequence[str],
+    scale: Scale,
+    says: str,
+    sheet: Sheet | None = None,
+) -> Block:
+    """A table with coloured cells, its scale with the words `says`, and a link to its numbers.
+
+    `rows` holds the cells by name of the row: a language of questions; columns are languages of passages.
+    """
+    values = {"caption": caption, "rows": rows, "columns": columns, "scale": scale, "says": says, "sheet": sheet}
+    return Block("heat_map.html", values, sheets=[sheet] if sheet else ())
 
 
 def colour(place: float, stops: Sequence[str]) -> str:
@@ -82,14 +80,16 @@ def ink(background: str) -> str:
     return "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
 
 
-def legend(names: Sequence[str], bars: bool = False) -> str:
+def draw(shape: str, *values: Any, **named: Any) -> Markup:
+    """A piece of SVG, or several; all values in it are escaped."""
+    return Markup(shape).format(*values, **named)
+
+
+def legend(names: Sequence[str], bars: bool = False) -> Markup:
     """The list of names with their marks, or with the colours of their bars."""
-    draw = _swatch if bars else mark
-    items = "".join(
-        f'<li><svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">{draw(n)}</svg> {escape(name)}</li>'
-        for n, name in enumerate(names)
-    )
-    return f'<ul class="legend">{items}</ul>\n'
+    sign = _swatch if bars else mark
+    shape = '<li><svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">{}</svg> {}</li>'
+    return draw('<ul class="legend">{}</ul>\n', Markup("").join(draw(shape, sign(n), x) for n, x in enumerate(names)))
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
@@ -98,74 +98,66 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
     return low, max(ceil(max(values) * 10) / 10, low + 0.1)
 
 
-def dots(title: str, rows: Sequence[str], series: Sequence[Sequence[Point | None]], axis: tuple[float, float]) -> str:
-    """A row for each name, with a point and whisker for each series below each other; `axis` is (start, end)."""
+def dots(
+    title: str, rows: Sequence[str], series: Sequence[Sequence[Point | None]], ends: tuple[float, float]
+) -> Markup:
+    """A row for each name, with a point and whisker for each series below each other; the axis goes between `ends`."""
     left, right, top, step = 92, 348, 34, 10
     height = step * len(series) + 12
     bottom = top + height * len(rows)
-    tenths = round((axis[1] - axis[0]) * 10)
-    ticks = [axis[0] + n / 10 for n in range(0, tenths + 1, 1 if tenths <= 5 else 2)]
+    tenths = round((ends[1] - ends[0]) * 10)
+    ticks = [ends[0] + n / 10 for n in range(0, tenths + 1, 1 if tenths <= 5 else 2)]
 
-    def x(value: float) -> str:
-        return f"{left + (value - axis[0]) / (axis[1] - axis[0]) * (right - left):.1f}"
+    def x(value: float) -> float:
+        return left + (value - ends[0]) / (ends[1] - ends[0]) * (right - left)
 
-    parts = [f'<text class="panel" x="{left}" y="14">{escape(title)}</text>']
-    parts += [
-        f'<rect class="band" x="0" y="{top + r * height}" width="360" height="{height}"/>'
-        for r in range(0, len(rows), 2)
-    ]
-    parts += [
-        f'<path class="line" d="M{x(tick)} {top}V{bottom}"/>'
-        f'<text class="tick" x="{x(tick)}" y="{bottom + 16}">{tick:.1f}</text>'
-        for tick in ticks
-    ]
+    parts = [draw('<text class="panel" x="{}" y="14">{}</text>', left, title)]
+    band = '<rect class="band" x="0" y="{}" width="360" height="{}"/>'
+    parts += [draw(band, top + r * height, height) for r in range(0, len(rows), 2)]
+    line = '<path class="line" d="M{0:.1f} {1}V{2}"/><text class="tick" x="{0:.1f}" y="{3}">{4:.1f}</text>'
+    parts += [draw(line, x(tick), top, bottom, bottom + 16, tick) for tick in ticks]
     for r, name in enumerate(rows):
         y = top + r * height
-        parts.append(f'<text class="row" x="{left - 10}" y="{y + height / 2:.1f}">{escape(name)}</text>')
-        for n, points in enumerate(series):
-            if point := points[r]:
-                parts.append(_point(point, x, y + 11 + n * step, n))
-    return svg(f"{title}: values by language", 360, bottom + 24, "".join(parts))
+        parts.append(draw('<text class="row" x="{}" y="{:.1f}">{}</text>', left - 10, y + height / 2, name))
+        parts += [_point(at, x, y + 11 + n * step, n) for n, points in enumerate(series) if (at := points[r])]
+    return svg(f"{title}: values by language", 360, bottom + 24, parts)
 
 
-def bars(title: str, rows: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+def bars(title: str, rows: Sequence[str], series: Mapping[str, Sequence[float]]) -> Markup:
     """Shares in percent as horizontal bars, one per series in each row."""
     left, right, thick, gap = 74, 370, 13, 12
     most = max((value for values in series.values() for value in values), default=0) or 1
     height = thick * len(series) + gap
+    bar = '<rect class="bar s{}" x="{}" y="{:.1f}" width="{:.1f}" height="{}"/>'
     parts = []
     for r, name in enumerate(rows):
         y = r * height + gap / 2
-        parts.append(f'<text class="row" x="{left - 10}" y="{y + (height - gap) / 2:.1f}">{escape(name)}</text>')
+        parts.append(draw('<text class="row" x="{}" y="{:.1f}">{}</text>', left - 10, y + (height - gap) / 2, name))
         for n, values in enumerate(series.values()):
-            width = values[r] / most * (right - left)
-            at = y + n * thick
-            parts.append(
-                f'<rect class="bar s{n}" x="{left}" y="{at:.1f}" width="{width:.1f}" height="{thick - 2}"/>'
-                f'<text class="value" x="{left + width + 6:.1f}" y="{at + thick / 2 - 1:.1f}">'
-                f"{percent(values[r])}</text>"
-            )
-    return svg(title, 430, round(height * len(rows) + 4), "".join(parts))
+            width, at = values[r] / most * (right - left), y + n * thick
+            parts.append(draw(bar, n, left, at, width, thick - 2))
+            value = '<text class="value" x="{:.1f}" y="{:.1f}">{}</text>'
+            parts.append(draw(value, left + width + 6, at + thick / 2 - 1, percent(values[r])))
+    return svg(title, 430, round(height * len(rows) + 4), parts)
 
 
-def whisker(value: float, interval: Sequence[float], reach: float, margin: float = 0.0) -> str:
+def whisker(value: float, interval: Sequence[float], reach: float, margin: float = 0.0) -> Markup:
     """A difference and its interval, on an axis from -`reach` to `reach` with dashes at -`margin` and `margin`. A value
     beyond the axis is an arrow. The table shows the numbers beside it."""
     centre, half = 65, 58
 
-    def x(at: float) -> str:
-        return f"{centre + max(-1.0, min(1.0, at / (reach or 1))) * half:.1f}"
+    def x(at: float) -> float:
+        return centre + max(-1.0, min(1.0, at / (reach or 1))) * half
 
     kind = "clear" if interval[0] > 0 or interval[1] < 0 else "open"
-    bounds = f'<path class="margin" d="M{x(-margin)} 1V19M{x(margin)} 1V19"/>' if margin else ""
+    bounds = draw('<path class="margin" d="M{:.1f} 1V19M{:.1f} 1V19"/>', x(-margin), x(margin)) if margin else ""
     side = 5 if value > 0 else -5
-    circle = f'<circle cx="{x(value)}" cy="10" r="4"/>'
-    beyond = f'<path d="M{x(value)} 5l{side} 5l{-side} 5Z"/>'
-    return (
-        '<svg width="130" height="20" viewBox="0 0 130 20" aria-hidden="true">'
-        f'<path class="zero" d="M{centre} 1V19"/>{bounds}<g class="{kind}">'
-        f'<path class="whisker" d="M{x(interval[0])} 10H{x(interval[1])}"/>'
-        f"{beyond if abs(value) > reach > 0 else circle}</g></svg>"
+    beyond = abs(value) > reach > 0
+    shape = '<path d="M{0:.1f} 5l{1} 5l{2} 5Z"/>' if beyond else '<circle cx="{0:.1f}" cy="10" r="4"/>'
+    return draw(
+        '<svg width="130" height="20" viewBox="0 0 130 20" aria-hidden="true"><path class="zero" d="M{} 1V19"/>{}'
+        '<g class="{}"><path class="whisker" d="M{:.1f} 10H{:.1f}"/>{}</g></svg>',
+        *(centre, bounds, kind, x(interval[0]), x(interval[1]), draw(shape, x(value), side, -side)),
     )
 
 
@@ -174,36 +166,28 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def svg(title: str, width: int, height: int, content: str) -> str:
+def svg(title: str, width: int, height: int, content: Sequence[Markup]) -> Markup:
     """An SVG drawing with a title."""
-    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    return f'<svg role="img" {size} aria-label="{escape(title)}"><title>{escape(title)}</title>{content}</svg>\n'
+    return draw(
+        '<svg role="img" width="{0}" height="{1}" viewBox="0 0 {0} {1}" aria-label="{2}"><title>{2}</title>{3}</svg>\n',
+        *(width, height, title, Markup("").join(content)),
+    )
 
 
-def mark(n: int) -> str:
+def mark(n: int) -> Markup:
     """Shape and colour of series n around (0, 0); the first 20 differ."""
-    return f'<g class="mark s{n % 4}">{SHAPES[n % len(SHAPES)]}</g>'
+    return draw('<g class="mark s{}">{}</g>', n % 4, Markup(SHAPES[n % len(SHAPES)]))
 
 
-def _swatch(n: int) -> str:
-    return f'<rect class="bar s{n}" x="-5" y="-5" width="10" height="10"/>'
+def _swatch(n: int) -> Markup:
+    return draw('<rect class="bar s{}" x="-5" y="-5" width="10" height="10"/>', n)
 
 
-def _point(point: Point, x: Callable[[float], str], y: float, n: int) -> str:
-    value, interval = point
-    line = f'<path class="whisker s{n % 4}" d="M{x(interval[0])} {y}H{x(interval[1])}"/>' if interval else ""
-    says = f"{number(value)}" + (f" [{number(interval[0])}, {number(interval[1])}]" if interval else "")
-    return f'<g><title>{says}</title>{line}<g transform="translate({x(value)} {y})">{mark(n)}</g></g>'
-
-
-def _field(cell: Cell, scale: Scale) -> str:
-    small = f"<small>{escape(cell.small)}</small>" if cell.small else ""
-    title = f' title="{escape(cell.title)}"' if cell.title else ""
-    style = ""
-    if cell.place is not None:
-        light, dark = colour(cell.place, scale.light), colour(cell.place, scale.dark)
-        style = f' style="--l:{light};--li:{ink(light)};--d:{dark};--di:{ink(dark)}"'
-    return f"<td{style}{title}>{escape(cell.text)}{small}</td>"
+def _point(at: Point, x: Callable[[float], float], y: float, n: int) -> Markup:
+    value, ends = at
+    line = draw('<path class="whisker s{}" d="M{:.1f} {}H{:.1f}"/>', n % 4, x(ends[0]), y, x(ends[1])) if ends else ""
+    shape = '<g><title>{}</title>{}<g transform="translate({:.1f} {})">{}</g></g>'
+    return draw(shape, f"{number(value)} {between(ends)}".rstrip(), line, x(value), y, mark(n))
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -4,7 +4,6 @@
 """
 
 import json
-from html import escape
 from typing import Any
 
 from hybridir.evaluation.intervals import FEW_CLUSTERS
@@ -12,19 +11,26 @@ from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.reports.html.parts import (
     SETTING_NAMES,
+    Block,
+    Mark,
     Point,
     Section,
     Sheet,
     Systems,
-    below,
+    beside,
+    best_of,
+    bullets,
     coded,
-    details,
     direction,
+    figure,
+    fold,
     language_name,
+    note,
     number,
+    numbers,
     point,
     point_text,
-    scroll,
+    settings_of,
     table,
     title_of,
     with_interval,
@@ -33,53 +39,62 @@ from hybridir.reports.html.plots import dots, legend, limits
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
-_LONGEST = 400
-"""The most characters of a text shown in the examples."""
-
 
 def headline(results: dict[str, Any], systems: Systems) -> Section | None:
     """The table of measures by setting, for every system, with notes."""
-    shown = [s for s in SETTINGS if any("mAP" in one.get(s, {}) for one in systems.values())]
+    shown = [s for s in settings_of(results) if any("mAP" in one.get(s, {}) for one in systems.values())]
     wanted = [m for m, one in MEASURES.items() if one.main or "parallel" not in one.needs]  # the rest: see bias_panel
     names = [m for m in wanted if any(m in one.get(s, {}) for one in systems.values() for s in shown)]
     if not names:
         return None
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    marks: dict[tuple[int, int], Mark] = {}
     for setting in shown:
-        for system, one in systems.items():
-            if values := one.get(setting):
-                ends = one.get("intervals", {}).get(setting, {})
-                cells = (
-                    with_interval(values.get(m), ends.get(m, {}).get("interval"), m) if m in values else ""
-                    for m in names
-                )
-                rows.append((_group(setting, systems), system, *cells))
-    title = "Retrieval quality by setting, with 95\u00a0% intervals"
-    grid = Grid(title, ("setting", "system", *(title_of(m) for m in names)), rows)
-    notes = (
-        f'<p class="note">{escape(direction(names))} '
-        "R@1 of a question with R right answers is at most 1/R, so in the multilingual setting R@1 is small even for a "
-        "perfect ranking; success@1 says how often the first passage is right. Intervals resample whole clusters "
-        "(articles, territories) with all their questions and translations. They hold for these models as they are, "
-        "not for other training seeds.</p>\n"
+        measured = {system: one[setting] for system, one in systems.items() if one.get(setting)}
+        for column, measure in enumerate(names, 2):
+            own = {len(rows) + n: of[measure] for n, of in enumerate(measured.values()) if measure in of}
+            best = best_of(own.values(), measure) if len(own) > 1 else None
+            marks |= {
+                (row, column): ("best", f"best {title_of(measure)}") for row, value in own.items() if value == best
+            }
+        for system, values in measured.items():
+            ends = systems[system].get("intervals", {}).get(setting, {})
+            cells = (
+                with_interval(values.get(m), ends.get(m, {}).get("interval"), m) if m in values else "" for m in names
+            )
+            rows.append((_group(setting, systems), system, *cells))
+    grid = Grid(
+        "Retrieval quality by setting, with 95\u00a0% intervals", ("setting", "system", *map(title_of, names)), rows
     )
-    told = [without_secrets(note) for note in (*results.get("notes", []), *_few_clusters(results))]
-    notes += f'<ul class="notes">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>\n' * bool(told)
+    told = [without_secrets(one) for one in (*results.get("notes", []), *_few_clusters(results))]
     return Section(
         "results",
         "Results",
         "How well the right passages are found when question and passage share a language (monolingual), when they "
         "never do (cross-lingual), and when the passages of all languages are searched at once (multilingual).",
-        table(grid, grouped=True) + notes,
-        [grid],
-        notes=told,
+        [
+            table(grid, grouped=True, marks=marks),
+            note(
+                direction(names) + " The best value of each column and setting is bold; its lead may be chance.",
+                *[
+                    "R@1 of a question with R right answers is at most 1/R, so in the multilingual setting R@1 is "
+                    "small even for a perfect ranking; success@1 says how often the first passage is right."
+                ]
+                * ("R@1" in names and len(shown) > 1),
+                "Intervals resample whole clusters (articles, territories) with all their questions and translations. "
+                "They hold for these models as they are, not for other training seeds.",
+                told=False,
+            ),
+            bullets(told),
+        ],
     )
 
 
 def languages(results: dict[str, Any], systems: Systems) -> Section | None:
     """mAP by query language: dots with intervals, for all systems."""
-    shown = [s for s in SETTINGS if any("mAP" in one.get(s, {}) for one in results.get("per_language", {}).values())]
-    if not shown:
+    per_language = results.get("per_language", {}).values()
+    shown = [s for s in settings_of(results) if any("mAP" in one.get(s, {}) for one in per_language)]
+    if not shown or len(results["languages"]) < 2:
         return None
 
     def at(system: dict[str, Any], language: str, setting: str) -> Point | None:
@@ -96,24 +111,16 @@ def languages(results: dict[str, Any], systems: Systems) -> Section | None:
     encoder = next(iter(systems))
     order = sorted(results["languages"], key=lambda x: -points.get((shown[0], encoder, x), (0.0, None))[0])
     axis = limits([end for value, ends in points.values() for end in (value, *(ends or ()))])
-    panels = "".join(
-        dots(
-            SETTING_NAMES[s],
-            [language_name(x) for x in order],
-            [[points.get((s, name, x)) for x in order] for name in systems],
-            axis,
-        )
+    names = [language_name(x) for x in order]
+    panels = [
+        figure(dots(SETTING_NAMES[s], names, [[points.get((s, one, x)) for x in order] for one in systems], axis))
         for s in shown
-    )
+    ]
     grid = Grid(
         "mAP by language of the question, with 95\u00a0% intervals",
         ("setting", "language", *systems),
         [
-            (
-                SETTING_NAMES[s],
-                coded(x),
-                *(point_text(points.get((s, name, x))) for name in systems),
-            )
+            (SETTING_NAMES[s], coded(x), *(point_text(points.get((s, name, x))) for name in systems))
             for s in shown
             for x in order
         ],
@@ -128,24 +135,35 @@ def languages(results: dict[str, Any], systems: Systems) -> Section | None:
         "By language of the question",
         f"mAP for the questions of each language, with 95\u00a0% intervals. Languages are ordered by the values of "
         f"{encoder} in the first panel. All panels have the same axis.",
-        f'{legend(list(systems))}<div class="panels">{panels}</div>{below("", sheet)}'
-        + details("The numbers", table(grid, True)),
-        [grid],
-        [sheet],
+        [
+            figure("", legend=legend(list(systems))),
+            beside(*panels, style="panels"),
+            numbers(sheet),
+            fold("The numbers", table(grid, grouped=True)),
+        ],
     )
 
 
 def examples(results: dict[str, Any]) -> Section | None:
-    """A few questions with what was retrieved for them."""
+    """Questions with what was retrieved for them and their right passages, by language: gains before losses."""
     found = results.get("examples")
     if not found:
         return None
+    by_language: dict[str, list[dict[str, Any]]] = {}
+    for one in sorted(found, key=lambda one: -one.get("gain", 0)):
+        by_language.setdefault(one["language"], []).append(_example(one))
+    against = next((one["against"] for one in found if "against" in one), "")
+    lead = f"the largest gain and the largest loss in average precision against {against}" * bool(against)
     return Section(
         "examples",
         "Examples",
-        "A few questions, the passages ranked first for them among those of all languages, and the ranks of their "
-        "right answers.",
-        "".join(map(_example, found)),
+        f"For each language {lead or 'a question found badly and one found well'}: the passages ranked first among "
+        "those of all languages, then the best right answer, and the one in the question's language, if they come "
+        "later. These are extremes: what is usual is above.",
+        [
+            fold(f"{coded(x)}: {_gains(own)}", Block("examples.html", {"examples": own}), opened=n == 0)
+            for n, (x, own) in enumerate(by_language.items())
+        ],
     )
 
 
@@ -157,22 +175,12 @@ def provenance(results: dict[str, Any]) -> Section | None:
     facts = {f"fingerprint of the {name}": str(sha) for name, sha in made.get("fingerprints", {}).items()}
     facts |= {key: _listed(made[key]) for key in ("versions", "seconds") if key in made}
     facts |= {"time": str(made["time"])} if "time" in made else {}
-    told = [f"{name}: {text}" for name, text in facts.items()]
     command = without_secrets(made.get("command", ""))
-    shown = f'<pre class="command"><code>{escape(command)}</code></pre>\n' if command else ""
-    config = json.dumps(made.get("config", {}), indent=2, ensure_ascii=False, default=str)
+    config = json.dumps(made["config"], indent=2, ensure_ascii=False, default=str) if "config" in made else ""
+    told = [*([f"made by: `{command}`"] if command else []), *(f"{name}: {text}" for name, text in facts.items())]
+    values = {"command": command, "facts": facts, "config": without_secrets(config)}
     return Section(
-        "made",
-        "How it was made",
-        "All that is needed to reproduce the numbers.",
-        shown
-        + f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in facts.items())}</dl>\n"
-        + (
-            details("Configuration", f"<pre><code>{escape(without_secrets(config))}</code></pre>")
-            if "config" in made
-            else ""
-        ),
-        notes=[*([f"made by: `{command}`"] if command else []), *told],
+        "made", "How it was made", "All that is needed to reproduce the numbers.", [Block("made.html", values, told)]
     )
 
 
@@ -187,49 +195,39 @@ def _group(setting: str, systems: Systems) -> str:
     values: dict[str, Any] = next(one[setting] for one in systems.values() if one.get(setting))
     if "n_queries" not in values:
         return SETTING_NAMES[setting]
-    counted = (
-        f"{values['n_queries']:,} {'question and language combinations' if setting == 'crosslingual' else 'questions'}"
-    )
+    asked = "question and language combinations" if setting == "crosslingual" else "questions"
     left_out = f", {values['excluded']:,} excluded (no right answer)" if values.get("excluded") else ""
-    return f"{SETTING_NAMES[setting]}: {counted}{left_out}"
+    return f"{SETTING_NAMES[setting]}: {values['n_queries']:,} {asked}{left_out}"
 
 
-def _example(one: dict[str, Any]) -> str:
-    answers = "".join(
-        f'<li>{_tag(answer["language"])} <span class="rank">{answer["rank"]:,}</span></li>'
-        for answer in sorted(one.get("answers", []), key=lambda answer: answer["rank"])
-    )
-    rows = "".join(
-        f'<tr class="{"right" if hit["relevant"] else "wrong"}"><td>{hit["rank"]:,}</td>'
-        f'<td class="words mark">{"✓ right" if hit["relevant"] else "✗ wrong"}</td>'
-        f'<td class="words">{_tag(hit["language"])}</td><td class="words">{_text(hit["text"], hit["language"])}</td>'
-        f"<td>{number(hit.get('score'))}</td></tr>\n"
-        for hit in one.get("retrieved", [])
-    )
-    head = (
-        '<th scope="col">rank</th><th scope="col" class="words">found</th><th scope="col" class="words">language</th>'
-        '<th scope="col" class="words">passage</th><th scope="col">score</th>'
-    )
-    caption = f"Retrieved for {one['query_id']}"
-    found = f'<p class="answers">Ranks of the right answers:</p><ul class="answers">{answers}</ul>' if answers else ""
-    return (
-        f"<article><h3>{_tag(one['language'])} {_text(one['text'], one['language'])}</h3>\n{found}"
-        + scroll(
-            caption,
-            f'<table class="hits"><caption class="hidden">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table>",
-        )
-        + "</article>\n"
-    )
+def _example(one: dict[str, Any]) -> dict[str, Any]:
+    """The values of an example for its template."""
+    answers = sorted(one.get("answers", []), key=lambda answer: answer["rank"])
+    hits = [hit | {"later": False} for hit in one.get("retrieved", [])]
+    last = max((hit["rank"] for hit in hits), default=0)
+    best = [*answers[:1], *(answer for answer in answers if answer["language"] == one["language"])]
+    for answer in best:
+        if answer["rank"] > last:
+            hits.append({"score": None, "relevant": True, "later": True} | answer)
+            last = answer["rank"]
+    return one | {
+        "hits": hits,
+        "ranks": [{"before": None} | answer for answer in answers],
+        "before": f" ({one['against']} in brackets)" if "against" in one else "",
+        "says": _says(one),
+    }
 
 
-def _tag(language: str) -> str:
-    return f'<abbr class="tag" title="{escape(language_name(language))}">{escape(language)}</abbr>'
+def _says(one: dict[str, Any]) -> str:
+    if "gain" not in one:
+        return ""
+    now, before = (number(value) for value in (one["AP"], one["AP"] - one["gain"]))
+    return f"Average precision {now}, with {one['against']} {before}: {number(one['gain'], sign=True)}."
 
 
-def _text(text: str, language: str) -> str:
-    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-    return f'<span lang="{escape(language)}" dir="auto">{escape(shown)}</span>'
+def _gains(own: list[dict[str, Any]]) -> str:
+    gains = [number(one["gain"], sign=True) for one in own if "gain" in one]
+    return " and ".join(gains) or f"{len(own)} question{'s' * (len(own) != 1)}"
 
 
 def _listed(values: dict[str, Any]) -> str:

@@ -2,26 +2,30 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from hybridir.reports.html.parts import (
     NONE,
     SETTING_NAMES,
+    Block,
     Section,
     Sheet,
-    below,
     between,
     lower_is_better,
+    note,
     number,
+    numbers,
     p_value,
+    render,
     table,
+    terms,
     title_of,
     with_interval,
 )
 from hybridir.reports.html.plots import whisker
 from hybridir.reports.tables import bases
-from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
 VERDICTS = {
@@ -47,37 +51,55 @@ _REACH = 6
 """The number of margins from 0 to either end of a drawing."""
 
 
-def about(results: dict[str, Any]) -> Section | None:
-    """The question of the study, and notes for the reader."""
-    if not results.get("about"):
-        return None
-    told = [without_secrets(note) for note in results.get("notes", [])]
-    body = f'<ul class="notes">{"".join(f"<li>{escape(one)}</li>" for one in told)}</ul>\n' * bool(told)
-    return Section("about", "The question", results["about"], body, notes=[results["about"], *told])
+def summary(results: dict[str, Any]) -> str:
+    """The outcome of a study in a sentence."""
+    claims = shown_claims(results)
+    if not claims:
+        return ""
+    counted = Counter(claim["verdict"] for claim in claims)
+    counts = " · ".join(f"{counted[name]} {VERDICTS[name][0]} {name}" for name in VERDICTS if counted[name])
+    few = " With so few training seeds, the verdicts hold for these trained models only." * bool(_models_only(claims))
+    return f"Claims: {counts}.{few}"
 
 
 def ledger(results: dict[str, Any]) -> Section | None:
     """The claims, each with its verdict and the comparisons that decide it."""
-    claims = results.get("claims")
+    claims = shown_claims(results)
     if not claims:
         return None
-    parts = [part for claim in claims for part in claim["parts"]]
     titles = results.get("sources", {})
-    sources = list(dict.fromkeys(claim["source"] for claim in claims))
-    body = _meanings(claims)
-    for source in sources:
-        own = [claim for claim in claims if claim["source"] == source]
-        body += f'<h3 class="apart">{escape(titles.get(source, source))}</h3>\n<p class="note">{_tally(own)}</p>\n'
-        body += "".join(_article(claim) for claim in own)
-    shown = [part for part in parts if between(part.get("interval"))]
-    told = _notes(shown) if shown else []
-    body += below("", sheet := _sheet(claims)) + f'<p class="note">{escape(" ".join(told))}</p>\n' * bool(told)
-    verdicts = [(claim["text"], titles.get(claim["source"], claim["source"]), verdict(claim)) for claim in claims]
-    grids = [Grid("Claims", ("claim", "source", "verdict"), verdicts)]
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for claim in claims:
+        sources.setdefault(titles.get(claim["source"], claim["source"]), []).append(claim)
+    articles = [(title, _tally(own), [_article(claim) for claim in own]) for title, own in sources.items()]
+    rows = [(claim["text"], title, verdict(claim)) for title, own in sources.items() for claim in own]
+    grids = [Grid("Claims", ("claim", "source", "verdict"), rows)]
     compared = [(claim["text"], *row) for claim in claims for row in _grid(claim).rows]
     grids += [Grid("Comparisons that decide the claims", ("claim", *_HEADER), compared)] * bool(compared)
-    lead = f"Where is {results['reference']} better, where is it not, and what do these numbers leave open?"
-    return Section("claims", "Claims and verdicts", lead, body, grids, [sheet], told)
+    parts = [part for claim in claims for part in claim["parts"] if between(part.get("interval"))]
+    hidden = [claim["text"] for claim in results["claims"] if claim not in claims]
+    left_out = "Claims not shown, because arms of theirs were left out: " + " ".join(hidden)
+    return Section(
+        "claims",
+        "Claims and verdicts",
+        f"Where is {results['reference']} better, where is it not, and what do these numbers leave open?",
+        [
+            _meanings(claims),
+            Block("claims.html", {"sources": articles}, grids),
+            numbers(_sheet(claims)),
+            *([note(*_notes(parts))] if parts else []),
+            *([note(left_out)] if hidden else []),
+        ],
+    )
+
+
+def shown_claims(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The claims without those that were not tested because an arm was left out."""
+    return [
+        claim
+        for claim in results.get("claims", [])
+        if claim["verdict"] != "not tested" or set(claim.get("arms", ())) <= set(results["arms"])
+    ]
 
 
 def verdict(of: dict[str, Any]) -> str:
@@ -108,43 +130,53 @@ def _row(part: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _article(claim: dict[str, Any]) -> str:
+def _article(claim: dict[str, Any]) -> tuple[list[Markup], str, Block | None]:
+    """The badges of a claim, its text, and the table of its comparisons."""
+    badges = [_badge(claim["verdict"])]
+    if only := _models_only([claim]):
+        badges.append(_tag("untested", only))
+    if not claim["parts"]:
+        return badges, claim["text"], None
     drawings = [_drawing(part) for part in claim["parts"]]
     marks = {
         (n, _HEADER.index("verdict")): (f"verdict {VERDICTS[part['verdict']][1]}", _RELATIONS[part["relation"]][1])
         for n, part in enumerate(claim["parts"])
     }
-    inner = table(_grid(claim), drawn=("0 and margin", drawings), marks=marks) if claim["parts"] else ""
-    return f'<article class="claim"><h4>{_badge(claim["verdict"])} {escape(claim["text"])}</h4>\n{inner}</article>\n'
+    return badges, claim["text"], table(_grid(claim), drawn=("0 and margin", drawings), marks=marks)
 
 
-def _drawing(part: dict[str, Any]) -> str:
+def _models_only(claims: Sequence[dict[str, Any]]) -> str:
+    """For which models the verdicts hold, if there were too few seeds to say anything about others; else ""."""
+    seeds = {part["seeds"] for claim in claims for part in claim["parts"] if part.get("over") == "clusters"}
+    return f"for these {'two' if seeds == {1} else 2 * max(seeds)} models only" if seeds else ""
+
+
+def _drawing(part: dict[str, Any]) -> Markup | str:
     if not between(part.get("interval")):
         return ""
     margin, ends = part.get("margin") or 0.0, part["interval"]
     return whisker(part["difference"], ends, _REACH * margin or max(map(abs, ends)), margin)
 
 
-def _badge(name: str) -> str:
+def _badge(name: str) -> Markup:
     symbol, kind = VERDICTS[name]
-    return f'<span class="verdict tag {kind}">{symbol} {name}</span>'
+    return _tag(kind, f"{symbol} {name}")
 
 
-def _tally(claims: Sequence[dict[str, Any]]) -> str:
+def _tag(kind: str, words: str) -> Markup:
+    return Markup(render("badge.html", {"kind": kind, "words": words}))
+
+
+def _tally(claims: Sequence[dict[str, Any]]) -> list[tuple[int, Markup]]:
     counted = Counter(claim["verdict"] for claim in claims)
-    return " · ".join(f"{counted[name]} {_badge(name)}" for name in VERDICTS if counted[name])
+    return [(counted[name], _badge(name)) for name in VERDICTS if counted[name]]
 
 
-def _meanings(claims: Sequence[dict[str, Any]]) -> str:
+def _meanings(claims: Sequence[dict[str, Any]]) -> Block:
     relations = dict.fromkeys(part["relation"] for claim in claims for part in claim["parts"])
     bounds = "; ".join(f"{_RELATIONS[one][0]}, if {_RELATIONS[one][1]}" for one in relations)
     found = {claim["verdict"] for claim in claims} | {part["verdict"] for claim in claims for part in claim["parts"]}
-    terms = "".join(
-        f"<dt>{_badge(name)}</dt><dd>{escape(text.format(bounds))}</dd>"
-        for name, text in _MEANS.items()
-        if name in found
-    )
-    return f'<dl class="says">{terms}</dl>\n'
+    return terms({_badge(name): text.format(bounds) for name, text in _MEANS.items() if name in found})
 
 
 def _notes(parts: Sequence[dict[str, Any]]) -> list[str]:

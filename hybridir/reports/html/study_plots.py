@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from hybridir.reports.html.charts import DASHES, Series, Spot, axis, lines, scatter
-from hybridir.reports.html.parts import SETTING_NAMES, Section, Sheet, below, known, point, title_of
+from hybridir.reports.html.parts import SETTING_NAMES, Section, Sheet, beside, figure, known, numbers, point, title_of
 
 Arms = dict[str, dict[str, Any]]
 _RANK_DISTANCE = f"{title_of('rank_distance')} (lower is better)"
@@ -22,19 +22,18 @@ def trade_off(results: dict[str, Any]) -> Section | None:
     drawn = [(x, y, spots) for x, y in pairs if len(spots := _spots(results["arms"], x, y)) > 1]
     if not drawn:
         return None
-    figures = ""
+    figures = []
     for x, y, spots in drawn:
         axes = [axis(_axis_title(*what), _values(spots, n), what[1]) for n, what in enumerate((x, y))]
         title = f"{axes[1].title} against {axes[0].title}"
-        figures += f"<figure>{scatter(title, spots, *axes)}</figure>\n"
+        figures.append(figure(scatter(title, spots, *axes)))
     sheet = _sheet("trade_off", results["arms"], list(dict.fromkeys(what for x, y, _ in drawn for what in (x, y))))
     return Section(
         "trade_off",
         "What is traded for what",
         "The mean over seeds of each arm, with 95\u00a0% intervals; faint dots are the single seeds. The best place is "
         "the top right; if the vertical axis is rank distance, it is the bottom right.",
-        f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}',
-        sheets=[sheet],
+        [beside(*figures, style="panels wide charts"), numbers(sheet)],
     )
 
 
@@ -45,7 +44,7 @@ def over_x(results: dict[str, Any]) -> Section | None:
     if len(places) < 2:
         return None
     x = axis(results.get("x_name", "what is varied"), places)
-    figures, shown = "", []
+    figures, shown = [], []
     for title, what in (
         ("mAP", [(setting, "mAP") for setting in SETTING_NAMES]),
         (_RANK_DISTANCE, [("multilingual", "rank_distance")]),
@@ -54,7 +53,7 @@ def over_x(results: dict[str, Any]) -> Section | None:
         if found:
             shown += what
             values = [value for one in found for value in _heights(one)]
-            figures += f"<figure>{lines(title, found, x, axis(title, values, what[0][1]))}</figure>\n"
+            figures.append(figure(lines(title, found, x, axis(title, values, what[0][1]))))
     if not figures:
         return None
     sheet = _sheet("over_x", arms, shown)
@@ -62,8 +61,7 @@ def over_x(results: dict[str, Any]) -> Section | None:
         "over_x",
         "Over the whole range",
         "Means over seeds with 95\u00a0% intervals as bands; small dots are the single seeds.",
-        f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}',
-        sheets=[sheet],
+        [beside(*figures, style="panels wide charts"), numbers(sheet)],
     )
 
 
@@ -94,8 +92,7 @@ def curves(results: dict[str, Any]) -> Section | None:
         "Learning curves",
         "Validation loss on the same fixed batches for all arms: the mean over seeds, with bands from the lowest to "
         "the highest seed. Lower is better.",
-        f'<figure class="charts">{lines("Validation loss by step", series, x, y)}</figure>{below("", sheet)}',
-        sheets=[sheet],
+        [beside(figure(lines("Validation loss by step", series, x, y), sheet=sheet), style="charts")],
     )
 
 

@@ -2,8 +2,9 @@
 or `None` without numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from hybridir.evaluation.metrics import MEASURES, Measure
 from hybridir.reports.html.bias_panel import bias_words, pooled_titles
@@ -15,17 +16,23 @@ from hybridir.reports.html.parts import (
     Point,
     Section,
     Sheet,
-    below,
+    beside,
+    best_of,
+    bullets,
     coded,
-    details,
     direction,
+    figure,
+    fold,
     known,
     language_name,
     lower_is_better,
+    note,
     number,
+    numbers,
     point,
     point_text,
     table,
+    terms,
     title_of,
 )
 from hybridir.runtime.secrets import without_secrets
@@ -68,19 +75,12 @@ def plan(results: dict[str, Any]) -> Section | None:
         told += [f"✗ {name}, seed {seed}: {without_secrets(text)}" for seed, text in errors.items()]
     header = ("arm", "state", "seeds", "steps", "tokens", "seconds", "what it is")
     grid = Grid("Arms, with the steps, tokens and seconds of training one seed", header, rows)
-    failed = "".join(f'<li class="error">{escape(one)}</li>' for one in told)
-    body = table(grid, marks=marks) + f'<ul class="notes">{failed}</ul>\n' * bool(told)
-    lead = (
-        f"The compared ways to train. Steps, tokens and seconds are means over seeds. The study is about "
-        f"{results['reference']}."
-    )
     return Section(
         "arms",
         "The arms",
-        lead,
-        f'<div class="wrapped">{body}</div>',
-        [grid],
-        notes=[one.replace("\n", "\n  ") for one in told],
+        f"The compared ways to train. Steps, tokens and seconds are means over seeds. The study is about "
+        f"{results['reference']}.",
+        [beside(table(grid, marks=marks), style="wrapped"), bullets(told, "error")],
     )
 
 
@@ -118,22 +118,18 @@ def tables(results: dict[str, Any]) -> Section | None:
     if any(any(column) for name, (_, column) in groups.items() if name.endswith("zero-shot")):
         title = "Languages that were trained on against languages never seen in training (zero-shot)"
         grids.append(_by_arm(title, names, groups))
+    blocks = [table(grid, marks=marks) for grid, marks in grids]
     told = [
-        f"{direction(measure for _, measure in shown)} The best value of a column is bold; its lead over the next "
-        "may be chance."
+        f"{direction(m for _, m in shown)} The best value of a column is bold; its lead over the next may be chance."
     ]
     if published:
         told.append(f"Rows marked as published were not measured here: {results.get('published_note', '')}")
-    body = "".join(table(grid, marks=marks) for grid, marks in grids)
-    body += f'<p class="note">{escape(" ".join(told))}</p>\n'
     return Section(
         "tables",
         "Results of all arms",
         "Question and passage in the same language (monolingual), in different languages (cross-lingual), and the "
         "passages of all languages searched at once (multilingual); means over seeds.",
-        f'<div class="wrapped dense">{body}</div>',
-        [grid for grid, _ in grids],
-        notes=told,
+        [beside(*blocks, style="wrapped dense"), note(*told)],
     )
 
 
@@ -152,19 +148,19 @@ def languages(results: dict[str, Any]) -> Section | None:
         return None
 
     few = [name for name in _compared(results) if name in arms] if len(arms) > _FEW else list(arms)
-    figures, folded, grids = "", "", []
+    figures, folded = [], []
     for what in dict.fromkeys(key[:2] for key in found):
         own = [x for x in results["languages"] if any((*what, x, name) in found for name in arms)]
         columns = {name: (what[1], [found.get((*what, x, name)) for x in own]) for name in arms}
         names = [f"{coded(x)}, zero-shot" if x in zero_shot else coded(x) for x in own]
-        grids.append(_by_arm(f"{_named(*what)} by language of the question", names, columns, "language")[0])
-        folded += details(_named(*what), table(grids[-1]))
+        grid, _ = _by_arm(f"{_named(*what)} by language of the question", names, columns, "language")
+        folded.append(fold(_named(*what), table(grid)))
         if len(few) > 1:
             rows = {
                 language_name(x): [at[0] if (at := columns[name][1][n]) else None for name in few]
                 for n, x in enumerate(own)
             }
-            figures += f"<figure>{_slopes(what, few, rows, zero_shot)}</figure>\n"
+            figures.append(figure(_slopes(what, few, rows, zero_shot)))
     sheet = Sheet(
         "languages",
         ("setting", "measure", "language", "zero_shot", "arm", "value", "low", "high"),
@@ -175,14 +171,15 @@ def languages(results: dict[str, Any]) -> Section | None:
     )
     apart = "; dashed and hollow: zero-shot, never seen in training" if zero_shot else ""
     apart += f"; across the {len(few)} arms that the claims name first" if len(few) < len(arms) else ""
-    drawings = f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}' if figures else below("", sheet)
     return Section(
         "languages",
         "By language of the question",
         f"One line per language{apart}. Tables with all arms and 95\u00a0% intervals are folded below.",
-        f'{drawings}<div class="wrapped">{folded}</div>',
-        grids,
-        [sheet],
+        [
+            *([beside(*figures, style="panels wide charts")] if figures else []),
+            numbers(sheet),
+            beside(*folded, style="wrapped"),
+        ],
     )
 
 
@@ -200,23 +197,16 @@ def bias(results: dict[str, Any]) -> Section | None:
     grid, _ = _by_arm("Measures of language bias", names, columns)
     if len(grid.header) == 1:
         return None
-    says = "".join(
-        f"<dt>{escape(words[key][0])}</dt><dd>{escape(words[key][1])}</dd>"
-        for key, column in columns.values()
-        if any(column)
-    )
-    told = [
+    told = (
         f"In brackets: 95\u00a0% intervals for {pooled_titles()}; for all other measures, the lowest and the "
         "highest seed."
-    ]
-    body = f'<div class="wrapped">{table(grid)}</div><p class="note">{escape(" ".join(told))}</p>\n'
+    )
+    says = terms({words[key][0]: words[key][1] for key, column in columns.values() if any(column)})
     return Section(
         "bias",
         "Language bias",
         "Do the arms prefer some languages, whatever the passages say? Each measure shows only one side of the bias.",
-        f'{body}<dl class="says">{says}</dl>\n',
-        [grid],
-        notes=told,
+        [beside(table(grid), style="wrapped"), note(told), says],
     )
 
 
@@ -226,7 +216,7 @@ def _named(setting: str, measure: str) -> str:
 
 def _slopes(
     what: tuple[str, str], arms: Sequence[str], rows: Mapping[str, Sequence[float | None]], zero_shot: Sequence[str]
-) -> str:
+) -> Markup:
     name = f"{_named(*what)} (lower is better)" if lower_is_better(what[1]) else _named(*what)
     values = [value for row in rows.values() for value in row if value is not None]
     y = axis(name, values or [0.0], what[1])
@@ -254,7 +244,7 @@ def _by_arm(title: str, names: Sequence[str], columns: Mapping[str, Column], cor
     marks: Marks = {}
     for place, (header, (measure, column)) in enumerate(shown.items(), 1):
         values = {n: at[0] for n, at in enumerate(column) if at}
-        best = (min if lower_is_better(measure) else max)(values.values())
+        best = best_of(values.values(), measure)
         marks |= {(n, place): ("best", f"best: {header}") for n, v in values.items() if v == best and len(values) > 1}
     rows = [
         (name, *(point_text(column[n], measure) for measure, column in shown.values())) for n, name in enumerate(names)

@@ -5,7 +5,6 @@ Each function returns one section, or `None` without numbers.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from itertools import combinations
 from typing import Any
 
@@ -13,15 +12,20 @@ from hybridir.reports.html.charts import Series, Spot, axis, lines, scatter
 from hybridir.reports.html.parts import (
     NONE,
     SETTING_NAMES,
+    Block,
     Mark,
     Point,
     Section,
     Sheet,
-    below,
-    details,
+    beside,
+    bullets,
+    figure,
+    fold,
     known,
     lower_is_better,
+    note,
     number,
+    numbers,
     p_value,
     point,
     table,
@@ -51,36 +55,39 @@ _FEW = 6
 """The most curves drawn for each kind of point, and the most leads shown without unfolding."""
 
 
-def winner(results: dict[str, Any]) -> Section:
-    """The point that won, and its lead over the others."""
+def summary(results: dict[str, Any]) -> str:
+    """Which point won, in a sentence."""
     of, metric = results["winner"], results["metric"]
     best = next(one for one in results["trials"] if one["point"] == of["point"])
-    named = f" ({_listed(of['set'])})" if of["point"].startswith("#") else ""
-    sentence = (
-        f"{of['point']}{named} has the best {METRICS[metric]} in validation, "
-        f"{_number(best['values'][metric], metric)} as the mean of {best['seeds']} seeds, among "
-        f"{sum(one['seeds'] == best['seeds'] for one in results['trials'])} points with as many seeds. "
+    return (
+        f"{_listed(of['set'])} has the best {METRICS[metric]} in validation, "
+        f"{_number(best['values'][metric], metric)} as the mean of {best['seeds']} seed{'s' * (best['seeds'] != 1)}, "
+        f"among {sum(one['seeds'] == best['seeds'] for one in results['trials'])} points with as many seeds. "
         f"The model of seed {of['seed']} is in best/model."
     )
-    leads = results["leads"]
-    told = _about_leads(leads)
-    body, grids = "", []
-    if leads:
-        lead = [with_interval(one["difference"], one["interval"], metric, sign=True) for one in leads]
-        grid = Grid(
-            f"The winner's lead in {METRICS[metric]}, with 95\u00a0% intervals",
-            ("point", "the winner's lead", "p", "seeds"),
-            [
-                (one["baseline"], text, p_value(one["p"]), str(one["seeds"]))
-                for one, text in zip(leads, lead, strict=True)
-            ],
+
+
+def winner(results: dict[str, Any]) -> Section | None:
+    """The lead of the winner over the other points."""
+    leads, metric = results["leads"], results["metric"]
+    if not leads:
+        return None
+    rows = [
+        (
+            one["baseline"],
+            with_interval(one["difference"], one["interval"], metric, sign=True),
+            p_value(one["p"]),
+            str(one["seeds"]),
         )
-        body = table(replace(grid, rows=grid.rows[:_FEW]))
-        if len(leads) > _FEW:
-            body += details(f"all {len(leads)} points", table(grid))
-        grids = [grid]
-    body += "".join(f'<p class="note">{escape(one)}</p>\n' for one in told)
-    return Section("winner", "The winner", sentence, body, grids, notes=[sentence, *told])
+        for one in leads
+    ]
+    title = f"The winner's lead in {METRICS[metric]}, with 95\u00a0% intervals"
+    grid = Grid(title, ("point", "the winner's lead", "p", "seeds"), rows)
+    block = table(replace(grid, rows=rows[:_FEW]))
+    blocks = [replace(block, told=()), fold(f"all {len(leads)} points", table(grid))] if rows[_FEW:] else [block]
+    return Section(
+        "winner", "The winner", "How far it is ahead of the other points.", [*blocks, note(*_about_leads(leads))]
+    )
 
 
 def on_test(results: dict[str, Any]) -> Section | None:
@@ -98,7 +105,7 @@ def front(results: dict[str, Any]) -> Section | None:
     """The objectives in pairs, with the points of the Pareto front marked."""
     done = [one for one in results["trials"] if one["state"] == "done"]
     on_it = [one["point"] for one in done if one["front"]]
-    figures, shown = "", results["objectives"]
+    figures, shown = [], results["objectives"]
     for y, x in combinations(shown, 2):
         spots = [
             Spot(name=one["point"], n=0 if one["front"] else 1, x=x_at, y=y_at)
@@ -110,7 +117,7 @@ def front(results: dict[str, Any]) -> Section | None:
                 axis(METRICS[name], [v for spot in spots for v in _ends(spot, name == y)], _measure(name))
                 for name in (x, y)
             ]
-            figures += f"<figure>{scatter(f'{METRICS[y]} against {METRICS[x]}', spots, *axes)}</figure>\n"
+            figures.append(figure(scatter(f"{METRICS[y]} against {METRICS[x]}", spots, *axes)))
     if not figures:
         return None
     sheet = Sheet(
@@ -122,8 +129,8 @@ def front(results: dict[str, Any]) -> Section | None:
         f"Round and blue: the Pareto front, {'; '.join(on_it)}. No other point is at least as good in "
         f"{', '.join(shown)} and better in one."
     )
-    body = f'<div class="panels wide charts">{figures}</div>\n{below("", sheet)}'
-    return Section("front", "The Pareto front", sentence, body, sheets=[sheet], notes=[sentence])
+    blocks = [beside(*figures, style="panels wide charts"), numbers(sheet)]
+    return Section("front", "The Pareto front", sentence, blocks)
 
 
 def trials(results: dict[str, Any]) -> Section:
@@ -135,27 +142,19 @@ def trials(results: dict[str, Any]) -> Section:
         (n, state): ("verdict fails", "see below") for n, one in enumerate(listed) if one["state"] == "failed"
     }
     told = [f"{one['point']}: {without_secrets(one['why'])}" for one in listed if one["why"]]
-    items = "".join(f"<li>{escape(one)}</li>" for one in told)
-    chart, sheets = _curves(results)
-    sentence = (
-        "Validation: mAP in the three settings, their mean, rank distance and loss. Each is the mean over the seeds of "
-        "a point, best first. Seconds are the time of all steps of a point."
-    )
     return Section(
         "trials",
         "The points",
-        sentence,
-        table(grid, marks=marks) + f'<ul class="notes">{items}</ul>\n' * bool(told) + chart,
-        [grid],
-        sheets,
-        told,
+        "Validation: mAP in the three settings, their mean, rank distance and loss. Each is the mean over the seeds of "
+        "a point, best first. Seconds are the time of all steps of a point.",
+        [table(grid, marks=marks), bullets(told), *_curves(results)],
     )
 
 
 def points_table(listed: Sequence[dict[str, Any]]) -> Grid:
     """The points as a table, with their state."""
     names = [name for name in METRICS if any(name in one["values"] for one in listed)]
-    fields = list(listed[0]["set"]) if listed[0]["point"].startswith("#") else []  # "#3" says nothing about its values
+    fields = list(listed[0]["set"]) if " / " in listed[0]["point"] else []  # else the name has them
     rows = [
         (
             one["point"],
@@ -175,13 +174,13 @@ def points_table(listed: Sequence[dict[str, Any]]) -> Grid:
     )
 
 
-def _curves(results: dict[str, Any]) -> tuple[str, list[Sheet]]:
+def _curves(results: dict[str, Any]) -> list[Block]:
     """The deciding metric by step, for the best points and for some that were stopped early."""
     states = ("done", "stopped early")
     kinds = [[one for one in results["trials"] if one["state"] == state and one["curve"]] for state in states]
     chosen = [one for kind in kinds for one in kind[:_FEW]]
     if not any(len(one["curve"]) > 1 for one in chosen):
-        return "", []
+        return []
     series = [
         Series(
             name=one["point"],
@@ -198,14 +197,14 @@ def _curves(results: dict[str, Any]) -> tuple[str, list[Sheet]]:
     rows = [(one["point"], one["state"], *at) for kind in kinds for one in kind for at in one["curve"]]
     sheet = Sheet("tuning_curves", ("point", "state", "step", results["metric"]), rows)
     words = "The first seed of the best points, by step. Dashed and hollow: points that were stopped early."
-    figure = f'<figure class="charts">{lines(f"{title} by step", series, x, y)}</figure>'
-    return f'<p class="note">{words}</p>\n{figure}{below("", sheet)}', [sheet]
+    return [
+        note(words, told=False),
+        beside(figure(lines(f"{title} by step", series, x, y), sheet=sheet), style="charts"),
+    ]
 
 
 def _about_leads(leads: Sequence[dict[str, Any]]) -> list[str]:
     """Notes on the intervals of the winner's leads."""
-    if not leads:
-        return []
     unclear = [one["baseline"] for one in leads if one["interval"][0] <= 0 <= one["interval"][1]]
     said = [
         "Not distinguishable from the winner: " + ", ".join(unclear) + "."
