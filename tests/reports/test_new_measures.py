@@ -17,7 +17,7 @@ from hybridir.evaluation.scores import write_scores
 from hybridir.evaluation.settings import measure, summarise
 from hybridir.experiments.claims import Claim, Part
 from hybridir.experiments.study_results import Finished, study_results
-from hybridir.reports.html import write_study
+from hybridir.reports.html.pages import write_study
 from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.search import rank_all
 from hybridir.runs.results import write_json, write_results
