@@ -4,7 +4,7 @@ The tasks that read shards do this work; `build` makes a corpus of their batches
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hybridir.data.bounds import EACH, Growth
 from hybridir.data.config import Source
 from hybridir.data.languages import known_languages
 from hybridir.data.records import LEFT_OUT, NOTES, UNKNOWN, Pair, Part, Passage, Rejected, Shard
@@ -19,7 +20,7 @@ from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank
 from hybridir.runtime.progress import watch
 
 ROWS, BYTES = 4096, 16_000_000
-"""A batch has at most `ROWS` rows, and ends when its texts have more than `BYTES` characters."""
+"""A batch has at most `ROWS` rows, and ends when its records have more than `BYTES` characters (as `_size` counts)."""
 
 _PASSAGE = pa.struct([("passage_id", pa.string()), ("text", pa.string())])
 CONTENT = pa.schema(
@@ -37,6 +38,8 @@ BATCH = pa.schema(
     + [(name, pa.uint64()) for name in KEYS]
     + [(name, pa.list_(pa.uint64())) for name in ("negative_id", "negative_text")]
 )
+MOST_VALUE = 300
+"""Characters that are kept of the value for which a row is rejected."""
 _NO_PAIR = Pair(group_id="", language="", query="", passage=Passage(passage_id="", language="", text=""))
 
 
@@ -46,14 +49,14 @@ def read_here(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
         yield from to_batches(shard.read(), number)
 
 
-def take(
-    read: Callable[[], Iterable[Pair | Rejected]], source: Source, split: Part | Literal[""]
-) -> Iterator[Pair | Rejected]:
-    """Applies the options of `source` (languages, name, max_negatives) and `split` to the records that `read` yields.
+def take(shard: Shard, source: Source, split: Part | Literal[""]) -> Iterator[Pair | Rejected]:
+    """Applies the options of `source` (languages, name, max_negatives) and `split` to the records of a shard.
 
-    With a `split`, the pairs become a source of their own, so that they share no group with other pairs.
+    With a `split`, the pairs become a source of their own, so that they share no group with other pairs. `ValueError`
+    if the shard grows too much.
     """
-    for record in read():
+    growth = Growth(shard.file, shard.size)
+    for record in shard.read():
         if isinstance(record, Pair):
             left_out = source.languages and record.language not in source.languages
             if left_out and record.language in known_languages():  # `check` rejects unknown codes
@@ -66,6 +69,7 @@ def take(
                     negatives=record.negatives[: source.max_negatives],
                     negative_scores=record.negative_scores[: source.max_negatives],
                 )
+        growth.add(_size(record))
         yield record
 
 
@@ -74,9 +78,11 @@ def to_batches(records: Iterable[Pair | Rejected], shard: int = 0) -> Iterator[p
     found: list[Pair | Rejected] = []
     size = 0
     for record in records:
-        found.append(checked := record if isinstance(record, Rejected) else check(record))
-        if isinstance(checked, Pair):
-            size += len(checked.query) + len(checked.passage.text) + sum(len(n.text) for n in checked.negatives)
+        checked = check(record) if isinstance(record, Pair) else record
+        if isinstance(checked, Rejected) and len(checked.value) > MOST_VALUE:
+            checked = replace(checked, value=checked.value[:MOST_VALUE] + "...")
+        found.append(checked)
+        size += _size(checked)
         if len(found) == ROWS or size > BYTES:
             yield _batch(found, shard)
             found, size = [], 0
@@ -121,6 +127,17 @@ def check(pair: Pair) -> Pair | Rejected:
         if as_read(negative.text) == same or (own.passage_id and negative.passage_id == own.passage_id):
             return _reject(pair, "positive among its own negatives", f"negatives[{n}]: {negative.text[:80]}")
     return pair
+
+
+def _size(record: Pair | Rejected) -> int:
+    """Characters of all strings, and for each object what it takes besides."""
+    if isinstance(record, Rejected):
+        return len(record.value) + EACH
+    names = len(record.group_id) + len(record.passage_group_id) + len(record.source) + len(record.domain)
+    size = names + len(record.language) + len(record.query) + EACH
+    for passage in (record.passage, *record.negatives):
+        size += len(passage.text) + len(passage.passage_id) + EACH
+    return size
 
 
 def hash_of(*parts: str) -> int:

@@ -1,6 +1,7 @@
 """Reads rows of JSONL, CSV, TSV (also gzipped) and Parquet files, for all formats with one or more pairs in a row."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hybridir.data import delimited
+from hybridir.data import delimited, parquet
 from hybridir.data.config import Source
 from hybridir.data.languages import code_of
 from hybridir.data.records import SKIPPED, UNREAD, BadRow, Pair, Passage, Rejected, Row, Shard
@@ -25,6 +26,8 @@ _ENDINGS = {"csv": _CSV, "tsv": _TSV, "sentence-transformers": _OTHERS + _CSV + 
 """The files that are read for a format; `_OTHERS` for all others. A file named `.json` is read if it is the path."""
 _LOOKED_AT = 1000
 """Rows after which a column that none of them has is an error."""
+MOST_IN_LIST = 10_000
+"""Items of the longest list in a row."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ def list_of(row: Row, field: str) -> list[Any]:
             raise BadRow("broken JSON", f"{field}: {error}: {value[:80]}") from None
     if not isinstance(value, list):
         raise BadRow("wrong type", f"{field} must be a list; found {value!r:.80}")
+    if len(value) > MOST_IN_LIST:
+        raise BadRow("over-long list", f"{field} has {len(value)} items, at most {MOST_IN_LIST}")
     return value
 
 
@@ -180,7 +185,8 @@ def records(
     for line, get in rows:
         try:
             row = get()
-            names.update(row)
+            if len(names) < _LOOKED_AT:
+                names.update(row)
             looked_at += 1
             if looked_at == _LOOKED_AT and not n_pairs:
                 fields.check(names, language, file)
@@ -221,9 +227,20 @@ def _read(
     elif plain(path).endswith(_CSV + _TSV):
         rows = delimited.rows(path, name)
     else:
+        if not part[0]:
+            _check_json_lines(path, name)
         lines = enumerate(read_lines(path, *part), start=1)
         rows = ((number, partial(parse_json, line)) for number, (_, line) in lines)
     return records(rows, name, language, fields)
+
+
+def _check_json_lines(path: str, name: str) -> None:
+    """`ValueError` if the first line says that the file is one JSON value over many lines."""
+    first = next((line or b"" for _, line in read_lines(path)), b"").removeprefix(b"\xef\xbb\xbf").strip()
+    if first in (b"[", b"{") or re.match(rb"\[\s*\{", first):
+        raise ValueError(
+            f"{name} is one JSON value, not an object a line: convert it, as with jq -c '.[]' FILE > pairs.jsonl"
+        )
 
 
 def _parquet_rows(path: str, group: int, fields: Fields) -> Iterator[Callable[[], Row]]:
@@ -231,11 +248,10 @@ def _parquet_rows(path: str, group: int, fields: Fields) -> Iterator[Callable[[]
     system, inner = open_path(path)
     try:
         with system.open_input_file(inner) as opened:
-            file = pq.ParquetFile(opened)
-            names = file.schema_arrow.names
+            names = pq.ParquetFile(opened).schema_arrow.names
+            unread = dict.fromkeys(name for name in names if not fields.reads(name))
             read = [name for name in names if fields.reads(name)]
-            unread = dict.fromkeys(name for name in names if name not in read)
-            for batch in file.iter_batches(batch_size=1024, row_groups=[group], columns=read):
+            for batch in parquet.batches(opened, without_secrets(plain(path)), read, [group]):
                 try:
                     rows = batch.to_pylist()
                 except UnicodeDecodeError:

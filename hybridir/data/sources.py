@@ -113,7 +113,7 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
     taken = f"{source.format} {source.name} {source.language} {source.languages} {source.max_negatives} {split}"
     taken += f" {sorted(source.columns.items())}" if source.columns else ""
     return [
-        replace(shard, read=partial(take, shard.read, source, split), identity=f"{shard.identity} {taken} {code}")
+        replace(shard, read=partial(take, shard, source, split), identity=f"{shard.identity} {taken} {code}")
         for shard in found
     ]
 

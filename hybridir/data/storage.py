@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from hybridir.data.bounds import EACH, Growth
 from hybridir.data.config import Source
 from hybridir.data.languages import check_languages, code_of
 from hybridir.data.records import BadRow
@@ -21,6 +22,18 @@ from hybridir.runtime.secrets import without_secrets
 MAX_LINE = 10_000_000
 """Largest number of bytes of a line; longer lines are rejected."""
 PLACEHOLDER = "{language}"
+_UTF_16 = "in UTF-16: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
+_KINDS = {
+    b"\xff\xfe": _UTF_16,
+    b"\xfe\xff": _UTF_16,
+    b"\x1f\x8b": "compressed by gzip: let its name end with .gz, or unpack it",
+    b"PK\x03\x04": "a ZIP archive or a workbook of a spreadsheet program: unpack it, or save it as CSV in UTF-8",
+    b"BZh": "compressed by bzip2: unpack it",
+    b"\xfd7zXZ": "compressed by xz: unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
+    b"PAR1": "a Parquet file: let its name end with .parquet",
+}
+"""First bytes of files that are no text in UTF-8 -> what they are, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -129,18 +142,22 @@ def read_lines(path: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, 
     system, inner = open_path(path)
     try:
         opened = system.open_input_stream(inner) if end < 0 else system.open_input_file(inner)
+        growth = Growth(without_secrets(plain(path)), system.get_file_info(inner).size or 0 if end < 0 else 0)
         with opened, io.BufferedReader(opened, 1 << 20) as file:
             position = start
+            if not start:
+                _check_kind(file.peek(4), path)
             if start:
                 file.seek(start - 1)
-                position += _skip_line(file) - 1
+                position += _skip_line(file, growth) - 1
             while end < 0 or position < end:
                 line = file.readline(MAX_LINE + 1)
                 if not line:
                     return
                 began, position = position, position + len(line)
+                growth.add(len(line) + EACH)
                 if len(line) > MAX_LINE and not line.endswith(b"\n"):
-                    position += _skip_line(file)
+                    position += _skip_line(file, growth)
                     yield began, None
                 else:
                     yield began, line.removesuffix(b"\n").removesuffix(b"\r")
@@ -163,11 +180,21 @@ def decode(line: bytes | None) -> str:
     return text
 
 
-def _skip_line(file: io.BufferedReader) -> int:
+def _check_kind(head: bytes, path: str) -> None:
+    """`ValueError` if a file begins as no text in UTF-8 does."""
+    kind = next((kind for begin, kind in _KINDS.items() if head.startswith(begin)), None)
+    if not kind and len(head) > 3 and (head[0:4:2] == b"\0\0" or head[1:4:2] == b"\0\0"):
+        kind = _UTF_16
+    if kind:
+        raise ValueError(f"{without_secrets(plain(path))} is {kind}")
+
+
+def _skip_line(file: io.BufferedReader, growth: Growth) -> int:
     """Reads to the end of the line; returns the number of bytes."""
     skipped = 0
     while piece := file.readline(1 << 20):
         skipped += len(piece)
+        growth.add(len(piece))
         if piece.endswith(b"\n"):
             break
     return skipped

@@ -21,12 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from hybridir.data import parquet
 from hybridir.data.records import Benchmark, place
 from hybridir.runtime.durable import replaced
 
 SIDES = ("queries", "passages")
 _BLOCK = 2**14
 """Rows read at a time."""
+MOST_DIMENSIONS = 65_536
 _FLOATS = "float16, float32 or float64"
 
 Block = tuple[Sequence[str], np.ndarray]
@@ -94,6 +96,8 @@ def _read(file: Path, ids: Sequence[str], side: str) -> tuple[np.ndarray, tuple[
     rows_ND = np.empty((0, 0), dtype=np.float32)
     for names, block in (_parquet_blocks if file.suffix == ".parquet" else _npy_blocks)(file):
         first = len(row_of) + 1
+        if block.shape[1] > MOST_DIMENSIONS:
+            raise ValueError(f"{file} has the dimension {block.shape[1]}: at most {MOST_DIMENSIONS} can be read")
         if first == 1:
             rows_ND = np.zeros((len(ids), block.shape[1]), dtype=np.float32)
         for row, name in enumerate(names, start=first):
@@ -120,10 +124,10 @@ def _read(file: Path, ids: Sequence[str], side: str) -> tuple[np.ndarray, tuple[
 
 def _parquet_blocks(file: Path) -> Iterator[Block]:
     try:
-        with pa.parquet.ParquetFile(file) as opened:
-            _check_columns(file, opened.schema_arrow)
+        with pa.OSFile(str(file)) as opened:
+            _check_columns(file, pa.parquet.ParquetFile(opened).schema_arrow)
             dimension, first = None, 1
-            for batch in opened.iter_batches(_BLOCK, columns=["id", "embedding"]):
+            for batch in parquet.batches(opened, str(file), ["id", "embedding"], rows=_BLOCK):
                 names, embedding = batch["id"].to_pylist(), batch["embedding"]
                 if None in names:
                     raise ValueError(f"{file}: row {first + names.index(None)} has no id: give it one")

@@ -462,7 +462,7 @@ def test_config_of_miracl(miracl: BenchmarkConfig, options: dict[str, Any], mess
         ([("a", 0), ("a", 1)], ("One.", "Two."), r"the question id 'a' is already used at .*qas\[0\]"),
         ([("a", 0)], ("One.", " "), r"paragraphs\[0\] has an empty question or sentence"),
         ([("a", 0)], ("One.", "\u200b"), r"paragraphs\[0\] has an empty question or sentence"),
-        ([("a", 0)], ("One.", "Two \ud83d."), r"paragraphs\[0\]: unpaired surrogate: 'Two \\\\ud83d.'"),
+        ([("a", 0)], ("One.", "Two \ud83d."), r"paragraphs\[0\]: unpaired surrogate: 'Two \\ud83d.'"),
     ],
 )
 def test_broken_lareqa(tmp_path: Path, questions: list[Any], sentences: tuple[str, ...], message: str) -> None:

@@ -33,8 +33,11 @@ def find_shards(source: Source) -> list[Shard]:
         language = file.language or source.language or ""
         qrels = storage.child(folder, "qrels", f"{source.split}.tsv")
         parts = (file.path, storage.child(folder, "queries.jsonl"), qrels)
-        identity = " ".join(one.identity for path in parts for one in storage.find_files(Source(path=path), ("",)))
-        found.append(Shard(partial(_read, *parts, language), f"{file.name} with qrels", identity, file.size))
+        files = [one for path in parts for one in storage.find_files(Source(path=path), ("",))]
+        identity = " ".join(one.identity for one in files)
+        found.append(
+            Shard(partial(_read, *parts, language), f"{file.name} with qrels", identity, sum(one.size for one in files))
+        )
     return found
 
 

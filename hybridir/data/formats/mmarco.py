@@ -47,7 +47,7 @@ def find_shards(source: Source) -> list[Shard]:
             _read, collection.path, queries.path, triples.path, language, kept, tell_triples=language == chosen[0]
         )
         identity = f"{collection.identity} {queries.identity} {triples.identity}"
-        found.append(Shard(read, collection.name, identity, collection.size))
+        found.append(Shard(read, collection.name, identity, collection.size + queries.size + triples.size))
     return found
 
 

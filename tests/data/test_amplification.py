@@ -1,0 +1,91 @@
+"""Small files that say gigabytes are read or refused within bounds of memory and time."""
+
+import gzip
+import json
+from pathlib import Path
+
+import amplification
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import pairs_of
+
+from hybridir.data import rows
+from hybridir.data.config import DataConfig, Source
+from hybridir.data.records import Pair, Rejected
+from hybridir.data.sources import find_shards
+from hybridir.runs.prepare import read_corpus
+
+
+@pytest.mark.parametrize(
+    "name", ["long domain", "dictionary in lists", "delta", "positives by negatives", "embedding ids"]
+)
+def test_small_files_take_little(name: str) -> None:
+    size, memory, seconds, end = amplification.measure(name)
+    assert size < 1_000_000
+    assert memory < amplification.MOST_MB
+    assert seconds < amplification.MOST_SECONDS
+    assert "grows to more than" in end
+
+
+def test_what_grows_in_good_faith_is_read(tmp_path: Path) -> None:
+    """A gzip of one template in many rows, and Parquet with the few languages and passages as dictionaries."""
+    lines = [{"group_id": str(n), "language": "en", "query": f"What is number {n}?", "passage": "It is a number."}
+             for n in range(20_000)]  # fmt: skip
+    with gzip.open(tmp_path / "x.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    pq.write_table(pa.Table.from_pylist(lines), tmp_path / "x.parquet", row_group_size=7000)
+    for encoding in ("DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"):
+        names = ("query", "passage")
+        pq.write_table(
+            pa.Table.from_pylist(lines),
+            tmp_path / f"{encoding}.parquet",
+            use_dictionary=False,
+            column_encoding=dict.fromkeys(names, encoding),
+        )
+    for file in tmp_path.iterdir():
+        assert file.stat().st_size < 1_000_000
+        shards = find_shards(DataConfig(format="jsonl", path=str(file)))
+        found = [one for shard in shards for one in shard.read()]
+        assert [one.query for one in found if isinstance(one, Pair)] == [line["query"] for line in lines]
+
+
+def test_long_values_are_cut_where_rows_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"group_id": "1", "language": "en", "query": "q", "passage": "p"}
+    changes = [{"domain": "d" * 1001}, {"language": "x" * 5000}, {"negatives": ["a", "b", "c"]}, {"domain": "d" * 1000}]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row | change) + "\n" for change in changes))
+    monkeypatch.setattr(rows, "MOST_IN_LIST", 2)
+    corpus = read_corpus(DataConfig(format="jsonl", path=str(tmp_path / "x.jsonl"), validation_share=0), tmp_path)
+    lines = [json.loads(line) for line in (corpus.directory / "rejected.jsonl").read_text().splitlines()]
+    assert [(line["line"], line["reason"]) for line in lines] == [
+        (1, "over-long text"),
+        (2, "over-long text"),
+        (3, "over-long list"),
+    ]
+    assert max(len(line["value"]) for line in lines) < 310
+
+
+WRONG = {
+    "UTF-16": ("ü".encode("utf-16") + b"x" * 10, "in UTF-16: convert it to UTF-8"),
+    "UTF-16 without a mark": ('{"query"'.encode("utf-16-le"), "in UTF-16: convert it to UTF-8"),
+    "gzip": (gzip.compress(b"{}"), "compressed by gzip: let its name end with .gz"),
+    "a workbook": (b"PK\x03\x04....", "a ZIP archive or a workbook .* save it as CSV"),
+    "Parquet": (b"PAR1....", "a Parquet file: let its name end with .parquet"),
+    "an array": (b'[{"query": "q"}, {"query": "r"}]', "one JSON value, not an object a line: convert it, as with jq"),
+    "an array over lines": (b'[\n{"query": "q"},\n{"query": "r"}\n]', "one JSON value, not an object a line"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_files_that_are_something_else_are_called_by_name(name: str, tmp_path: Path) -> None:
+    content, message = WRONG[name]
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"x.jsonl is {message}"):
+        pairs_of(Source(format="jsonl", path=str(tmp_path / "x.jsonl")))
+
+
+def test_a_file_of_lines_may_be_called_json(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"query": "q", "passage": "p"}\n{"query": "q"}\n')
+    good, bad = pairs_of(Source(format="jsonl", path=str(tmp_path / "x.json"), language="en"))
+    assert isinstance(good, Pair)
+    assert isinstance(bad, Rejected)
