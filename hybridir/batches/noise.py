@@ -29,6 +29,12 @@ class NoisyQueries:
         noisy = dict(zip(drawn, self._tokenize([self._text(batch, n, numbers[n]) for n in drawn]), strict=True))
         return [noisy.get(item, ids) for item, ids in enumerate(queries)]
 
+    def every(self, batch: Batch) -> list[np.ndarray]:
+        """The token ids of all queries [b] with noise, for the view `noisy_query`: drawn apart from `replace`."""
+        items = range(len(batch.query_row))
+        numbers = [self._numbers(draws.NOISY_QUERY, batch, item) for item in items]
+        return self._tokenize([self._text(batch, item, numbers[item]) for item in items])
+
     def _numbers(self, stream: int, batch: Batch, item: int) -> Uniform:
         return uniform_numbers(self._plan.seed, stream, batch.step, batch.first + item)
 

@@ -56,6 +56,30 @@ class Noise:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Translations:
+    """Translations of an item's texts, given to the losses as further views of the item.
+
+    They are drawn anew in each step, uniformly from the other languages in which the group has a pair; an item with
+    fewer such languages has fewer translations. They are embedded, and change the loss only through a term that uses
+    them (such as `loss.multilingual`).
+
+    Args:
+        passage: number of translations of each positive passage.
+        query: number of translations of each query.
+        languages: languages to draw translations from; they may exceed `sampling.languages`. Omitted: these.
+    """
+
+    passage: int = 0
+    query: int = 0
+    languages: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("passage", "query"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"sampling.translations.{name} is {getattr(self, name)}: it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
     """Which batches are drawn.
 
@@ -73,6 +97,7 @@ class Sampling:
         source_exponent: in these languages, a source is drawn with probability proportional to (number of its groups in
             them) ** source_exponent; 1 makes every group equally likely.
         negatives: number of hard negatives of each item; passages with fewer are not drawn.
+        translations: translations of passages and queries beside them.
         noise: noise on the queries.
     """
 
@@ -85,6 +110,7 @@ class Sampling:
     language_exponent: float = 0.0
     source_exponent: float = 1.0
     negatives: int = 0
+    translations: Translations = field(default_factory=Translations)
     noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:

@@ -17,31 +17,43 @@ from hybridir.batches.noise import NoisyQueries
 from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
 from hybridir.batches.token_cache import TokenCache, TokenJob
+from hybridir.batches.views import TranslationViews
 from hybridir.data.corpus import Corpus
+
+_NONE = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenBatch:
-    """One rank's part of a global batch. Its texts are b queries, then b positives, then b * n hard negatives."""
+    """One rank's part of a global batch: its texts view by view, in each view item by item.
+
+    The views are `query`, `positive`, `negative` (n an item), and where asked for `passage_translation`,
+    `query_translation` and `noisy_query`.
+    """
 
     step: int
     rank: int
     kind: str
+    views: dict[str, int]  # texts of an item, by view
     ids: np.ndarray  # int32 [T]
-    lengths: np.ndarray  # int32 [b + b + b * n]
+    lengths: np.ndarray  # int32 [texts]; 0 where an item has no translation
     passage_group: np.ndarray  # int64 [b + b * n], of positives and hard negatives
     example: np.ndarray  # uint64 [b, 3]: key of the group, index of the query language, of the passage language
+
+    def places(self) -> dict[str, slice]:
+        """Where the texts of each view stand among all texts."""
+        ends = np.cumsum([count * len(self.example) for count in self.views.values()]).tolist()
+        return dict(zip(self.views, map(slice, [0, *ends], ends), strict=False))
 
     def digests(self) -> np.ndarray:
         """A hash of each item (its group, languages and token ids) as it arrived at the worker, int64 [b]."""
         texts = np.split(self.ids, np.cumsum(self.lengths)[:-1])
-        size = len(self.example)
-        hashes = []
+        places, hashes = self.places(), []
         for item, example in enumerate(self.example):
             digest = hashlib.blake2b(example.tobytes(), digest_size=8)
-            n = len(texts) // size - 2
-            for text in (texts[item], texts[size + item], *texts[2 * size + item * n : 2 * size + (item + 1) * n]):
-                digest.update(len(text).to_bytes(4, "little") + text.tobytes())
+            for view, count in self.views.items():
+                for text in texts[places[view]][item * count : (item + 1) * count]:
+                    digest.update(len(text).to_bytes(4, "little") + text.tobytes())
             hashes.append(int.from_bytes(digest.digest(), "little", signed=True))
         return np.array(hashes, dtype=np.int64)
 
@@ -57,6 +69,7 @@ class BatchSource:
     seed: int
     part: str = "train"
     token_job: TokenJob | None = None  # how texts with noise become tokens; needed only for these
+    noisy_query: bool = False  # whether a loss needs this view
 
     def plan(self) -> Plan:
         """The plan; opened once a process."""
@@ -64,18 +77,28 @@ class BatchSource:
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TokenBatch:
         """The part of one rank of the global batch of `step`."""
-        plan, cache, noise = _open(self)
+        plan, cache, translations, noise = _open(self)
         batch = plan.batch(step).part(rank, world_size)
-        queries = cache.query.take(batch.query_row)
-        texts = noise.replace(queries, batch) if noise else queries
-        texts += cache.passage.take(batch.passage_row)
-        texts += cache.negatives.take(batch.negatives.ravel())
+        views = {
+            "query": cache.query.take(batch.query_row),
+            "positive": cache.passage.take(batch.passage_row),
+            "negative": cache.negatives.take(batch.negatives.ravel()),
+        }
+        for name, rows in translations.rows(batch):
+            column = cache.passage if name == "passage_translation" else cache.query
+            views[name] = [column.take(row)[0] if row[0] >= 0 else _NONE for row in rows.reshape(-1, 1)]
+        if self.noisy_query and noise:
+            views["noisy_query"] = noise.every(batch)
+        if self.sampling.noise.probability and noise:
+            views["query"] = noise.replace(views["query"], batch)
+        texts = [text for view in views.values() for text in view]
         example = (plan.corpus.group_key[batch.groups], batch.query_language, batch.passage_language)
         groups = [plan.corpus.passage_group[batch.groups], plan.corpus.negative_group[batch.negatives.ravel()]]
         return TokenBatch(
             step=step,
             rank=rank,
             kind=batch.kind,
+            views={name: len(view) // len(batch.groups) for name, view in views.items()},
             ids=np.concatenate(texts),
             lengths=np.array([len(text) for text in texts], dtype=np.int32),
             passage_group=np.concatenate(groups),
@@ -95,7 +118,7 @@ def local_stream(source: BatchSource, start: int, end: int, rank: int, world_siz
 def to_table(batches: list[TokenBatch]) -> pa.Table:
     """An Arrow table with one row for each batch."""
     lists = ("ids", "lengths", "passage_group", "example")
-    columns = {name: [getattr(batch, name) for batch in batches] for name in ("step", "rank", "kind")}
+    columns = {name: [getattr(batch, name) for batch in batches] for name in ("step", "rank", "kind", "views")}
     columns |= {name: [getattr(batch, name).ravel() for batch in batches] for name in lists}
     return pa.table(columns)
 
@@ -109,10 +132,10 @@ def from_table(row: pa.Table) -> TokenBatch:
 
 
 @lru_cache(maxsize=4)
-def _open(source: BatchSource) -> tuple[Plan, TokenCache, NoisyQueries | None]:
+def _open(source: BatchSource) -> tuple[Plan, TokenCache, TranslationViews, NoisyQueries | None]:
     plan = Plan(Corpus.open(source.corpus), source.sampling, source.batch_size, source.seed, source.part)
     noise = None
-    if source.sampling.noise.probability:
+    if source.noisy_query or source.sampling.noise.probability:
         assert source.token_job, "texts with noise are tokenised on the way"
         noise = NoisyQueries(plan, source.token_job)
-    return plan, TokenCache(source.tokens), noise
+    return plan, TokenCache(source.tokens), TranslationViews(plan), noise

@@ -16,6 +16,7 @@ from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
 from hybridir.batches.stream import BatchSource
 from hybridir.batches.token_cache import ChunkRunner, TokenJob, build_cache, query_texts, tokenize_here
+from hybridir.batches.views import TranslationViews
 from hybridir.data import sources
 from hybridir.data.build import build_corpus, describe_rejected
 from hybridir.data.config import BenchmarkConfig, DataConfig
@@ -134,8 +135,9 @@ def prepare(
         batch_size=recipe.train.batch_size,
         seed=recipe.seed,
         token_job=data.tokens,
+        noisy_query="noisy_query" in recipe.loss.needs,
     )
-    if recipe.sampling.noise.probability:
+    if source.noisy_query or recipe.sampling.noise.probability:
         query_texts(data.corpus)  # made here, not by every worker
     validation = {
         kind: replace(
@@ -144,6 +146,7 @@ def prepare(
             batch_size=recipe.validation.batch_size,
             seed=VALIDATION_SEED,
             part="validation",
+            noisy_query=False,
         )
         for kind, sampling in _validation_kinds(recipe, data.corpus).items()
     }
@@ -267,6 +270,7 @@ def _validation_kinds(recipe: Recipe, corpus: Corpus) -> dict[str, Sampling]:
 def check_plans(recipe: Recipe, corpus: Corpus) -> Plan:
     """The plan of training; `ValueError` if a batch of training or validation cannot be filled."""
     plan = Plan(corpus, recipe.sampling, recipe.train.batch_size, recipe.seed)
+    TranslationViews(plan)
     for kind, sampling in _validation_kinds(recipe, corpus).items():
         try:
             Plan(corpus, sampling, recipe.validation.batch_size, VALIDATION_SEED, "validation")

@@ -120,6 +120,7 @@ class Recipe:
             raise ValueError(
                 "benchmark.split is all, but benchmark.path is the training data: take the split test, or other data"
             )
+        self.loss.check_views(self.sampling)
         workers = self.scaling.num_workers
         if self.scaling.cpus_per_worker < 1:
             raise ValueError(f"scaling.cpus_per_worker is {self.scaling.cpus_per_worker}: it must be at least 1")

@@ -19,6 +19,7 @@ class Shared:
 
     Attributes:
         loss: mean loss over the ranks.
+        terms: mean of each term of the loss, without its weight.
         norm: largest gradient norm of any rank.
         stop: whether any rank was asked to stop.
         tokens: number of tokens in the global batch.
@@ -27,6 +28,7 @@ class Shared:
     """
 
     loss: float
+    terms: dict[str, float]
     norm: float
     stop: bool
     tokens: int
@@ -34,16 +36,20 @@ class Shared:
     not_finite: list[int]
 
 
-def exchange(losses: Tensor, norm: float, stop: bool, batch: TokenBatch) -> Shared:
-    """Gathers the losses [b], gradient norm, stop request and batch of each rank; the result is equal on all ranks."""
-    head = np.array([losses.mean().item(), norm, stop, batch.lengths.sum()], dtype=np.float64).view(np.int64)
+def exchange(losses: Tensor, terms: dict[str, Tensor], norm: float, stop: bool, batch: TokenBatch) -> Shared:
+    """Gathers the losses [b] with their terms, gradient norm, stop request and batch; the same result on all ranks."""
+    means = [losses.mean().item(), *(term.mean().item() for term in terms.values())]
+    head = np.array([norm, stop, batch.lengths.sum(), *means], dtype=np.float64).view(np.int64)
     finite = losses.detach().isfinite().cpu().numpy().astype(np.int64)
     backend = torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
     mine = torch.from_numpy(np.concatenate([head, finite, batch.digests()])).to(backend)
-    heads, finites, digests = np.split(gather(mine[None]).cpu().numpy(), [4, 4 + len(finite)], axis=1)
-    means, norms, stops, tokens = np.ascontiguousarray(heads).view(np.float64).T
+    ends = [len(head), len(head) + len(finite)]
+    heads, finites, digests = np.split(gather(mine[None]).cpu().numpy(), ends, axis=1)
+    norms, stops, tokens, *by_term = np.ascontiguousarray(heads).view(np.float64).T
+    loss, *others = (float(each.mean()) for each in by_term)
     return Shared(
-        loss=float(means.mean()),
+        loss=loss,
+        terms=dict(zip(terms, others, strict=True)),
         norm=float(norms.max()),
         stop=bool(stops.any()),
         tokens=int(tokens.sum()),

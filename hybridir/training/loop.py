@@ -29,7 +29,7 @@ from hybridir.training.agreement import exchange, not_finite_error
 from hybridir.training.clock import Clock
 from hybridir.training.identity import check_identity
 from hybridir.training.memory import memory_explained
-from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
+from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, batch_terms
 from hybridir.training.validation import Validation, ValidationConfig, cost, value_of
 
 STOP = "STOP"
@@ -173,11 +173,12 @@ def _steps(
                 batch_loss(wrapped, batch, device, config.bf16).mean().backward()
                 optimizer.zero_grad()
             _seed(job.seed, step)
-            losses = batch_loss(wrapped, batch, device, config.bf16)
+            terms = batch_terms(wrapped, batch, device, config.bf16)
+            losses = job.loss.total(terms)
             losses.mean().backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
             stop = asked() or (rank() == 0 and (job.output / STOP).exists())
-            shared = exchange(losses, norm.item(), stop, batch)
+            shared = exchange(losses, terms, norm.item(), stop, batch)
             if not math.isfinite(shared.loss + shared.norm):
                 raise not_finite_error(step, shared, job.source)
             for group in optimizer.param_groups:
@@ -189,6 +190,7 @@ def _steps(
         line: dict[str, Any] = {
             "step": step,
             "loss": shared.loss,
+            **({"terms": shared.terms} if len(terms) > 1 else {}),
             "kind": batch.kind,
             "example_ids_sha256": shared.sha256,
             "tokens": shared.tokens,

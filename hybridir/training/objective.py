@@ -4,23 +4,46 @@ Shapes: b queries of this rank, n hard negatives a query, N texts of this rank, 
 """
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
+from operator import attrgetter
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from hybridir.batches.sampling import first_of_second_pool
+from hybridir.batches.sampling import Sampling, first_of_second_pool
 from hybridir.batches.stream import TokenBatch
 from hybridir.model.distributed import gather, gather_with_grad, rank, world_size
 from hybridir.model.encoder import Encoder
 from hybridir.model.precision import at_least_float32
-from hybridir.training.losses.info_nce import info_nce
+from hybridir.training.losses import LOSSES
+from hybridir.training.losses.embedded import EmbeddedBatch, Loss
+
+_ASKED_BY = {
+    "negative": "negatives",
+    "passage_translation": "translations.passage",
+    "query_translation": "translations.query",
+}
+"""The field of `Sampling` that asks for a view."""
+_T = TypeVar("_T")
 
 
+def _with_terms(config: type[_T]) -> type[_T]:
+    """Adds a section for each entry of `LOSSES` to a dataclass, documented by the first line of its docstring."""
+    terms = [(name, kind, field(default_factory=kind)) for name, kind in LOSSES.items()]
+    described = [f"    {name}: {(kind.__doc__ or '').partition(chr(10))[0]}" for name, kind in LOSSES.items()]
+    made = make_dataclass(config.__name__, terms, bases=(config,), frozen=True, kw_only=True)
+    made.__doc__ = "\n".join([(config.__doc__ or "").rstrip(), *(f"    {line}" for line in described), "    "])
+    made.__module__, made.__qualname__ = config.__module__, config.__qualname__
+    return made
+
+
+@_with_terms
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The training loss: InfoNCE against the passages of all workers.
+    """The training loss: the sum of its terms, each with its weight.
 
     Args:
         temperature: similarities are divided by it before the softmax; above 0 (E5 uses 0.01; 0.05 is common).
@@ -33,6 +56,37 @@ class LossConfig:
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ValueError(f"loss.temperature is {self.temperature}: it must be above 0")
+        weights = {f"loss.{name}.weight": getattr(self, name).weight for name in LOSSES}
+        for name, weight in weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name} is {weight}: it must be at least 0")
+        if not any(weights.values()):
+            raise ValueError(f"{', '.join(weights)} are all 0: there is nothing to train for. Set one above 0")
+
+    @property
+    def terms(self) -> dict[str, Loss]:
+        """The terms that are switched on."""
+        return {name: term for name in LOSSES if (term := getattr(self, name)).weight}
+
+    @property
+    def needs(self) -> set[str]:
+        """The views that these terms need."""
+        return {view for term in self.terms.values() for view in term.needs}
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The loss of each item, [b], from the values of the terms, [b] each."""
+        weighted = [getattr(self, name).weight * value for name, value in terms.items()]
+        return torch.stack(weighted).sum(dim=0) if len(weighted) > 1 else weighted[0]
+
+    def check_views(self, sampling: Sampling) -> None:
+        """Raises `ValueError` if a term needs a view that `sampling` does not ask for."""
+        for name, term in self.terms.items():
+            for view in term.needs:
+                if view in _ASKED_BY and not attrgetter(_ASKED_BY[view])(sampling):
+                    raise ValueError(
+                        f"loss.{name}.weight is {term.weight}, but batches have no {view.replace('_', ' ')}: set "
+                        f"sampling.{_ASKED_BY[view]} to 1 or more, or loss.{name}.weight to 0"
+                    )
 
 
 class DualEncoder(nn.Module):
@@ -40,7 +94,7 @@ class DualEncoder(nn.Module):
 
     def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.loss = encoder, loss
         dtype = at_least_float32(next(encoder.parameters()).dtype)
         log = torch.tensor(math.log(loss.temperature), dtype=dtype)
         if loss.learn_temperature:
@@ -49,34 +103,64 @@ class DualEncoder(nn.Module):
             self.register_buffer("log_temperature", log)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [N, D] of all texts, and the temperature (a scalar)."""
-        return self.encoder(ids, lengths), self.log_temperature.exp()
+        """Embeddings [N, D] of all texts, zeros for those of length 0, and the temperature (a scalar)."""
+        there = lengths > 0
+        embeddings = self.encoder(ids, lengths[there])
+        if not there.all():
+            whole = embeddings.new_zeros(len(lengths), embeddings.shape[1])
+            embeddings = whole.index_put((torch.nonzero(there)[:, 0].to(whole.device),), embeddings)
+        return embeddings, self.log_temperature.exp()
 
 
 def batch_loss(model: nn.Module, batch: TokenBatch, device: torch.device, bf16: bool = False) -> Tensor:
-    """InfoNCE [b] of this rank's queries against the passages of all ranks. `model`: a `DualEncoder`, or DDP of one."""
+    """The training loss [b] of this rank's items: the weighted sum of `batch_terms`."""
+    return _config(model).total(batch_terms(model, batch, device, bf16))
+
+
+def batch_terms(model: nn.Module, batch: TokenBatch, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
+    """Each term of the loss that is switched on, [b] for this rank's items, without its weight.
+
+    Queries are scored against the passages of all ranks. `model`: a `DualEncoder`, or DDP of one.
+    """
     context = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
     with context:
         embeddings, temperature = model(*to_torch(batch, device))
-    size = len(batch.example)
-    groups = gather(torch.from_numpy(batch.passage_group.copy()).to(device))
-    first = rank() * len(batch.passage_group)
-    return info_nce(
-        embeddings[:size],
-        gather_with_grad(embeddings[size:]),
-        positive_Q=torch.arange(first, first + size, device=device),
-        passage_group_P=groups,
+    embedded = _by_view(batch, embeddings, temperature)
+    return {name: term(embedded) for name, term in _config(model).terms.items()}
+
+
+def _config(model: nn.Module) -> LossConfig:
+    dual = getattr(model, "module", model)  # DDP wraps it
+    assert isinstance(dual, DualEncoder)
+    return dual.loss
+
+
+def _by_view(batch: TokenBatch, embeddings: Tensor, temperature: Tensor) -> EmbeddedBatch:
+    """Gathers all views but the queries from all ranks, with gradients, in the order of the global batch."""
+    size, device = len(batch.example), embeddings.device
+    items = size * world_size()
+
+    def gathered(values: Tensor, how: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Values of the texts after the queries, [texts - b, ...], of all ranks: by view, [I, n, ...]."""
+        by_rank = how(values).unflatten(0, (world_size(), -1))
+        places = list(batch.places().items())[1:]
+        parts = {name: by_rank[:, place.start - size : place.stop - size] for name, place in places}
+        return {name: part.reshape(items, batch.views[name], *values.shape[1:]) for name, part in parts.items()}
+
+    own = torch.from_numpy(batch.passage_group.copy())  # of positives, then of negatives
+    others = [own[:size].repeat_interleave(count) for name, count in list(batch.views.items())[3:]]
+    group = torch.cat([own, *others]).masked_fill(torch.from_numpy(batch.lengths[size:] == 0), -1)
+    groups = gathered(group.to(device), gather)
+    pool_I = (torch.arange(items, device=device) >= first_of_second_pool(items)).long()
+    return EmbeddedBatch(
+        query_bD=embeddings[:size],
+        views=gathered(embeddings[size:], gather_with_grad),
+        there={name: group >= 0 for name, group in groups.items()},
+        first=rank() * size,
+        groups=groups,
+        pool_I=pool_I if batch.kind == "both" else None,
         temperature=temperature,
-        pool_P=gather(_pools(batch).to(device)) if batch.kind == "both" else None,
     )
-
-
-def _pools(batch: TokenBatch) -> Tensor:
-    """For each passage of this rank, its half of the global batch (0 or 1), int64 [b + b * n]."""
-    size = len(batch.example)
-    item = batch.rank * size + torch.arange(size)
-    pool = (item >= first_of_second_pool(size * world_size())).long()
-    return torch.cat([pool, pool.repeat_interleave(len(batch.passage_group) // size - 1)])
 
 
 def to_torch(batch: TokenBatch, device: torch.device) -> tuple[Tensor, Tensor]:

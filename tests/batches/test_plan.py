@@ -10,7 +10,8 @@ import pytest
 from helpers import corpus_of
 
 from hybridir.batches.plan import Plan
-from hybridir.batches.sampling import KINDS, Sampling
+from hybridir.batches.sampling import KINDS, Sampling, Translations
+from hybridir.batches.views import TranslationViews
 from hybridir.data.records import Pair, Passage
 
 LANGUAGES = ("ar", "de", "en", "zh")
@@ -72,6 +73,18 @@ def test_golden_hash(corpus):
             assert array.dtype == np.int64
             digest.update(array.astype("<i8").tobytes())
     assert digest.hexdigest() == "36c471c32e12328156383c2f057db04471f8cb2fc6aa496b50cc8e1f1a6dfa11"
+
+
+def test_golden_hash_of_translations(corpus):
+    """The same for the rows of the views, whatever else is switched on."""
+    digest = hashlib.sha256()
+    views = Translations(passage=2, query=1)
+    plan = Plan(corpus, Sampling(mono=0.4, mixed=0.2, cross=0.4, negatives=2, translations=views), 8, seed=11)
+    for step in (0, 1, 1000, 2**40):
+        for name, rows in TranslationViews(plan).rows(plan.batch(step)):
+            assert rows.dtype == np.int64
+            digest.update(name.encode() + rows.astype("<i8").tobytes())
+    assert digest.hexdigest() == "a03308bdfeaf6bf4b729ffc8b41d450d5877daa74ab6532fa26b5437e137d766"
 
 
 def test_is_a_function_of_seed_and_step(corpus):

@@ -251,6 +251,7 @@ def small_batch(**changes):
         "step": 0,
         "rank": 0,
         "kind": "mono",
+        "views": {"query": 1, "positive": 1, "negative": 1},
         "ids": np.arange(12, dtype=np.int32),
         "lengths": np.array([2, 1, 3, 2, 2, 2], dtype=np.int32),
         "passage_group": np.array([5, 6, 7, 8]),
@@ -272,7 +273,8 @@ def test_one_other_token_changes_the_digest_of_its_item_alone(token, item):
 
 def test_digest_sees_bounds_and_languages_but_not_the_rank():
     whole = small_batch().digests()
-    one = {"ids": np.arange(3, dtype=np.int32), "example": np.array([[11, 0, 0]], dtype=np.uint64)}
+    views = {"query": 1, "positive": 1, "negative": 0}
+    one = {"views": views, "ids": np.arange(3, dtype=np.int32), "example": np.array([[11, 0, 0]], dtype=np.uint64)}
     bounds = [small_batch(lengths=np.array(x, dtype=np.int32), **one).digests() for x in ([2, 1], [1, 2])]
     assert bounds[0] != bounds[1]
     other = small_batch(example=np.array([[11, 0, 0], [12, 1, 1]], dtype=np.uint64)).digests()

@@ -10,17 +10,21 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from hybridir.batches.sampling import Sampling
+from hybridir.batches.sampling import Sampling, Translations
 from hybridir.batches.stream import BatchSource
 from hybridir.model import distributed
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.runs.prepare import Prepared
 from hybridir.training import objective as dual_encoder
+from hybridir.training.losses import LOSSES
 from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
 
 CPU = torch.device("cpu")
 LEARNED = LossConfig(learn_temperature=True)
+ALL_TERMS = LossConfig(
+    learn_temperature=True, **{name: replace(kind(), weight=0.5 + n) for n, (name, kind) in enumerate(LOSSES.items())}
+)
 RIGHT, NO_GRADIENT, TIMES_WORLD_SIZE = "right", "no gradient", "times world size"
 
 
@@ -141,6 +145,29 @@ def test_two_pools_on_two_ranks(
         half = replace(source.batch(0, rank, 2), kind="mono", rank=0)
         expected = batch_loss(model, half, CPU).detach()
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
+
+
+def total_on_ranks(initial: EncoderConfig, source: BatchSource, folder: str) -> None:
+    """Rank 0 writes DDP's gradients of the sum of all terms on one batch."""
+    model = DualEncoder(Encoder.load(initial), ALL_TERMS)
+    wrapped = DistributedDataParallel(model)
+    batch_loss(wrapped, source.batch(0, distributed.rank(), distributed.world_size()), CPU).mean().backward()
+    if distributed.rank() == 0:
+        torch.save({name: p.grad for name, p in model.named_parameters()}, f"{folder}/gradients.pt")
+
+
+@pytest.mark.parametrize("kind", ["cross", "both"])
+def test_gradients_of_all_terms(
+    small_run: Prepared, initial: EncoderConfig, on_ranks: Callable[..., None], tmp_path: Path, kind: str
+) -> None:
+    """Of three translations of a passage one is never there: the second rank's texts are fewer than its places."""
+    weights = {"mono": 0.0, "cross": 0.0, kind: 1.0}
+    source = replace(small_run.job.source, sampling=Sampling(**weights, translations=Translations(passage=3)))
+    on_ranks(2, total_on_ranks, initial, source, str(tmp_path))
+    model = DualEncoder(Encoder.load(initial), ALL_TERMS)
+    batch_loss(model, source.batch(0), CPU).mean().backward()
+    wanted = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert_same(torch.load(tmp_path / "gradients.pt", weights_only=True), wanted)
 
 
 def test_without_a_group_there_is_one_rank() -> None:

@@ -16,6 +16,7 @@ from helpers import pairs_of, read_lines, small_recipe, steady, train_here
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hybridir.batches.sampling import Noise, Translations
 from hybridir.batches.stream import BatchSource, TokenBatch, local_stream
 from hybridir.data.config import DataConfig, Source
 from hybridir.data.formats import PAIR_READERS
@@ -30,7 +31,8 @@ from hybridir.runtime.history import EVENTS, History, Tail, last_line, read_hist
 from hybridir.training import checkpoint as ckpt
 from hybridir.training import loop as train_module
 from hybridir.training.loop import STOP, Job, TrainConfig, train
-from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
+from hybridir.training.losses.multilingual import Multilingual
+from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, batch_terms
 from hybridir.training.validation import Validation
 
 MakeRun = Callable[..., Prepared]
@@ -417,13 +419,13 @@ def test_a_loss_that_is_not_finite_names_the_examples_and_writes_nothing(
     """In step 2 the losses of the examples 3 and 6 are not finite."""
     run = make_run(tmp_path / "run", train={"checkpoint_every": 1})
     poison = torch.tensor([1, 1, 1, bad, 1, 1, bad, 1])
-    real, calls = batch_loss, []
+    calls = []
 
-    def poisoned(*arguments: Any) -> Tensor:
+    def poisoned(*arguments: Any) -> dict[str, Tensor]:
         calls.append(1)
-        return real(*arguments) * (poison if len(calls) == 3 else 1)
+        return {k: v * (poison if len(calls) == 3 else 1) for k, v in batch_terms(*arguments).items()}
 
-    monkeypatch.setattr(train_module, "batch_loss", poisoned)
+    monkeypatch.setattr(train_module, "batch_terms", poisoned)
     with pytest.raises(FloatingPointError, match=r"step 2: .* loss of 2 of 8 examples is not finite") as raised:
         train_here(run)
     assert_named(run, 2, [3, 6], str(raised.value))
@@ -449,12 +451,12 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is_finite(
 ) -> None:
     run = make_run(tmp_path / "run")
 
-    def poisoned(model: DualEncoder, *arguments: Any) -> Tensor:
+    def poisoned(model: DualEncoder, *arguments: Any) -> dict[str, Tensor]:
         weight = next(model.parameters())
         weight.register_hook(lambda gradient: gradient * float("nan"))
-        return batch_loss(model, *arguments)
+        return batch_terms(model, *arguments)
 
-    monkeypatch.setattr(train_module, "batch_loss", poisoned)
+    monkeypatch.setattr(train_module, "batch_terms", poisoned)
     with pytest.raises(FloatingPointError, match=r"step 0: .*the losses are finite and the gradient is not"):
         train_here(run)
     assert history(run) == []
@@ -465,13 +467,13 @@ def test_out_of_memory_names_the_batch_and_what_helps(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path / "run")
-    monkeypatch.setattr(train_module, "batch_loss", lambda *_: torch.empty(1 << 50))
+    monkeypatch.setattr(train_module, "batch_terms", lambda *_: torch.empty(1 << 50))
     with pytest.raises(MemoryError) as raised:
         train_here(run)
     longest = run.job.source.batch(0).lengths.max()
     for words in ("step 0", "8 pairs", f"{longest} tokens", "train.batch_size", "encoder.max_passage_length"):
         assert words in str(raised.value)
-    monkeypatch.setattr(train_module, "batch_loss", lambda *_: torch.ones(2) @ torch.ones(3))
+    monkeypatch.setattr(train_module, "batch_terms", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         train_here(run)
 
@@ -704,9 +706,9 @@ def stop_on_rank_1(job: Job, initial: EncoderConfig, poison: bool, folder: str) 
     """In step 2 rank 1 alone has a loss that is not finite, or is asked to stop; each rank writes how it ended."""
     steps: list[int] = []
 
-    def poisoned(*arguments: Any) -> Tensor:
-        loss = batch_loss(*arguments)
-        return loss * torch.tensor([1.0, 1, float("nan"), 1]) if (rank(), len(steps)) == (1, 3) else loss
+    def poisoned(*arguments: Any) -> dict[str, Tensor]:
+        bad = torch.tensor([1.0, 1, float("nan"), 1]) if (rank(), len(steps)) == (1, 3) else 1.0
+        return {name: value * bad for name, value in batch_terms(*arguments).items()}
 
     def stream(*arguments: Any) -> Iterator[TokenBatch]:
         for batch in local_stream(*arguments):
@@ -715,7 +717,7 @@ def stop_on_rank_1(job: Job, initial: EncoderConfig, poison: bool, folder: str) 
             yield batch
 
     if poison:
-        train_module.batch_loss = poisoned
+        train_module.batch_terms = poisoned
     try:
         ended = str(train(job, Encoder.load(initial), CPU, stream, lambda: (rank(), steps) == (1, [0, 1, 2])))
     except FloatingPointError as error:
@@ -739,6 +741,41 @@ def test_what_one_rank_meets_ends_all_at_the_same_step(
         assert "'step': 3" in first
         assert "'stopped': 'signal'" in first
         assert checkpoints(run) == ["step-00000002", "step-00000003"]
+
+
+EVERYTHING = {
+    "sampling": {
+        "mono": 0.2,
+        "cross": 0.2,
+        "both": 0.6,
+        "translations": Translations(passage=2, query=1),
+        "noise": Noise(probability=0.5),
+    },
+    "loss": {"multilingual": Multilingual(weight=1), "learn_temperature": True},
+}
+
+
+def test_all_views_on_any_number_of_ranks_and_after_a_resume(
+    make_run: MakeRun, on_ranks: Callable[..., None], tmp_path: Path, float64: Path
+) -> None:
+    """The same batches and terms on 1 and 2 ranks; a run that stopped goes on bit for bit."""
+    runs = {
+        name: make_run(tmp_path / name, train=TWELVE, encoder={"name": str(float64)}, **EVERYTHING)
+        for name in ("1", "2", "2 interrupted")
+    }
+    train_here(runs["1"])
+    on_ranks(2, train_on_ranks, [(runs["2"].job, False), (runs["2 interrupted"].job, True)], runs["1"].initial)
+    ours, wanted = history(runs["2"]), history(runs["1"])
+    assert [line["example_ids_sha256"] for line in ours] == [line["example_ids_sha256"] for line in wanted]
+    assert {line["kind"] for line in wanted} == {"mono", "cross", "both"}
+    for one, two in zip(ours, wanted, strict=True):
+        assert one["terms"] == pytest.approx(two["terms"], rel=1e-9)
+        assert two["loss"] == pytest.approx(two["terms"]["info_nce"] + two["terms"]["multilingual"], rel=1e-12)
+    assert history(runs["2 interrupted"]) == ours
+    assert_equal(checkpoint_tensors(runs["2 interrupted"], 12), checkpoint_tensors(runs["2"], 12))
+    plain = make_run(tmp_path / "plain", train=TWELVE, encoder={"name": str(float64)})
+    train_here(plain)
+    assert all("terms" not in line for line in history(plain))
 
 
 def train_some(job: Job, initial: EncoderConfig, until: int) -> None:

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hybridir.training.losses.info_nce import info_nce
+from hybridir.batches.sampling import Noise, Sampling, Translations
+from hybridir.training.losses import LOSSES
+from hybridir.training.losses.embedded import EmbeddedBatch
+from hybridir.training.losses.info_nce import InfoNCE, info_nce
+from hybridir.training.losses.multilingual import Multilingual
+from hybridir.training.objective import LossConfig
 
 
 def unit(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -146,3 +151,131 @@ def test_gradients_equal_those_of_the_formula() -> None:
         torch.testing.assert_close(query.grad, by_score @ passage / 0.1, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(passage.grad, by_score.T @ query / 0.1, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(temperature.grad, -(by_score * cosine).sum() / 0.1**2, rtol=1e-9, atol=1e-12)
+
+
+# The multilingual loss
+
+
+def embedded(
+    there: Tensor, pool: Tensor | None = None, first: int = 0, own: int = 4, negatives: int = 1
+) -> EmbeddedBatch:
+    """4 items with hard negatives and two places for translations, of which `there` [4, 2] are filled."""
+    groups = {
+        "positive": torch.tensor([[0], [1], [2], [3]]),
+        "negative": torch.tensor([[1], [9], [0], [8]])[:, :negatives],
+        "passage_translation": torch.arange(4)[:, None].expand(4, 2).masked_fill(~there, -1),
+    }
+    return EmbeddedBatch(
+        query_bD=unit(4, 8, seed=7)[first : first + own],
+        views={
+            name: unit(*group.shape, 8, seed=8 + n) * (group >= 0)[..., None]
+            for n, (name, group) in enumerate(groups.items())
+        },
+        there={name: group >= 0 for name, group in groups.items()},
+        first=first,
+        groups=groups,
+        pool_I=pool,
+        temperature=torch.tensor(0.3, dtype=torch.float64),
+    )
+
+
+SOME = torch.tensor([[True, True], [True, False], [False, False], [False, True]])
+
+
+def by_formula(batch: EmbeddedBatch, item: int, share: float | None) -> float:
+    """Term by term over Python numbers."""
+
+    def score(name: str, other: int, n: int) -> float:
+        return math.exp(float(batch.query_bD[item - batch.first] @ batch.views[name][other, n]) / 0.3)
+
+    negatives = sum(
+        score(name, other, n)
+        for name, group in batch.groups.items()
+        for other in range(4)
+        for n in range(group.shape[1])
+        if batch.there[name][other, n]
+        and group[other, n] != item
+        and (batch.pool_I is None or batch.pool_I[other] == batch.pool_I[item])
+    )
+    own = score("positive", item, 0)
+    others = [score("passage_translation", item, n) for n in range(2) if batch.there["passage_translation"][item, n]]
+    weight = (share if others else 0.0) if share is not None else len(others) / (1 + len(others))
+    each = [-math.log(positive / (positive + negatives)) for positive in (own, *others)]
+    return (1 - weight) * each[0] + (weight * sum(each[1:]) / len(others) if others else 0.0)
+
+
+@pytest.mark.parametrize("share", [None, 0.3])
+@pytest.mark.parametrize("pool", [None, torch.tensor([0, 0, 1, 1])])
+@pytest.mark.parametrize("negatives", [0, 1])
+def test_multilingual_by_its_formula(share: float | None, pool: Tensor | None, negatives: int) -> None:
+    batch = embedded(SOME, pool, negatives=negatives)
+    expected = [by_formula(batch, item, share) for item in range(4)]
+    assert Multilingual(weight=1, share=share)(batch).tolist() == pytest.approx(expected, rel=1e-10)
+    second = embedded(SOME, pool, first=2, own=2, negatives=negatives)
+    assert Multilingual(weight=1, share=share)(second).tolist() == pytest.approx(expected[2:], rel=1e-10)
+
+
+def test_multilingual_by_hand() -> None:
+    """Two items, orthogonal; the translation of the first is its query, so scores are 1, 0 (its own), 0 (the other)."""
+    x, y = torch.eye(2, dtype=torch.float64)
+    groups = {"positive": torch.tensor([[0], [1]]), "negative": torch.empty(2, 0, dtype=torch.long)}
+    groups["passage_translation"] = torch.tensor([[0], [-1]])
+    batch = EmbeddedBatch(
+        query_bD=torch.stack([x, x]),
+        views={
+            "positive": torch.stack([y, y])[:, None],
+            "negative": torch.empty(2, 0, 2, dtype=torch.float64),
+            "passage_translation": torch.stack([x, 0 * x])[:, None],
+        },
+        there={name: group >= 0 for name, group in groups.items()},
+        first=0,
+        groups=groups,
+        pool_I=None,
+        temperature=torch.tensor(1.0, dtype=torch.float64),
+    )
+    # first: the mean of log(1 + e^0 / e^0) and log(1 + e^0 / e^1); second: log(1 + (e^0 + e^1) / e^0)
+    expected = [(math.log(2) + math.log1p(math.exp(-1))) / 2, math.log(2 + math.e)]
+    assert Multilingual(weight=1)(batch).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_translations_it_is_info_nce() -> None:
+    batch = embedded(torch.zeros(4, 2, dtype=torch.bool))
+    torch.testing.assert_close(Multilingual(weight=1)(batch), InfoNCE()(batch), rtol=1e-10, atol=0)
+
+
+def test_a_query_without_negatives_has_no_gradient_and_no_nan() -> None:
+    """Each item in a pool of its own, and nothing but its translations beside it."""
+    batch = embedded(SOME, torch.arange(4), negatives=0)
+    batch.query_bD.requires_grad_()
+    loss = Multilingual(weight=1)(batch)
+    loss.sum().backward()
+    assert loss.tolist() == [0.0] * 4
+    assert batch.query_bD.grad is not None
+    assert batch.query_bD.grad.abs().max() == 0
+
+
+# The configuration of all terms
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms_that_are_on() -> None:
+    values = {"info_nce": torch.tensor([1.0, 2.0]), "multilingual": torch.tensor([10.0, 20.0])}
+    config = LossConfig(info_nce=InfoNCE(weight=0.5), multilingual=Multilingual(weight=2))
+    assert config.total(values).tolist() == [20.5, 41.0]
+    assert list(LossConfig().terms) == ["info_nce"]
+    assert list(config.terms) == ["info_nce", "multilingual"]
+    assert config.needs == {"passage_translation"}
+    assert all(kind().weight == 0 for name, kind in LOSSES.items() if name != "info_nce")
+
+
+def test_what_the_loss_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"loss.info_nce.weight, loss.multilingual.weight are all 0"):
+        LossConfig(info_nce=InfoNCE(weight=0))
+    for weight in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"loss.multilingual.weight is .*: it must be at least 0"):
+            LossConfig(multilingual=Multilingual(weight=weight))
+    with pytest.raises(ValueError, match=r"loss.multilingual.share is 2: it must be from 0 to 1"):
+        Multilingual(share=2)
+    config = LossConfig(multilingual=Multilingual(weight=1))
+    with pytest.raises(ValueError, match=r"no passage translation: set sampling.translations.passage to 1 or more"):
+        config.check_views(Sampling(translations=Translations(query=1), noise=Noise()))
+    config.check_views(Sampling(translations=Translations(passage=1)))

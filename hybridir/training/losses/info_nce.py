@@ -3,11 +3,39 @@
 Shapes: Q queries of this rank, P passages of all ranks, D dimension.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hybridir.model.precision import at_least_float32
+from hybridir.training.losses.embedded import EmbeddedBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoNCE:
+    """InfoNCE over the positives and hard negatives of all workers.
+
+    Args:
+        weight: weight of this term in the training loss; 0 is off.
+    """
+
+    weight: float = 1.0
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, batch: EmbeddedBatch) -> Tensor:
+        """One loss an item of this rank, [b]."""
+        passages = batch.passages("positive", "negative")
+        return info_nce(
+            batch.query_bD,
+            passages.embedding_PD,
+            positive_Q=batch.own_b,
+            passage_group_P=passages.group_P,
+            temperature=batch.temperature,
+            pool_P=passages.pool_P,
+        )
 
 
 def info_nce(

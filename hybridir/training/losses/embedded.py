@@ -1,0 +1,78 @@
+"""What every loss is a function of: the embeddings of a batch by view.
+
+Shapes: b items of this rank, I items of all ranks in the order of the global batch, n texts of an item in a view, D
+dimension, P passages.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passages:
+    """Passages of all ranks, view by view, in each view item by item."""
+
+    embedding_PD: Tensor
+    group_P: Tensor  # int64, passage group
+    pool_P: Tensor | None  # int64; passages outside an item's pool are no negatives of it. None: one pool
+    there_P: Tensor  # bool, False where an item has no such passage
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedBatch:
+    """A batch in embeddings. A loss computes nothing of its own with the encoder: there is one forward pass a step.
+
+    Attributes:
+        query_bD: the queries of this rank, normalised.
+        views: all other views of all ranks, [I, n, D], with gradients to every rank; zeros where there is no text.
+        there: bool [I, n] by view, whether there is a text.
+        first: place of this rank's first item among all items.
+        groups: int64 [I, n] by view, the passage group of the text (for queries, of their positive); -1 for no text.
+        pool_I: int64, the half of a batch of the kind `both` that an item is in. None: other kinds.
+        temperature: a scalar, above 0.
+    """
+
+    query_bD: Tensor
+    views: dict[str, Tensor]
+    there: dict[str, Tensor]
+    first: int
+    groups: dict[str, Tensor]
+    pool_I: Tensor | None
+    temperature: Tensor
+
+    @property
+    def own_b(self) -> Tensor:
+        """The places of this rank's items among all items, int64 [b]."""
+        return self.first + torch.arange(len(self.query_bD), device=self.query_bD.device)
+
+    def passages(self, *names: str) -> Passages:
+        """The passages of some views, one view after another."""
+
+        def flat(of: Callable[[str], Tensor]) -> Tensor:
+            return torch.cat([of(name).flatten(0, 1) for name in names])
+
+        pool_I = self.pool_I
+        return Passages(
+            embedding_PD=flat(self.views.__getitem__),
+            group_P=flat(self.groups.__getitem__),
+            pool_P=None if pool_I is None else flat(lambda name: pool_I[:, None].expand_as(self.groups[name])),
+            there_P=flat(self.there.__getitem__),
+        )
+
+
+class Loss(Protocol):
+    """A term of the training loss: a frozen dataclass whose fields, its `weight` among them, are its parameters."""
+
+    needs: ClassVar[tuple[str, ...]]
+    """The views that it cannot do without, besides `query` and `positive`."""
+
+    @property
+    def weight(self) -> float:
+        """Its factor in the training loss; 0 is off."""
+
+    def __call__(self, batch: EmbeddedBatch) -> Tensor:
+        """One value an item of this rank, [b], in float32 or wider. A term over the whole batch repeats its value."""
