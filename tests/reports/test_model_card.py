@@ -181,6 +181,18 @@ def test_methods_have_their_names(weights: tuple[float, ...], languages: list[st
     assert method_name(dict(zip(KINDS, (*weights, 0), strict=True)) | {"languages": languages, "mono_first": 0}) == name
 
 
+def test_a_new_kind_of_batch_breaks_no_card(changed: Callable[..., ModelCard], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybridir.reports.model_card.KINDS", (*KINDS, "triple"))
+    assert "Mix: hybrid, alpha = 0.5 (batches: mono 0.5, cross 0.5)\n" in changed({}).text  # a config without it
+    card = changed({"sampling": {"mono": 0.25, "triple": 0.25}})
+    assert "Mix: without a name (batches: mono 0.25, cross 0.5, triple 0.25)\n" in card.text
+
+
+def test_the_card_begins_with_what_was_trained_on_what(changed: Callable[..., ModelCard]) -> None:
+    said = "Trained on faq.csv, measured on its held-out part."
+    assert changed({}, {"about": said}).text.strip().startswith(f"# run\n\n{said}\n\nA dual encoder")
+
+
 def test_a_licence_does_not_change_the_corpus() -> None:
     keys = {contents_key(find_shards(DataConfig(facts=80, license=license)), 0.05) for license in (None, "MIT")}
     assert len(keys) == 1
