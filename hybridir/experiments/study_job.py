@@ -107,6 +107,8 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
         runner.record(run.recipe.tracking, run.output, Path(recipe.output))
 
     done = [run for run in runs if run.finished]
+    for run in done:  # it may have been killed just before
+        shutil.rmtree(run.output / "checkpoints", ignore_errors=True)
     if done:
         say(f"{len(done)} of {len(runs)} runs are finished: they stay as they are")
     for run in done:

@@ -1,6 +1,5 @@
 """`results.json` and `trials.csv` of tuning from the folders of its points: Pareto front, and leads of the winner."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,9 @@ from hybridir.experiments.study_results import Finished, study_results
 from hybridir.experiments.tuning import ERROR, Trial, TuneRecipe, outcome, validations
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import public
-from hybridir.runtime.durable import replaced
+from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import read_history
+from hybridir.runtime.tables import to_csv
 from hybridir.training.validation import LOWER_IS_BETTER, METRICS, Metric, cost, value_of
 
 LONGEST_NAME = 17
@@ -104,16 +104,13 @@ def write_trials(results: dict[str, Any], file: Path) -> None:
     names = list(dict.fromkeys(name for one in results["trials"] for name in one["set"]))
     metrics = list(dict.fromkeys(name for one in results["trials"] for name in one["values"]))
     header = ("point", *names, "state", "front", "seeds", "steps", *metrics, "why", "seconds", "folder")
-    with replaced(file) as written, open(written, "w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(header)
-        for one in results["trials"]:
-            own = [one["set"].get(name, "") for name in names]
-            reached = [one["values"].get(name, "") for name in metrics]
-            rest = (one["why"], round(one["seconds"], 1), one["folder"])
-            writer.writerow(
-                [one["point"], *own, one["state"], one["front"], one["seeds"], one["steps"], *reached, *rest]
-            )
+    rows: list[tuple[Any, ...]] = [header]
+    for one in results["trials"]:
+        own = [one["set"].get(name, "") for name in names]
+        reached = [one["values"].get(name, "") for name in metrics]
+        rest = (one["why"], round(one["seconds"], 1), one["folder"])
+        rows.append((one["point"], *own, one["state"], one["front"], one["seeds"], one["steps"], *reached, *rest))
+    replace_text(file, to_csv(rows))
 
 
 def _finished(name: str, trial: Trial) -> Finished:

@@ -5,11 +5,17 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
+import shlex
+import shutil
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from hybridir.runs.recipe import ScalingConfig
 from hybridir.runtime.plain_yaml import load_yaml
@@ -20,6 +26,10 @@ _SAY_EVERY = 60.0
 """Seconds between messages about a wait."""
 _NODES_TAKE = 600.0
 """Seconds to wait for new nodes before a run goes on with fewer workers."""
+_ANSWER_TAKES = 20.0
+"""Seconds that a cluster may take to answer."""
+_LONGEST_ROOT = 26
+"""Bytes: a socket's path has at most 107, with `/rayXXXXXXXX/r/session_DATE_TIME_PID/sockets/plasma_store` in it."""
 CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
 """The autoscaler's configuration, as `ray up` puts it on the head node, where submitted jobs run too."""
 
@@ -46,7 +56,10 @@ _TOKEN = secrets.token_hex(32)
 @contextlib.contextmanager
 def cluster(num_cpus: int) -> Iterator[None]:
     """While entered, Ray runs: the cluster that this process has joined already, which then stays; else the cluster in
-    RAY_ADDRESS; else a local one with at least `num_cpus` CPUs."""
+    RAY_ADDRESS; else a local one with at least `num_cpus` CPUs.
+
+    `ValueError` if that cluster does not answer, others can read its token, or no socket fits in the temporary folder.
+    """
     joined = "RAY_ADDRESS" in os.environ
     for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():
         os.environ.setdefault(name, value)
@@ -59,15 +72,17 @@ def cluster(num_cpus: int) -> Iterator[None]:
         yield
         return
     has_token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if "RAY_AUTH_TOKEN" not in os.environ and (joined or has_token):
+        _check_token_file()
+    if joined:
+        _check_answers(os.environ["RAY_ADDRESS"])
+    cpus = max(num_cpus, len(os.sched_getaffinity(0)))
+    local: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    local = {} if joined else local | {"_temp_dir": _session_folder()}
     own_token = {} if joined or has_token else {"RAY_AUTH_TOKEN": _TOKEN}
     os.environ.update(own_token)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors arrive as exceptions
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    local = (
-        {}
-        if joined
-        else {"address": "local", "num_cpus": max(num_cpus, len(os.sched_getaffinity(0))), "include_dashboard": False}
-    )
     print(f"{'joining the Ray cluster' if joined else 'starting Ray on this machine'} (about 10 s)", flush=True)
     with handlers_kept():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
@@ -79,6 +94,48 @@ def cluster(num_cpus: int) -> Iterator[None]:
         ray.shutdown()
         for name in own_token:
             os.environ.pop(name, None)
+    if not joined:
+        shutil.rmtree(os.path.dirname(local["_temp_dir"]), ignore_errors=True)  # after an error, Ray's logs stay
+
+
+def _session_folder() -> str:
+    """A new folder for Ray's logs and sockets that only this user can open; Ray's own /tmp/ray is open to all.
+
+    `ValueError` if its path is too long for a socket.
+    """
+    root = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(root)) > _LONGEST_ROOT:
+        raise ValueError(
+            f"the folder for temporary files, {root}, is too long for Ray's sockets: set RAY_TMPDIR to a folder with a "
+            f"path of at most {_LONGEST_ROOT} bytes, such as /tmp"
+        )
+    return os.path.join(
+        tempfile.mkdtemp(prefix="ray", dir=root), "r"
+    )  # Ray opens its own folder to all: not its parent
+
+
+def _check_token_file() -> None:
+    """`ValueError` if others can read the file with the token: whoever has it can run commands as this user."""
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    with contextlib.suppress(OSError):
+        if file.stat().st_mode & 0o077:
+            raise ValueError(
+                f"{file} can be read by other users, who could then run anything on the cluster as you: "
+                f"chmod 600 {shlex.quote(str(file))}, and make a new token if others use this machine"
+            )
+
+
+def _check_answers(address: str) -> None:
+    """`ValueError` if nothing listens at HOST:PORT of a cluster; Ray itself would wait for ever."""
+    if not (found := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)):
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_TAKES).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}): start it, correct the address, or unset "
+            "RAY_ADDRESS to work on this machine alone"
+        ) from None
 
 
 def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = None, can_wait: bool = False) -> int:

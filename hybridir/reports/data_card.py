@@ -10,7 +10,7 @@ from hybridir.batches.token_cache import TokenJob
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import LEFT_OUT, PARTS, REPEATED, SKIPPED, UNREAD
 from hybridir.model.tokenizer import load_tokenizer
-from hybridir.runtime.tables import Grid
+from hybridir.runtime.tables import Grid, notes
 
 MEASURED, GUESSED = 2000, 200
 """Pairs sampled in each language (or all, if there are fewer), to measure lengths and to guess the language."""
@@ -130,7 +130,7 @@ def card_tables(card: dict[str, Any]) -> list[Grid]:
 def to_markdown(card: dict[str, Any]) -> str:
     """The card as Markdown."""
     parts = [table.to_markdown() for table in card_tables(card)]
-    parts.append("".join(f"- {warning}\n" for warning in card["warnings"]))
+    parts.append(notes(card["warnings"]))
     return "\n".join([f"## Data {card['fingerprint'][:16]}\n", *parts])
 
 

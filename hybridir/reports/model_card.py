@@ -22,7 +22,7 @@ from hybridir.model.folder import read_layout
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.secrets import without_secrets
-from hybridir.runtime.tables import Grid
+from hybridir.runtime.tables import Grid, fenced, inline, plain
 
 _COUNTS = ("n_queries", "excluded", "n_clusters")
 _ON_THE_HUB = {"xquad-r": "google-research-datasets/xquad_r", "miracl": "miracl/miracl"}
@@ -43,7 +43,7 @@ def write_model_card(output: Path) -> None:
     trained = list(config["sampling"]["languages"] or data["languages"])
     metadata = _metadata(output.name, config, results, trained)
     sections = {
-        output.name: _about(config, results, trained),
+        plain(output.name): _about(config, results, trained),
         "Use": _use(output),
         "Data": _data(config, data),
         "Results": _results(results, trained),
@@ -130,7 +130,7 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
     base = (
         f"[{name}](https://huggingface.co/{name})"
         if _is_hub_id(name)
-        else f"`{name}`"
+        else inline(name)
         if name
         else base_model(config["encoder"])
     )
@@ -152,15 +152,15 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
 
 def _use(output: Path) -> str:
     layout = read_layout(str(output / "model"), None)
-    prompts = " and ".join(f"`{side}` ({layout.prompts[side]!r})" for side in layout.lengths)
-    return f"""```python
-from sentence_transformers import SentenceTransformer
+    prompts = " and ".join(f"`{side}` ({plain(repr(layout.prompts[side]))})" for side in layout.lengths)
+    example = f"""from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer("{output.name}/model")  # this folder
+model = SentenceTransformer({json.dumps(f"{output.name}/model")})  # this folder
 queries = model.encode(["Which currency does Spain use?"], prompt_name="query")
 passages = model.encode(["El euro es la moneda de España."], prompt_name="passage")
 print(model.similarity(queries, passages))
-```
+"""
+    return f"""{fenced(example, "python")}
 
 Prompts: {prompts}. Trained on queries of up to {layout.lengths["query"]} tokens and passages of up to
 {layout.lengths["passage"]}.
@@ -230,8 +230,7 @@ def _making(config: dict[str, Any], results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return f"""`python jobs/train.py --config config.yaml --output FOLDER`, with this `config.yaml`:
 
-```yaml
-{text}```
+{fenced(text, "yaml")}
 
 Versions: {versions}
 """

@@ -46,7 +46,7 @@ class Kind:
 
 def output_folder(named: str, job: str) -> Path:
     """The absolute path of the output folder: `named`, or a new one. `ValueError` if Ray would delete it."""
-    leaves = "runtime_resources" in Path.cwd().parts and not Path(named).is_absolute()
+    leaves = "runtime_resources" in Path(os.path.realpath(named)).parts
     if leaves or (not named and "RAY_ADDRESS" in os.environ):
         raise ValueError(
             "a submitted job runs in a folder that Ray deletes: name an absolute path outside of it as --output"

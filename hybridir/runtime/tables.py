@@ -1,7 +1,12 @@
-"""Tables, for the screen and for Markdown."""
+"""Tables for the screen, Markdown and CSV. Text from data is shown as it is, and never read as markup or formulas."""
 
-from collections.abc import Sequence
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -29,10 +34,62 @@ class Grid:
         """The table in Markdown, with the title above it."""
         rule = ["---", *["---:"] * (len(self.header) - 1)]
         lines = (
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-            for row in (self.header, rule, *self.rows)
+            "| " + " | ".join(row) + " |"
+            for row in (map(plain, self.header), rule, *(map(plain, row) for row in self.rows))
         )
-        return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
+        return f"**{plain(self.title)}**\n\n" + "\n".join(lines) + "\n"
+
+
+_MARKUP = re.compile(
+    r"[|`*~]|\\(?=[!-/:-@\[-`{-~])"  # table cells, code, emphasis; a backslash that would escape
+    r"|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # links and pictures, HTML, entities
+)
+_BLOCK = re.compile(r"[#>+=-]|\d+[.)]")
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: in a table cell or inside a line."""
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", " ".join(text.split("\n")).replace("\r", " "))
+
+
+def notes(texts: Iterable[str]) -> str:
+    """A list in Markdown, of texts that it shows as they are."""
+    lines = (
+        _BLOCK.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", text, count=1) if _BLOCK.match(text) else text
+        for text in (plain(text).lstrip() for text in texts)
+    )
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def inline(text: str) -> str:
+    """A name or path as code inside a line of Markdown."""
+    return plain(text) if "`" in text or "\n" in text else f"`{text}`"
+
+
+def fenced(text: str, language: str) -> str:
+    """A block of code in Markdown, whatever the text holds."""
+    longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def to_csv(rows: Iterable[Sequence[Any]]) -> str:
+    """CSV of rows; what a spreadsheet would compute as a formula gets an apostrophe before it. Numbers stay."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_no_formula(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    shown = cell.replace("\r", " ")  # the csv module does not quote it, and readers take it for the end of a row
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return shown
+    with suppress(ValueError):
+        float(cell)
+        return shown
+    return f"'{shown}"
 
 
 def show(table: Table | Grid) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import sqlite3
 import sys
@@ -10,7 +11,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock
 
@@ -47,7 +48,7 @@ class Target:
         """The sqlite file; None if `uri` names something else."""
         if not self.uri.startswith("sqlite:///"):
             return None
-        return Path(self.uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+        return Path(unquote(self.uri.removeprefix("sqlite:///").partition("?")[0])).absolute()
 
     def location(self) -> str | None:
         """URI for the artifacts of a new experiment: beside the sqlite file; None lets the server choose."""
@@ -106,7 +107,8 @@ def _origin(uri: str) -> tuple[str, str | None, int | None]:
 
 def target(config: TrackingConfig, output: Path) -> Target:
     """The MLflow for the run in `output`."""
-    uri = config.uri or f"sqlite:///{output.absolute().parent / 'mlflow.db'}"
+    beside = re.sub(r"%(?=[0-9A-Fa-f]{2})|[?]", lambda one: quote(one[0]), str(output.absolute().parent / "mlflow.db"))
+    uri = config.uri or f"sqlite:///{beside}"  # MLflow decodes it
     return Target(uri=uri, experiment=config.experiment, model_name=config.model_name)
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import ray
 import yaml
 from helpers import job, read_lines, steady
 
@@ -73,12 +75,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, float64: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home folder, which Ray is started with."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def ray_cluster() -> Iterator[None]:
+def ray_cluster(home: Path) -> Iterator[None]:
     """Of four CPUs, however many there are."""
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "sched_getaffinity", lambda _: {0})
+            patch.setenv("HOME", str(home))
             stack.enter_context(cluster(4))
         yield
 
@@ -102,6 +111,16 @@ def two_workers(two: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def one_process(folder: Path) -> list[dict[str, Any]]:
     return run(folder / "none", 0)
+
+
+def test_other_users_find_neither_token_nor_session(home: Path, ray_cluster: None) -> None:
+    """Whoever has the token can run commands as the owner; logs hold what is trained on."""
+    assert not [file for file in home.rglob("*") if "token" in file.name]
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    assert session.is_relative_to(tempfile.gettempdir())
+    assert session.parents[1].stat().st_mode & 0o777 == 0o700
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
 def assert_alike(ours: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:

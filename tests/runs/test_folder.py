@@ -22,7 +22,7 @@ from hybridir.experiments.tuning_job import TUNING, run_tune
 from hybridir.model.config import EncoderConfig
 from hybridir.runs.backend import Backend, track_nothing
 from hybridir.runs.evaluation_run import EVALUATION, Evaluation, run_evaluation
-from hybridir.runs.folder import NAME, Kind, begin_folder, kind_of, open_folder
+from hybridir.runs.folder import NAME, Kind, begin_folder, kind_of, open_folder, output_folder
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, ScalingConfig
 from hybridir.runs.training_run import TRAINING, run_training
 
@@ -190,3 +190,15 @@ def test_a_foreign_folder_changes_nothing_elsewhere(gone_on: tuple[Path, str], t
     assert contents(elsewhere) == before
     links = {str(file.relative_to(run)) for file in run.rglob("*") if file.is_symlink()}
     assert {name.partition("/")[0] for name in links} <= {"checkpoints"}, "what was written is no link any more"
+
+
+def test_no_output_lies_where_ray_deletes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_folder = tmp_path / "session_1" / "runtime_resources" / "working_dir_files" / "_ray_pkg_0"
+    job_folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(job_folder)
+    monkeypatch.chdir(job_folder)
+    for named in ("outputs/run", str(job_folder / "run"), str(tmp_path / "link" / "run"), "../../run", ""):
+        with pytest.raises(ValueError, match="a folder that Ray deletes"):
+            output_folder(named, "train")
+    assert output_folder(str(tmp_path / "run"), "train") == tmp_path / "run"
+    assert output_folder("../../../../run", "train").resolve() == tmp_path / "run"

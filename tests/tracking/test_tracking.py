@@ -664,6 +664,17 @@ def test_no_secret_is_written_or_shown(
         assert canary.encode() not in written
 
 
+@pytest.mark.parametrize("name", ["a%41 b", "c?x=1#d"])
+def test_the_database_lies_beside_the_output_whatever_its_name(name: str, tmp_path: Path) -> None:
+    """`a%41` is not `aA`, and `?` begins no options."""
+    output = tmp_path / name / "run"
+    write_run(output, data="d")
+    sync(output)
+    assert rows(tmp_path / name, "select status from runs") == [("FINISHED",)]
+    assert [file for file in tmp_path.rglob("mlflow.db")] == [tmp_path / name / "mlflow.db"]
+    assert not (tmp_path / "aA b").exists()
+
+
 def test_no_secret_of_files_and_names_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What no one masked before: the folder's name, a config.yaml by hand, results."""
     canary = "canary4711"

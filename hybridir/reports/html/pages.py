@@ -11,6 +11,7 @@ from hybridir.reports.html.pairs import pairs
 from hybridir.reports.html.parts import Block, Section, render, to_markdown
 from hybridir.reports.html.summary import head
 from hybridir.runtime.durable import replace_text
+from hybridir.runtime.tables import plain
 
 StudySection = Callable[[dict[str, Any]], Section | None]
 STUDY: tuple[StudySection, ...] = (
@@ -103,7 +104,7 @@ def write_page(title: str, facts: str, above: Sequence[Block], parts: Sequence[S
     for sheet in (sheet for part in parts for block in part.blocks for sheet in block.sheets):
         replace_text(directory / "plots" / f"{sheet.name}.csv", sheet.to_csv())
     told = "\n".join(text for blocks in (above, *(part.blocks for part in parts)) if (text := to_markdown(blocks)))
-    replace_text(directory / "table.md", f"# {title}\n\n{facts}\n\n{told}")
+    replace_text(directory / "table.md", f"# {plain(title)}\n\n{plain(facts)}\n\n{told}")
     page = directory / "report.html"
     values = {"title": title, "facts": facts, "head": above, "parts": parts}
     replace_text(page, render("page.html", values) + "\n")

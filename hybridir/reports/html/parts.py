@@ -1,7 +1,5 @@
 """The small parts of a page: blocks that templates show, numbers as text, and the CSV file behind a plot."""
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +15,7 @@ from markupsafe import Markup
 
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
-from hybridir.runtime.tables import Grid
+from hybridir.runtime.tables import Grid, notes, to_csv
 
 NONE = "–"
 SETTING_NAMES = {"monolingual": "Monolingual", "crosslingual": "Cross-lingual", "multilingual": "Multilingual"}
@@ -39,9 +37,7 @@ class Sheet:
 
     def to_csv(self) -> str:
         """The content of the CSV file, with a header line."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
-        return text.getvalue()
+        return to_csv([self.header, *self.rows])
 
     @property
     def address(self) -> str:
@@ -75,8 +71,8 @@ class Section:
 def to_markdown(blocks: Sequence[Block]) -> str:
     """The tables of blocks, then their notes as a list; "" if there are none."""
     told = [one for block in blocks for one in block.told]
-    notes = "".join("- " + one.replace("\n", "\n  ") + "\n" for one in told if isinstance(one, str))
-    return "\n".join([*(one.to_markdown() for one in told if isinstance(one, Grid)), *([notes] if notes else [])])
+    listed = notes(one for one in told if isinstance(one, str))
+    return "\n".join([*(one.to_markdown() for one in told if isinstance(one, Grid)), *([listed] if listed else [])])
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

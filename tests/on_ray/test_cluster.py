@@ -1,0 +1,52 @@
+"""Joining and starting Ray: what is refused before Ray is started."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from hybridir.on_ray.cluster import cluster
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_gone_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"{scheme}127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 40)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f"no Ray cluster answers at RAY_ADDRESS={address} .*unset RAY_ADDRESS"):
+        cluster(1).__enter__()
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_token_that_others_can_read_is_refused(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    file = tmp_path / ("my token" if named else ".ray/auth_token")
+    if named:
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("a" * 40)
+    for mode in (0o644, 0o640, 0o604):
+        file.chmod(mode)
+        with pytest.raises(ValueError, match=r"can be read by other users.*chmod 600 .*token"):
+            cluster(1).__enter__()
+    file.chmod(0o600)
+    with pytest.raises(ValueError, match="no Ray cluster answers"):
+        cluster(1).__enter__()
+
+
+def test_a_long_folder_for_temporary_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert len(os.fsencode(tmp_path)) > 26
+    with pytest.raises(ValueError, match=r"too long for Ray's sockets: set RAY_TMPDIR to a folder .* such as /tmp"):
+        cluster(1).__enter__()
