@@ -10,10 +10,10 @@ SAMPLE = Path(__file__).parent / "configs" / "tune_sample.yaml"
 
 def main() -> None:
     with job(sys.argv[1:]) as stack:  # slow imports wait until the output folder is locked
-        from hybridir.experiments.one_run import Runner
-        from hybridir.experiments.tuning import TuneRecipe
+        from hybridir.experiments.one_run import Runner, arms_here
+        from hybridir.experiments.tuning import TuneRecipe, points_here
         from hybridir.experiments.tuning_job import preview_tune, run_tune
-        from hybridir.on_ray.tuning import ray_tune
+        from hybridir.runs.backend import here
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
@@ -22,9 +22,16 @@ def main() -> None:
         if recipe.dry_run:
             preview_tune(recipe)
             return
-        ray = stack.enter_context(ray_tune(recipe.scaling))
-        runner = Runner(ray.start, ray.at_once, follow, record)
-        page, failed = run_tune(recipe, ray.try_points, runner, ray.encode)
+        backend = here(recipe.scaling.use_gpu)
+        runner = Runner(arms_here(backend), 1, follow, record)
+        try_points, encode = points_here(backend), backend.encode
+        if recipe.scaling.num_workers:
+            from hybridir.on_ray.tuning import ray_tune
+
+            ray = stack.enter_context(ray_tune(recipe.scaling))
+            runner = Runner(ray.start, ray.at_once, follow, record)
+            try_points, encode = ray.try_points, ray.encode
+        page, failed = run_tune(recipe, try_points, runner, encode)
         print(page)
         if failed:
             sys.exit(f"error: {failed} points failed, see the page: correct the cause, and continue with --resume")

@@ -47,8 +47,8 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
-        benchmark = sources.read_benchmark(recipe.benchmark)
         open_folder(recipe, kind)
+        benchmark = sources.read_benchmark(recipe.benchmark)
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))
             begin_folder(recipe, kind)

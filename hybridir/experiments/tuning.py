@@ -6,17 +6,20 @@ was stopped early, `error.txt` if it failed.
 """
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hybridir.data.config import BenchmarkConfig
-from hybridir.experiments.one_run import STOPPED, ArmRun
+from hybridir.experiments.one_run import STOPPED, ArmRun, attempt
 from hybridir.experiments.space import Point, Range, Space, Value, changes, label, parse_space
 from hybridir.experiments.study import Arm, arm_runs
+from hybridir.runs.backend import Backend
 from hybridir.runs.recipe import Recipe, TrackingConfig
+from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import read_history
 from hybridir.training.validation import Metric, ValidationConfig, retrieval, value_of
 
@@ -54,7 +57,8 @@ class TuneRecipe(Recipe):
         validation: the validation batches and questions, the same for all points, and the metric that decides.
         benchmark: the benchmark that the winner is measured on.
         scaling: workers of each run. With 1, there are as many runs at a time as the cluster has room for; with 2 or
-            more, each run is trained by DDP.
+            more, each run is trained by DDP; with 0, the points of a grid follow one another in this process, without
+            Ray.
         tracking: MLflow: a run for the tuning, with a child run for each point and seed.
         seed: the first seed.
         output: folder of the results. Omitted: outputs/tune-DATE-TIME.
@@ -80,14 +84,18 @@ class TuneRecipe(Recipe):
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if self.finalists is not None and self.finalists < 1:
             raise ValueError(f"finalists is {self.finalists}: it must be at least 1")
-        if not self.scaling.num_workers:
-            raise ValueError("scaling.num_workers is 0, but tuning runs on Ray: set it to 1, or to more for DDP")
         if not self.validation.retrieval:
             raise ValueError(
                 "validation.retrieval is 0: set the number of groups of questions to compare points on, for example 500"
             )
         for point in self.tuned.points() if self.tuned.is_grid else self.tuned.corners():
             _check(self, point)
+        if not self.scaling.num_workers and (self.stop_early or not self.tuned.is_grid):
+            what = "stop_early" if self.stop_early else "a range in space"
+            raise ValueError(
+                f"scaling.num_workers is 0, which tries a grid in this process, but {what} needs Ray: set it to 1, or "
+                "list the values to try and leave out stop_early"
+            )
         if isinstance(self.tuned.dimensions.get("train.batch_size"), Range) and self.scaling.num_workers > 1:
             raise ValueError(
                 "space.train.batch_size has sizes that the workers do not divide: list the sizes to try, [A, B, C]"
@@ -137,6 +145,13 @@ class Trial:
         """Whether the first run is finished; the others may never start."""
         return self.first.finished
 
+    def begin(self) -> None:
+        """Writes down that the point was started."""
+        folder = self.first.output.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / POINT).exists():
+            replace_text(folder / POINT, json.dumps({"point": dict(self.point), "began": time.time()}))
+
 
 @dataclass(frozen=True)
 class Event:
@@ -158,6 +173,21 @@ def trial_of(recipe: TuneRecipe, held_out: BenchmarkConfig, point: Point) -> Tri
     )
     runs = arm_runs(recipe, arm, range(recipe.seed, recipe.seed + recipe.seeds))
     return Trial(point=point, arm=arm, runs=tuple(runs))
+
+
+def points_here(backend: Backend) -> Callable[["TuneRecipe", BenchmarkConfig, list[Point]], Iterator[Event]]:
+    """Tries the points of a grid one after the other in this process; yields the start and end of each."""
+
+    def try_points(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
+        for point in recipe.tuned.points():
+            trial = trial_of(recipe, held_out, point)
+            trial.begin()
+            yield Event(point, ended=False)
+            if error := attempt(trial.first, backend):
+                replace_text(trial.first.output / ERROR, error)
+            yield Event(point, ended=True, error=error)
+
+    return try_points
 
 
 def known_points(output: Path) -> list[Point]:

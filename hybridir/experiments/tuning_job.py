@@ -66,8 +66,8 @@ def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: 
     output = output_folder(recipe.output, "tune")
     with own(output):
         recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
-        test = sources.read_benchmark(recipe.benchmark)  # before training, so that its errors come first
         open_folder(recipe, TUNING)
+        test = sources.read_benchmark(recipe.benchmark)  # before training, so that its errors come first
         with TemporaryDirectory() as folder:
             corpus, measured = _load(recipe, Path(folder))
             begin_folder(recipe, TUNING)

@@ -9,6 +9,7 @@ from hybridir.model.families import family_of
 from hybridir.model.files import commit_of
 from hybridir.model.folder import DEFAULT, Layout, Side, read_layout
 from hybridir.model.head import read_head
+from hybridir.model.hub import check_hub
 from hybridir.model.modules import model_settings
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.model.weights import check_backbone, has_pooler, read_headers, weight_files
@@ -19,6 +20,8 @@ def check_encoder(config: EncoderConfig, fetch: bool = False) -> None:
 
     Of the backbone's weights only the headers are read, and those of a hub id only if they may be fetched.
     """
+    if config.name:
+        check_hub(config.name, config.revision)
     config = resolve(config)
     if not config.name:
         return

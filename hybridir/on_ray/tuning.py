@@ -10,7 +10,6 @@ import os
 import queue
 import shutil
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from typing import Any
 from hybridir.data.config import BenchmarkConfig
 from hybridir.experiments.one_run import STOPPED, attempt
 from hybridir.experiments.space import Point, Range, label
-from hybridir.experiments.tuning import ERROR, POINT, Event, Trial, TuneRecipe, outcome, trial_of, values
+from hybridir.experiments.tuning import ERROR, Event, TuneRecipe, outcome, trial_of, values
 from hybridir.on_ray.encode import encode_on_ray
 from hybridir.on_ray.many import RETRIES, RayArms, ray_arms, run_backend, run_resources
 from hybridir.runs.recipe import ScalingConfig
@@ -267,7 +266,7 @@ def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig
     failed: list[str] = []
     thread = threading.Thread(target=lambda: failed.append(attempt(run, run_backend(recipe.scaling))), daemon=True)
     if not (trial.finished or trial.stopped):  # otherwise it only reports
-        _begin(trial)
+        trial.begin()
         thread.start()
     going = True
     while going:
@@ -282,10 +281,3 @@ def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig
         replace_text(run.output / ERROR, failed[0])
     if run.finished:
         tune.report({"step": last, **values(outcome(run), recipe.reported)})
-
-
-def _begin(trial: Trial) -> None:
-    folder = trial.first.output.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / POINT).exists():
-        replace_text(folder / POINT, json.dumps({"point": dict(trial.point), "began": time.time()}))

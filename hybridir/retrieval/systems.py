@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from hybridir.data.records import Benchmark, benchmark_fingerprint
 from hybridir.model.check import as_published, check_encoder, notes_on
@@ -45,23 +46,32 @@ class System:
     seeds: tuple[str, ...]
 
 
-def find_systems(wanted: Sequence[EncoderConfig | str]) -> list[System]:
-    """Resolves the names in a configuration to systems, each with a short label of its own.
+def find_systems(wanted: Sequence[EncoderConfig | str], given: Sequence[str] = ()) -> list[System]:
+    """Resolves the names in a configuration to systems, each with a short label of its own: the one `given`, if any.
 
     A name is a folder (a model, a run, embeddings), a hub id, `bm25`, or a pattern with `*` that matches the folders of
     one system trained with several seeds. The seeds of two systems are paired by the text that `*` stands for.
 
     Raises:
-        ValueError: a name is empty, a pattern matches no folder, two systems are the same or have different seeds.
+        ValueError: a name is empty, a pattern matches no folder, two systems are the same or have different seeds; more
+            labels than systems are given, or one of them twice.
     """
     configs = [EncoderConfig(name=one) if isinstance(one, str) else one for one in wanted]
     configs = [replace(config, name=BM25) if config.name.lower() == BM25 else config for config in configs]
     for config in configs:
         if not config.name:
             raise ValueError("encoder.name is empty: name a model folder, a hub id, a folder of embeddings, or bm25")
-    labels = [_label(config.name) for config in configs]
+    named = [*given, *[""] * (len(configs) - len(given))]
+    if len(named) > len(configs):
+        raise ValueError(f"label has {len(named)} names for {len(configs)} systems: remove the last")
+    labels = [label or _label(config.name) for label, config in zip(named, configs, strict=True)]
     for longer in (lambda config: config.name, _described):
-        labels = [label if labels.count(label) == 1 else longer(c) for label, c in zip(labels, configs, strict=True)]
+        labels = [
+            own or (label if labels.count(label) == 1 else longer(config))
+            for own, label, config in zip(named, labels, configs, strict=True)
+        ]
+    if len(set(labels)) < len(labels) and max(labels, key=labels.count) in given:
+        raise ValueError(f"label {max(labels, key=labels.count)!r} is the name of two systems: choose another")
     if len(set(labels)) < len(labels):
         raise ValueError(f"{max(labels, key=labels.count)} is named twice among the systems to measure: name it once")
     systems = [System(label, *_members(config)) for label, config in zip(labels, configs, strict=True)]
@@ -167,5 +177,18 @@ def _label(name: str) -> str:
         return BM25.upper()
     if not os.path.isdir(name) and "*" not in name:
         return name
-    parts = Path(os.path.abspath(name)).parts
-    return parts[-2] if parts[-1] == "model" else parts[-1]
+    folder = Path(os.path.abspath(name))
+    folder = folder.parent if folder.name == "model" else folder
+    return _model_and_data(folder) if re.fullmatch(r"train-\d{8}-\d{6}", folder.name) else folder.name
+
+
+def _model_and_data(run: Path) -> str:
+    """`MODEL on DATA` of a training run's folder, by its configuration; the folder's name if there is none."""
+    config = run / "config.yaml"
+    if not config.exists():
+        return run.name
+    found = yaml.safe_load(config.read_text(encoding="utf-8"))
+    encoder, data = found["encoder"]["name"], found["data"]
+    names = [one["name"] or Path(one["path"]).stem or one["format"] for one in data["sources"] or [data]]
+    model = _label(encoder) if encoder else "a small new encoder"
+    return f"{model} on {', '.join(names)}"

@@ -52,11 +52,13 @@ class Backend:
 
 
 def quiet_libraries() -> None:
-    """Turns off the progress bars and warnings of transformers; errors still show."""
+    """Turns off the progress bars and warnings of transformers and the hub's client; errors still show."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()  # it warns of each of its retries
 
 
 def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:

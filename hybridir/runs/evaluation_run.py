@@ -33,6 +33,9 @@ class Evaluation:
             `bm25`; a pattern with `*` names several folders, the training seeds of one system. Of the other fields
             only `revision`, `pooling`, prefixes and lengths are used.
         compare_to: the systems to compare it with: names, or encoders with the same fields.
+        label: name of the encoder in tables and files, or a list of names: the encoder's, then those of `compare_to` in
+            their order. Omitted or empty: the name of the folder; the model and data of a run in a folder named by its
+            date.
         benchmark: the benchmark that all systems are measured on.
         run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no such files.
         keep_embeddings: whether to keep `embeddings/`: Parquet with id, language, text and embedding of all texts.
@@ -45,6 +48,7 @@ class Evaluation:
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     compare_to: tuple[EncoderConfig | str, ...] = ()
+    label: str | tuple[str, ...] = ""
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     run_depth: int = DEPTH
     keep_embeddings: bool = False
@@ -62,18 +66,16 @@ class Evaluation:
 def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     """The whole evaluation; returns the path of `report.html`. A finished evaluation is left as it is."""
     quiet_libraries()
-    systems = find_systems([recipe.encoder, *recipe.compare_to])
-    benchmark = sources.read_benchmark(recipe.benchmark)
+    systems = _systems(recipe)
     output = output_folder(recipe.output, "evaluate")
-    for member in (member for system in systems for member in system.members):
-        for note in check_member(member):
-            say(f"note: {note}")
     with own(output):
         recipe = replace(recipe, output=str(output))
         open_folder(recipe, EVALUATION)
         if (output / "results.json").exists():
             say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "report.html"
+        _check(systems)
+        benchmark = sources.read_benchmark(recipe.benchmark)
         begin_folder(recipe, EVALUATION)
         with way_on_said(EVALUATION, output), track(recipe.tracking, output):
             _tell(benchmark)
@@ -93,6 +95,18 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
             if not recipe.keep_embeddings:
                 shutil.rmtree(output / "embeddings", ignore_errors=True)
     return output / "report.html"
+
+
+def _systems(recipe: Evaluation) -> list[System]:
+    labels = (recipe.label,) if isinstance(recipe.label, str) else recipe.label
+    return find_systems([recipe.encoder, *recipe.compare_to], labels)
+
+
+def _check(systems: Sequence[System]) -> None:
+    """Prints notes on the models, `ValueError` if one is not there: before the benchmark is read, which takes longer."""
+    for member in (member for system in systems for member in system.members):
+        for note in check_member(member):
+            say(f"note: {note}")
 
 
 def _rank(
@@ -122,8 +136,10 @@ def _write_runs(
 
 
 def preview_evaluation(recipe: Evaluation) -> None:
-    """Prints what the benchmark holds and which systems would be measured."""
-    systems = find_systems([recipe.encoder, *recipe.compare_to])
+    """Prints what the benchmark holds and which systems would be measured; `ValueError` if one cannot be."""
+    quiet_libraries()
+    systems = _systems(recipe)
+    _check(systems)
     benchmark = sources.read_benchmark(recipe.benchmark)
     _tell(benchmark)
     texts = [(query.language, "query") for query in benchmark.queries]
@@ -131,9 +147,6 @@ def preview_evaluation(recipe: Evaluation) -> None:
     rows = [(x, *(f"{texts.count((x, side)):,}" for side in ("query", "passage"))) for x in benchmark.languages]
     show(Grid(benchmark.name, ("language", "queries", "passages"), rows))
     for system in systems:
-        for member in system.members:
-            for note in check_member(member):
-                say(f"note: {note}")
         say(f"would measure {system.label}: {', '.join(member.name for member in system.members)}")
 
 

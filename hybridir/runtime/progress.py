@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from hybridir.runtime.secrets import without_secrets
 
 SECONDS = 10
 """Seconds between lines about reading, tokenising and encoding, if there is no terminal."""
+LOOK = 0.5
+"""Seconds between two looks at what is done."""
 _T = TypeVar("_T")
 
 
@@ -85,8 +87,11 @@ def watch_chunks(done: str, chunks: Iterable[pa.RecordBatch], total: int) -> Ite
     return watch(done, ((chunk, chunk.num_rows, n / total) for n, chunk in enumerate(chunks)))
 
 
-def watch_encoding(blocks: Iterable[ndarray], total: int) -> Iterator[ndarray]:
-    """Passes blocks of embeddings on and shows how many of `total` texts are encoded, if it takes over `SECONDS`."""
+def watch_encoding(blocks: Iterable[ndarray], total: int, within: Callable[[], int] = lambda: 0) -> Iterator[ndarray]:
+    """Passes blocks of embeddings on and shows how many of `total` texts are encoded, if it takes over `SECONDS`.
+
+    `within` says how many texts of the next block are encoded by now: on a CPU, a block can take minutes.
+    """
 
     def counted() -> Iterator[tuple[ndarray, int, float]]:
         done = 0
@@ -94,27 +99,50 @@ def watch_encoding(blocks: Iterable[ndarray], total: int) -> Iterator[ndarray]:
             done += len(block)
             yield block, len(block), done / total
 
-    return watch("encoded", counted(), "texts", least=SECONDS)
+    return watch("encoded", counted(), "texts", least=SECONDS, within=lambda: ((texts := within()), texts / total))
 
 
-def watch(done: str, batches: Iterable[tuple[_T, int, float]], unit: str = "rows", least: float = 0) -> Iterator[_T]:
+def watch(
+    done: str,
+    batches: Iterable[tuple[_T, int, float]],
+    unit: str = "rows",
+    least: float = 0,
+    within: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+) -> Iterator[_T]:
     """Passes batches on and shows progress; `done` is the verb shown, such as `read`.
 
-    Each item is (batch, its number of rows, share of the whole that is done, 0 to 1). The final line, with the total,
-    is printed only if everything took at least `least` seconds.
+    Each item is (batch, its number of rows, share of the whole that is done, 0 to 1). `within` gives rows and share of
+    what is done of the next batch; it is asked by a thread. The final line, with the total, is printed only if
+    everything took at least `least` seconds.
     """
     began = shown = time.monotonic()
-    rows = 0
+    rows, whole = 0, 0.0
     columns = (TextColumn(done), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    ended = threading.Event()
     with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as progress:
         task = progress.add_task("", total=1.0)
-        for batch, size, share in batches:
-            rows += size
-            progress.update(task, completed=share, description=f"{rows:,} {unit}")
-            if progress.disable and time.monotonic() - shown > SECONDS:
-                shown = time.monotonic()
-                say(f"{done} {rows:,} {unit} ({share:.0%}), {rows / (shown - began):,.0f} {unit}/s")
-            yield batch
+
+        def look() -> None:
+            nonlocal shown
+            while not ended.wait(LOOK):
+                more, part = within()
+                count, share = rows + more, min(1.0, whole + part)
+                progress.update(task, completed=share, description=f"{count:,} {unit}")
+                if progress.disable and time.monotonic() - shown > SECONDS:
+                    shown = time.monotonic()
+                    speed = count / (shown - began)
+                    left = f", {(shown - began) * (1 - share) / share:,.0f} s left" if share else ""
+                    say(f"{done} {count:,} {unit} ({share:.0%}), {speed:,.0f} {unit}/s{left}")
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            for batch, size, share in batches:
+                rows, whole = rows + size, share
+                yield batch
+        finally:
+            ended.set()
+            thread.join()
     seconds = time.monotonic() - began
     if seconds >= least:
         say(f"{done} {rows:,} {unit} in {seconds:.0f} s ({rows / max(seconds, 1e-9):,.0f} {unit}/s)")

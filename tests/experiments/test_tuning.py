@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import sqlite3
-import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +18,8 @@ from hybridir.data.config import BenchmarkConfig
 from hybridir.evaluation.intervals import macro_mean
 from hybridir.evaluation.scores import read_scores
 from hybridir.evaluation.settings import SETTINGS
-from hybridir.experiments.one_run import Runner, arms_here, attempt
-from hybridir.experiments.space import Point
-from hybridir.experiments.tuning import ERROR, POINT, Event, TuneRecipe, trial_of
+from hybridir.experiments.one_run import Runner, arms_here
+from hybridir.experiments.tuning import TuneRecipe, points_here
 from hybridir.experiments.tuning_job import run_tune
 from hybridir.experiments.tuning_results import _decisive, pareto_front
 from hybridir.runs.backend import here, track_nothing
@@ -43,7 +40,7 @@ def recipe_of(output: Path, cache: Path, **fields: Any) -> TuneRecipe:
             cache,
             sampling={"languages": ("de", "en")},
             validation={"every": 4, "batches": 2, "batch_size": 4} | validation,
-            scaling={"num_workers": 1},
+            scaling={"num_workers": 0},
         )
     )
     ours = {
@@ -54,22 +51,9 @@ def recipe_of(output: Path, cache: Path, **fields: Any) -> TuneRecipe:
     return TuneRecipe(**plain | ours | fields)
 
 
-def try_here(recipe: TuneRecipe, measured: BenchmarkConfig, before: list[Point]) -> Iterator[Event]:
-    """A grid, point by point in this process."""
-    for point in recipe.tuned.points():
-        run = trial_of(recipe, measured, point).first
-        run.output.parent.mkdir(parents=True, exist_ok=True)
-        (run.output.parent / POINT).write_text(json.dumps({"point": point, "began": time.time()}), encoding="utf-8")
-        yield Event(point, ended=False)
-        error = attempt(run, here())
-        if error:
-            (run.output / ERROR).write_text(error, encoding="utf-8")
-        yield Event(point, ended=True, error=error)
-
-
 def tune(recipe: TuneRecipe, tracked: bool = False) -> tuple[Path, int]:
     tracking = (follow, record) if tracked else (track_nothing, lambda *_: None)
-    return run_tune(recipe, try_here, Runner(arms_here(here()), 1, *tracking), here().encode)
+    return run_tune(recipe, points_here(here()), Runner(arms_here(here()), 1, *tracking), here().encode)
 
 
 def results_of(output: Path) -> dict[str, Any]:
@@ -270,7 +254,11 @@ def test_the_front_is_what_nothing_beats() -> None:
         ),
         ({"seeds": 0}, "seeds is 0"),
         ({"finalists": 0}, "finalists is 0"),
-        ({"scaling": ScalingConfig(num_workers=0)}, "tuning runs on Ray"),
+        ({"scaling": ScalingConfig(num_workers=0), "stop_early": True}, "but stop_early needs Ray"),
+        (
+            {"scaling": ScalingConfig(num_workers=0), "space": {"train.lr": {"low": 0.1, "high": 1}}},
+            "but a range in space needs Ray",
+        ),
     ],
 )
 def test_what_tuning_refuses(fields: dict[str, Any], says: str, cache: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from helpers import ROOT, job
 
 from hybridir.data.config import BenchmarkConfig
@@ -19,6 +20,7 @@ from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.settings import evaluate_encoder, summarise
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
+from hybridir.retrieval import systems
 from hybridir.retrieval.embeddings import write_embeddings
 from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.systems import find_systems, fingerprint
@@ -285,3 +287,66 @@ def test_the_depth_of_runs_is_checked() -> None:
     with pytest.raises(ValueError, match="run_depth is 101: it must be between 0 and 100"):
         Evaluation(run_depth=101)
     assert Evaluation().tracking == TrackingConfig(experiment="evaluate")
+
+
+def test_what_is_wrong_is_said_before_the_benchmark_is_read(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is not there, by a dry run too; and an output folder with other results."""
+
+    def read_too_early(config: BenchmarkConfig) -> None:
+        raise AssertionError("the benchmark is read first")
+
+    monkeypatch.setattr(evaluation.sources, "read_benchmark", read_too_early)
+    gone = recipe(tmp_path / "out", model, str(tmp_path / "gone"))
+    with pytest.raises(ValueError, match=r"no encoder at .*gone"):
+        run_evaluation(gone, encode_here, track_nothing)
+    with pytest.raises(ValueError, match=r"no encoder at .*gone"):
+        evaluation.preview_evaluation(gone)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "notes.txt").touch()
+    with pytest.raises(ValueError, match="holds files that are no results of a job"):
+        run_evaluation(recipe(tmp_path / "out", "bm25"), encode_here, track_nothing)
+
+
+def test_names_in_tables(model: str, tmp_path: Path) -> None:
+    """`label`, and the model and data of runs whose folders are named by their dates."""
+    source = {"name": "", "path": "", "format": "sample", "sources": []}
+    configs = {
+        "train-20260102-030405": {"encoder": {"name": "org/base"}, "data": source | {"path": "my/faq.jsonl"}},
+        "train-20260102-030406": {
+            "encoder": {"name": ""},
+            "data": source | {"sources": [source, source | {"name": "b"}]},
+        },
+        "own-name": {"encoder": {"name": "org/base"}, "data": source},
+    }
+    for name, config in configs.items():
+        shutil.copytree(model, tmp_path / name / "model")
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    runs = [str(tmp_path / name) for name in configs]
+    assert [one.label for one in find_systems(runs)] == [
+        "org/base on faq",
+        "a small new encoder on sample, b",
+        "own-name",
+    ]
+    assert [one.label for one in find_systems(runs, ("ours",))] == ["ours", *[s.label for s in find_systems(runs[1:])]]
+    assert [one.label for one in find_systems([*runs, "bm25"], ("a", "", "c"))][::2] == ["a", "c"]
+    with pytest.raises(ValueError, match="label has 2 names for 1 systems"):
+        find_systems(runs[:1], ("a", "b"))
+    with pytest.raises(ValueError, match="label 'a' is the name of two systems"):
+        find_systems(runs, ("a", "a"))
+    output = tmp_path / "out"
+    run_evaluation(recipe(output, model, "bm25", label=("ours",)), encode_here, track_nothing)
+    assert results_of(output)["encoder"] == "ours"
+    assert "| ours |" in (output / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, not after the half a minute a file that the hub's client tries for."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"^no encoder at 'org/model': .*127\.0\.0\.1:9 cannot be reached") as error:
+        systems.check_member(EncoderConfig(name="org/model"))
+    assert "\n" not in str(error.value)
