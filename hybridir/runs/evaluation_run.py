@@ -103,7 +103,7 @@ def _systems(recipe: Evaluation) -> list[System]:
 
 
 def _check(systems: Sequence[System]) -> None:
-    """Prints notes on the models, `ValueError` if one is not there: before the benchmark is read, which takes longer."""
+    """Prints notes on the models; `ValueError` if one is not there. Before the benchmark is read, which takes long."""
     for member in (member for system in systems for member in system.members):
         for note in check_member(member):
             say(f"note: {note}")
