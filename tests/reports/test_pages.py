@@ -396,6 +396,17 @@ def test_learning_curves_come_from_the_history(tmp_path: Path) -> None:
     assert ["train, cross", "3.0", "2.5"] in rows
     assert rows[-1] == ["validation", "80.0", "1.5"]
     assert (tmp_path / "plots" / "learning_mAP.csv").read_text().splitlines()[1] == "Monolingual,80.0,0.25"
+    assert not (tmp_path / "plots" / "learning_terms.csv").exists()
+
+
+def test_each_term_of_the_loss_has_a_curve(tmp_path: Path) -> None:
+    lines = [{"step": n, "attempt": 1, "loss": 3.0, "terms": {"info_nce": n, "other": 2.0}} for n in range(80)]
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "terms of the loss, without weights" in page_of(full(), tmp_path).text
+    rows = list(csv.reader(io.StringIO((tmp_path / "plots" / "learning_terms.csv").read_text())))
+    assert len(rows) == 1 + 2 * 40
+    assert rows[1:3] == [["info_nce", "1.0", "0.5"], ["info_nce", "3.0", "2.5"]]  # means of two neighbours
+    assert rows[-1] == ["other", "79.0", "2.0"]
 
 
 def test_csv_files_hold_the_results(made: tuple[Page, Path]) -> None:

@@ -20,6 +20,8 @@ def learning_curves(file: Path) -> Section | None:
     if not losses:
         return None
     figures = [_drawn("loss", losses, history)]
+    terms = term_curves(history)
+    figures += [_drawn("terms of the loss, without weights", terms, history)] if terms else []
     figures += [_drawn("mAP in validation", qualities, history)] if qualities else []
     total = sum(line.get("seconds", 0) for line in history)
     return Section(
@@ -33,18 +35,31 @@ def learning_curves(file: Path) -> Section | None:
 
 def loss_curves(history: Sequence[dict[str, Any]]) -> list[Series]:
     """A series for each kind of batch, and one for validation, over the number of steps done."""
-    size = -(-len(history) // _MOST)
-    found: dict[str, dict[int, list[float]]] = {}
-    for line in history:
-        if known(line["loss"]):
-            kind = found.setdefault(f"train, {line['kind']}" if "kind" in line else "train", {})
-            kind.setdefault(line["step"] // size, []).append(line["loss"])
-    curves = {
-        name: [((n + 0.5) * size, fmean(values)) for n, values in sorted(bins.items())] for name, bins in found.items()
-    }
+    kinds = ((line, {f"train, {line['kind']}" if "kind" in line else "train": line["loss"]}) for line in history)
+    curves = _binned(kinds, len(history))
     if checked := _validated(history, lambda found: found["loss"]):
         curves["validation"] = checked
     return _series(curves)
+
+
+def term_curves(history: Sequence[dict[str, Any]]) -> list[Series]:
+    """A series for each term of the training loss, without its weight; empty for a loss of one term."""
+    return _series(_binned(((line, line.get("terms", {})) for line in history), len(history)))
+
+
+def _binned(
+    values: Iterable[tuple[dict[str, Any], dict[str, float]]], steps: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Points (steps done, mean over neighbouring steps) by name, from lines of a history with their named values."""
+    size = -(-steps // _MOST)
+    found: dict[str, dict[int, list[float]]] = {}
+    for line, named in values:
+        for name, value in named.items():
+            if known(value):
+                found.setdefault(name, {}).setdefault(line["step"] // size, []).append(value)
+    return {
+        name: [((n + 0.5) * size, fmean(values)) for n, values in sorted(bins.items())] for name, bins in found.items()
+    }
 
 
 def _quality(history: Sequence[dict[str, Any]]) -> list[Series]:
