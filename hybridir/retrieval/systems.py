@@ -121,12 +121,17 @@ def embed(config: EncoderConfig, benchmark: Benchmark, encode: Encode) -> tuple[
     return encode(config, queries, passages)
 
 
+def is_encoder(config: EncoderConfig) -> bool:
+    """Whether a member is an encoder, and neither BM25 nor embeddings made elsewhere."""
+    return config.name != BM25 and not holds_embeddings(config.name)
+
+
 def check_member(config: EncoderConfig) -> list[str]:
     """Raises `ValueError` if a member is neither BM25, nor embeddings, nor an encoder; reads nothing large.
 
     Returns what should be known of an encoder before it is measured: see `notes_on`.
     """
-    if config.name == BM25 or holds_embeddings(config.name):
+    if not is_encoder(config):
         return []
     check_encoder(config)
     return notes_on(config)

@@ -8,9 +8,20 @@ from pathlib import Path
 from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
+from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
 from hybridir.retrieval.search import DEPTH, Ranking
-from hybridir.retrieval.systems import Encode, System, check_member, file_name, find_systems, fingerprint, rank_system
+from hybridir.retrieval.systems import (
+    Encode,
+    System,
+    check_member,
+    file_name,
+    find_systems,
+    fingerprint,
+    is_encoder,
+    rank_system,
+)
+from hybridir.retrieval.too_long import Cut, count_cut, describe_cut
 from hybridir.retrieval.trec import write_qrels, write_runs
 from hybridir.runs.backend import Track, quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
@@ -80,6 +91,7 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
         with way_on_said(EVALUATION, output), track(recipe.tracking, output):
             _tell(benchmark)
             rankings, notes = _rank(systems, benchmark, encode, output / "embeddings")
+            cut = _cut(systems, benchmark)
             if recipe.run_depth:
                 _write_runs(systems, rankings, benchmark, output / "runs", recipe.run_depth)
             prints = {
@@ -88,7 +100,8 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
                 for name, member in zip(_names(system), system.members, strict=True)
             }
             facts = {
-                "notes": [*benchmark.notes, *notes],
+                "notes": [*benchmark.notes, *notes, *_tell_cut(cut, benchmark)],
+                "cut": cut,
                 "provenance": provenance(benchmark, public(recipe), prints),
             }
             write_results(benchmark, rankings, output, facts)
@@ -122,6 +135,19 @@ def _rank(
             rankings[system.label].append(ranking)
             notes += [f"{name}: {note}" for note in more]
     return rankings, notes
+
+
+def _cut(systems: Sequence[System], benchmark: Benchmark) -> dict[str, Cut]:
+    """The texts that the first member of each system cuts, by the system's label; its members cut alike."""
+    first = {system.label: system.members[0] for system in systems}
+    return {label: count_cut(as_published(one), benchmark) for label, one in first.items() if is_encoder(one)}
+
+
+def _tell_cut(cut: dict[str, Cut], benchmark: Benchmark) -> list[str]:
+    notes = [f"{label}: {note}" for label, one in cut.items() for note in describe_cut(one, benchmark)]
+    for note in notes:
+        say(note)
+    return notes
 
 
 def _write_runs(

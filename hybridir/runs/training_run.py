@@ -23,6 +23,7 @@ from hybridir.reports.model_card import write_model_card
 from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.search import DEPTH, dot_scorer, rank_all
 from hybridir.retrieval.systems import Encode, embed, fingerprint
+from hybridir.retrieval.too_long import count_cut, describe_cut
 from hybridir.runs.backend import Backend, Track, quiet_libraries, track_nothing
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.runs.prepare import (
@@ -100,6 +101,11 @@ def measure_run(
     rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
     config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best), "untrained": fingerprint(initial)}
+    cut = count_cut(best, benchmark)
+    notes = describe_cut(cut, benchmark)
+    for note in notes:
+        say(note)
+    facts |= {"cut": {"trained": cut}, "notes": [*benchmark.notes, *notes]}
     facts |= {"encoder": str(output / "model"), "provenance": provenance(benchmark, config, made_of)}
     write_results(benchmark, rankings, output, facts)
     write_model_card(output)

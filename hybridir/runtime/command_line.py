@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 from yaml import YAMLError
 
+from hybridir.runtime.left_behind import leave_behind
 from hybridir.runtime.plain_yaml import check_yaml
 
 Config = TypeVar("Config")
@@ -45,6 +46,7 @@ def parse(
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
     if default and not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(default), *arguments]
+    arguments = leave_behind(recipe, arguments)
     try:
         namespace = parser.parse_args(arguments)
     except ImportError as error:  # jsonargparse refused to import it

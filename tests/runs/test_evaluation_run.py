@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from helpers import ROOT, job
+from tokenizers import Tokenizer
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.sources import read_benchmark
@@ -24,6 +25,7 @@ from hybridir.retrieval import systems
 from hybridir.retrieval.embeddings import write_embeddings
 from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.systems import find_systems, fingerprint
+from hybridir.retrieval.too_long import count_cut, describe_cut
 from hybridir.runs import evaluation_run as evaluation
 from hybridir.runs.backend import track_nothing
 from hybridir.runs.evaluation_run import Evaluation, run_evaluation
@@ -350,3 +352,28 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match=r"^no encoder at 'org/model': .*127\.0\.0\.1:9 cannot be reached") as error:
         systems.check_member(EncoderConfig(name="org/model"))
     assert "\n" not in str(error.value)
+
+
+def test_texts_that_are_cut_are_counted_by_language(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against lengths by the tokenizers library itself."""
+    benchmark = read_benchmark(BENCHMARK)
+    tokenizer = Tokenizer.from_file(f"{model}/tokenizer.json")
+    lengths = [len(tokenizer.encode(f"Query: {one.text}").ids) for one in benchmark.queries]
+    limit = int(np.median(lengths))
+    encoder = EncoderConfig(name=model, max_query_length=limit, query_prefix="Query: ")
+    long = [one.language for one, length in zip(benchmark.queries, lengths, strict=True) if length > limit]
+    assert 0 < len(long) < len(benchmark.queries)
+    expected = {code: long.count(code) for code in benchmark.languages if long.count(code)}
+    assert not any(len(tokenizer.encode(one.text).ids) > 256 for one in benchmark.passages)
+    wanted = replace(recipe(tmp_path / "cut", model, "BM25", run_depth=0), encoder=encoder)
+    run_evaluation(wanted, encode_here, track_nothing)
+    results = results_of(tmp_path / "cut")
+    assert results["cut"] == {"initial": {"query": expected, "passage": {}}}
+    languages = ", ".join(f"{code} {number}" for code, number in expected.items())
+    sentence = f"initial: longer than the encoder takes, and cut: {len(long)} of 48 queries ({languages})"
+    assert results["notes"][-1] == sentence
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert sentence in (tmp_path / "cut" / "table.md").read_text(encoding="utf-8")
+    assert describe_cut(count_cut(replace(encoder, max_query_length=200), benchmark), benchmark) == []

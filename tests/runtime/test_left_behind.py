@@ -1,0 +1,59 @@
+"""Settings that a config has for one model do not count for another."""
+
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from hybridir.model.config import EncoderConfig
+from hybridir.runs.evaluation_run import Evaluation
+from hybridir.runs.recipe import Recipe
+from hybridir.runtime.command_line import parse
+
+XLMR, SAMPLE = ROOT / "jobs" / "configs" / "xlmr.yaml", ROOT / "jobs" / "configs" / "sample.yaml"
+E5 = "intfloat/multilingual-e5-base"
+
+
+def encoder(*arguments: object, recipe: type = Recipe, default: Path | None = None) -> EncoderConfig:
+    return parse(recipe, "a job", None, [*map(str, arguments)], default).encoder
+
+
+@pytest.mark.parametrize("name", [["--encoder.name", E5], [f"--encoder.name={E5}"]])
+@pytest.mark.parametrize("config", [["--config", XLMR], [f"--config={XLMR}"]])
+def test_another_model_gets_its_own_settings(
+    name: list[str], config: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encoder(*config, *name) == EncoderConfig(name=E5)
+    said = capsys.readouterr().out
+    assert "FacebookAI/xlm-roberta-base do not count for" in said.replace("\n", " ")
+    for setting in ("encoder.pooling 'mean'", "encoder.query_prefix 'Query: '", "encoder.passage_prefix 'Passage: '"):
+        assert setting in said.replace("\n", " ")
+
+
+def test_what_the_command_line_says_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    for rest in (
+        ["--encoder.query_prefix", "q: ", "--encoder.name", E5],
+        ["--encoder.name", E5, "--encoder.query_prefix=q: "],
+    ):
+        assert encoder("--config", XLMR, *rest) == EncoderConfig(name=E5, query_prefix="q: ")
+
+
+def test_the_same_model_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for rest in ([], ["--encoder.name", "FacebookAI/xlm-roberta-base"], ["--encoder.dropout", "0.1"]):
+        kept = encoder("--config", XLMR, *rest)
+        assert (kept.name, kept.pooling, kept.query_prefix) == ("FacebookAI/xlm-roberta-base", "mean", "Query: ")
+    assert "do not count" not in capsys.readouterr().out
+
+
+def test_the_default_file_is_for_the_model_that_is_built(tmp_path: Path) -> None:
+    assert encoder("--encoder.name", E5, default=SAMPLE) == EncoderConfig(name=E5)
+    assert encoder("--encoder.layers", "1", default=SAMPLE).query_prefix == "Query: "
+
+
+def test_other_recipes_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "evaluate.yaml"
+    file.write_text("encoder: {name: a, pooling: cls, max_query_length: 12}\n")
+    assert encoder("--config", file, "--encoder.name", "b", recipe=Evaluation) == EncoderConfig(name="b")
+    file.write_text("encoder: {pooling: cls\n")
+    with pytest.raises(Exception, match="flow mapping"):
+        encoder("--config", file, "--encoder.name", "b", recipe=Evaluation)
