@@ -23,7 +23,8 @@ def _checked(text: str) -> Any:
 
 
 set_loader("yaml", _checked, exceptions=(YAMLError,))
-set_parsing_settings(import_path_denylist=["*"])  # a value such as `class_path: MODULE.CLASS` imports nothing
+# a value such as `class_path: MODULE.CLASS` imports nothing; the dataclasses of the fields are found by their names
+set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["hybridir"])
 
 
 def parse(
