@@ -12,7 +12,8 @@ class Source:
 
     Args:
         format: `jsonl`, `parquet`, `csv` or `tsv` (fields: hybridir/data/README.md), `tevatron`,
-            `sentence-transformers`, `beir`, `mmarco`, `lareqa` or `sample` (embedded, needs no path).
+            `sentence-transformers`, `beir`, `mmarco`, `lareqa` or `sample` (embedded, needs no path); or a published
+            set by name, such as `wikiqa` (all in hybridir/data/README.md).
         path: file or folder, or a URI that pyarrow opens (s3://, gs://, ...), in which `{language}` stands for any
             language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the first six
             formats.
@@ -23,7 +24,7 @@ class Source:
         languages: language codes to read. Omitted: all, but the nine training languages for the sample.
         max_negatives: number of hard negatives kept per pair (the first ones). Omitted: all, but 8 for mmarco.
         split: for beir and hf:// only: the split that holds the pairs.
-        subset: for hf:// only: the configuration (subset) of the dataset.
+        subset: for hf:// only: the configuration (subset) of the dataset; or, with a slash, a pattern of its files.
         revision: for hf:// only: the commit to read, 40 hexadecimal digits (required, so that a run can be repeated).
         facts: for the sample only: number of facts; each gives one pair in every language.
         license: licence of the texts, for the model card: an SPDX id or a short text. Omitted: the licence known for

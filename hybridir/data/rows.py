@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from hybridir.data import delimited, parquet
 from hybridir.data.config import Source
 from hybridir.data.languages import code_of
-from hybridir.data.records import SKIPPED, UNREAD, BadRow, Pair, Passage, Rejected, Row, Shard
+from hybridir.data.records import LICENSED, SKIPPED, UNREAD, BadRow, Pair, Passage, Rejected, Row, Shard
 from hybridir.data.storage import File, decode, find_files, open_path, plain, read_lines
 from hybridir.data.texts import as_read
 from hybridir.runtime.secrets import without_secrets
@@ -175,12 +175,12 @@ def document(row: Any, id_field: str, language: str) -> Passage:
 def records(
     rows: Iterable[tuple[int, Callable[[], Row]]], file: str, language: str | None, fields: Fields
 ) -> Iterator[Pair | Rejected]:
-    """The pairs and rejected rows in `rows`, and last a note for every field that the format does not read.
+    """The pairs and rejected rows in `rows`, and last a note for every licence, and every field that is not read.
 
     Each row is given as its line and a function that returns the row or raises `BadRow`. `ValueError` if none has a
     column that is required.
     """
-    names: set[str] = set()
+    names, licences = set[str](), set[str]()
     looked_at = n_pairs = 0
     for line, get in rows:
         try:
@@ -190,13 +190,17 @@ def records(
             looked_at += 1
             if looked_at == _LOOKED_AT and not n_pairs:
                 fields.check(names, language, file)
-            for pair in fields.pairs_of(fields.named(row), language):
+            row = fields.named(row)
+            if row.get("license"):
+                licences.add(id_of(row, "license"))
+            for pair in fields.pairs_of(row, language):
                 n_pairs += 1
                 yield replace(pair, file=file, line=line)
         except BadRow as bad:
             yield Rejected(file=file, line=line, reason=bad.reason, value=bad.value)
     if looked_at and not n_pairs:
         fields.check(names, language, file)
+    yield from (Rejected(file=file, reason=LICENSED, value=licence) for licence in sorted(licences))
     yield from (Rejected(file=file, reason=UNREAD, value=n) for n in sorted(names) if not fields.reads(n))
 
 

@@ -13,10 +13,11 @@ from typing import Literal
 
 from hybridir.data import build, intake
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
-from hybridir.data.formats import BENCHMARK_READERS, PAIR_READERS, ROWS, heldout, hub
+from hybridir.data.formats import BENCHMARK_READERS, LICENSES, PAIR_READERS, ROWS, heldout, hub
 from hybridir.data.intake import take
 from hybridir.data.languages import code_of
 from hybridir.data.records import Benchmark, Part, Shard
+from hybridir.data.sets import SETS
 from hybridir.runtime.secrets import without_secrets
 
 _READS = "hybridir.data."
@@ -99,12 +100,12 @@ def _code(language: str | None) -> str | None:
 def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | Literal[""] = "") -> list[Shard]:
     chosen = source.languages or languages
     source = replace(source, languages=chosen and tuple(map(code_of, chosen)), language=_code(source.language))
-    if source.format not in PAIR_READERS:
-        raise ValueError(f"data.format {source.format!r} is unknown; there are {', '.join(PAIR_READERS)}")
+    if source.format not in (readers := PAIR_READERS | {name: one.find_shards for name, one in SETS.items()}):
+        raise ValueError(f"data.format {source.format!r} is unknown; there are {', '.join(readers)}")
     _check_columns(source)
-    reader = PAIR_READERS[source.format]
+    reader = readers[source.format]
     code = code_key(sys.modules[reader.__module__])
-    if source.path.startswith("hf://"):
+    if source.path.startswith("hf://") and source.format not in SETS:
         if source.format not in ROWS:
             raise ValueError(f"data.format is {source.format}, but a dataset of the hub is read as {', '.join(ROWS)}")
         found, code = hub.find_shards(source, ROWS[source.format]), code + code_key(hub)
@@ -116,6 +117,11 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
         replace(shard, read=partial(take, shard, source, split), identity=f"{shard.identity} {taken} {code}")
         for shard in found
     ]
+
+
+def license_of(source_format: str) -> str:
+    """The licence of the texts that a format is only used for; "" if it is used for any."""
+    return SETS[source_format].ABOUT.license if source_format in SETS else LICENSES.get(source_format, "")
 
 
 def _check_columns(source: Source) -> None:

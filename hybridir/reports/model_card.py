@@ -14,7 +14,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from hybridir.batches.sampling import KINDS
-from hybridir.data.formats import LICENSES
+from hybridir.data.records import LICENSED
+from hybridir.data.sources import license_of
 from hybridir.evaluation.bias_summary import BIAS, bias_numbers
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
@@ -172,15 +173,16 @@ def _data(config: dict[str, Any], data: dict[str, Any]) -> str:
         (
             source["name"] or source["path"] or source["format"],
             source["format"],
-            source["license"] or LICENSES.get(source["format"], "not stated"),
+            source["license"] or license_of(source["format"]) or "not stated",
         )
         for source in sources(config)
     ]
+    licences = "".join(f"\nLicence that rows name: {one}\n" for one in data.get("notes", {}).get(LICENSED, {}))
     parts = ", ".join(f"{n['pairs']} pairs in {n['groups']} groups ({part})" for part, n in data["parts"].items())
     return f"""{Grid("sources", ("source", "format", "licence"), rows).to_markdown()}
 They hold {parts}, in {", ".join(data["languages"])}; batches are drawn from the languages trained on.
 Fingerprint: `{data["fingerprint"]}`
-
+{licences}
 The publisher of the model states its licence, which must respect those of the data and the base model.
 """
 

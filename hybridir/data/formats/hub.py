@@ -58,6 +58,10 @@ def _open(name: str, subset: str | None, split: str, revision: str | None) -> An
 
     disable_progress_bars()
     try:
+        if subset and "/" in subset:  # files, not a configuration
+            kind, root = "parquet" if subset.endswith(".parquet") else "json", f"{PREFIX}{name}@{revision}"
+            files = {split: f"{name if name.startswith('/') else root}/{subset}"}
+            return load_dataset(kind, data_files=files, split=split, streaming=True)
         return load_dataset(name, subset, split=split, revision=revision, streaming=True)
     except Exception as error:
         raise ValueError(

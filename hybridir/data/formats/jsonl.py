@@ -29,8 +29,8 @@ def pair_of(row: Row, language: str | None, query_field: str, passage_field: str
     query, passage = rows.text_of(row, query_field), rows.text_of(row, passage_field)
     group_id, passage_group_id = rows.id_of(row, "group_id", ""), rows.id_of(row, "passage_group_id", "")
     if row.get("group_id") is None:
-        group_id = _digest(language, query, passage)
-        passage_group_id = passage_group_id or f"query {_digest(language, query)}"
+        group_id = digest(language, query, passage)
+        passage_group_id = passage_group_id or f"query {digest(language, query)}"
     negatives = tuple(_negatives(row, language))
     return Pair(
         group_id=group_id,
@@ -71,7 +71,8 @@ def _scores(row: Row, n_negatives: int) -> tuple[float, ...]:
     return tuple(map(float, scores))
 
 
-def _digest(*texts: str) -> str:
+def digest(*texts: str) -> str:
+    """16 hexadecimal digits of the texts."""
     data = "\0".join(texts).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
@@ -85,5 +86,6 @@ _OPTIONAL = (
     "negative_scores",
     "source",
     "domain",
+    "license",
 )
 FIELDS = rows.Fields(pairs_of, frozenset(("query", "passage", *_OPTIONAL)), ("query", "passage"), prefix="negative")

@@ -1,0 +1,27 @@
+"""Published English training sets by the name that `data.format` gives them: those of arXiv 2408.10536, with mMARCO
+among the formats. A new set is one module here and one line in the dict."""
+
+from types import ModuleType
+
+from hybridir.data.sets import (
+    duorc,
+    entity_questions,
+    mfaq,
+    mr_tydi,
+    natural_questions,
+    newsqa,
+    wikiqa,
+    yahoo_answers,
+)
+
+SETS: dict[str, ModuleType] = {
+    "wikiqa": wikiqa,
+    "mr-tydi": mr_tydi,
+    "duorc": duorc,
+    "newsqa": newsqa,
+    "natural-questions": natural_questions,
+    "yahoo-answers": yahoo_answers,
+    "entity-questions": entity_questions,
+    "mfaq": mfaq,
+}
+"""Each module has `find_shards` (a `PairReader`) and `ABOUT` (a `Published`)."""

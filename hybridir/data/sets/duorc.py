@@ -1,0 +1,46 @@
+"""DuoRC (Saha et al. 2018, arXiv 1804.07927), SelfRC: questions about plots of films.
+
+The passage is about 100 words of the plot around the first answer that stands there. All passages of a plot are one
+passage group, as they may overlap.
+"""
+
+from collections.abc import Iterator
+
+from hybridir.data import rows
+from hybridir.data.config import Source
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row, Shard
+from hybridir.data.sets.published import Published, shards, window
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """The shards of the set."""
+    return shards(source, ABOUT)
+
+
+def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
+    """The pair of a row. Without an answer, or with one that does not stand in the plot, there is none."""
+    plot, answers = rows.text_of(row, "plot"), rows.list_of(row, "answers")
+    if row.get("no_answer") or not answers:
+        raise BadRow(NO_ANSWER, "no_answer")
+    places = {answer: plot.lower().find(str(answer).lower()) for answer in answers if str(answer).strip()}
+    answer, start = next(((one, at) for one, at in places.items() if at >= 0), ("", -1))
+    if start < 0:
+        raise BadRow(NO_ANSWER, "the answer is not in the plot")
+    text = window(plot, start, start + len(answer))
+    yield Pair(
+        group_id=rows.id_of(row, "question_id"),
+        language=language or "en",
+        query=rows.text_of(row, "question"),
+        passage=Passage(passage_id="", language=language or "en", text=text),
+        passage_group_id=f"plot {rows.id_of(row, 'plot_id')}",
+    )
+
+
+_READ = ("plot_id", "plot", "question_id", "question", "answers", "no_answer")
+ABOUT = Published(
+    license="MIT",
+    page="https://huggingface.co/datasets/ibm-research/duorc",
+    fields=rows.Fields(pairs_of, frozenset((*_READ, "title")), _READ),
+    hub="ibm-research/duorc",
+    files="SelfRC/train-*.parquet",
+)

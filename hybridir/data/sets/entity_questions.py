@@ -1,0 +1,54 @@
+"""EntityQuestions (Sciavolino et al. 2021, arXiv 2109.08535): simple questions about facts of Wikidata.
+
+The set has no passages. They come from a passage index (such as Wikipedia's 21 million passages, by BM25), in the
+format that DPR writes (arXiv 2004.04906): a list of questions, each with `ctxs`, the passages found, best first. The
+positive is the first of them that has an answer, the hard negatives are those before it that have none.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hybridir.data import rows
+from hybridir.data.config import Source
+from hybridir.data.formats.jsonl import digest
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Row, Shard
+from hybridir.data.sets.documents import document_shards
+from hybridir.data.sets.published import Published
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """A shard for each JSON file."""
+    return document_shards(source, ABOUT, ".json", _questions)
+
+
+def _questions(document: Any, split: str) -> Iterator[Row]:
+    for row in document:
+        if "ctxs" not in row:
+            raise KeyError("ctxs: the passages found for a question")
+        yield row
+
+
+def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
+    """The pair of a question."""
+    language, question = language or "en", rows.text_of(row, "question")
+    found = rows.list_of(row, "ctxs")
+    hits = [n for n, one in enumerate(found) if isinstance(one, dict) and one.get("has_answer")]
+    if not hits:
+        raise BadRow(NO_ANSWER, "no passage that was found has the answer")
+    passages = [rows.document(one, "id", language) for one in found[: hits[0] + 1]]
+    yield Pair(
+        group_id=digest(question),
+        language=language,
+        query=question,
+        passage=passages[-1],
+        negatives=tuple(passages[:-1]),
+    )
+
+
+ABOUT = Published(
+    license="MIT for the questions; the passages are Wikipedia's, CC-BY-SA",
+    page="https://github.com/princeton-nlp/EntityQuestions",
+    fields=rows.Fields(pairs_of, frozenset(("question", "answers", "ctxs")), ("question", "ctxs")),
+    by_hand="fetch dataset.zip, find passages for its questions by a passage index (DPR or Pyserini write such files, "
+    "with `ctxs`), and name the folder of these JSON files by data.path",
+)

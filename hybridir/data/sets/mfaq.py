@@ -1,0 +1,44 @@
+"""MFAQ (De Bruyn et al. 2021, arXiv 2109.12870), English: pages of questions and answers. The domain is the site."""
+
+from collections.abc import Iterator
+
+from hybridir.data import rows
+from hybridir.data.config import Source
+from hybridir.data.formats.jsonl import digest
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row, Shard
+from hybridir.data.sets.published import Published, shards
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """The shards of the set."""
+    return shards(source, ABOUT)
+
+
+def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
+    """The pairs of a page. Equal questions are one passage group, as sites copy each other."""
+    domain, pairs = rows.id_of(row, "domain"), rows.list_of(row, "qa_pairs")
+    if not pairs:
+        raise BadRow(NO_ANSWER, "no pairs")
+    for pair in pairs:
+        if not isinstance(pair, dict):
+            raise BadRow("wrong type", f"a pair must be an object; found {pair!r:.80}")
+        question, answer = rows.text_of(pair, "question"), rows.text_of(pair, "answer")
+        yield Pair(
+            group_id=digest(domain, question, answer),
+            language=language or "en",
+            query=question,
+            passage=Passage(passage_id="", language=language or "en", text=answer),
+            passage_group_id=f"question {digest(question)}",
+            domain=domain,
+        )
+
+
+ABOUT = Published(
+    license="CC0-1.0",
+    page="https://huggingface.co/datasets/clips/mfaq",
+    fields=rows.Fields(
+        pairs_of, frozenset(("domain", "qa_pairs", "num_pairs", "id", "language")), ("domain", "qa_pairs")
+    ),
+    hub="clips/mfaq",
+    files="data/en/train.jsonl",
+)

@@ -1,0 +1,20 @@
+"""Mr. TyDi's English training data (Zhang et al. 2021, arXiv 2108.08787), which has the fields of Tevatron."""
+
+from hybridir.data.config import Source
+from hybridir.data.formats.tevatron import FIELDS
+from hybridir.data.records import Shard
+from hybridir.data.sets.published import Published, shards
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """The shards of the set."""
+    return shards(source, ABOUT)
+
+
+ABOUT = Published(
+    license="Apache-2.0",
+    page="https://huggingface.co/datasets/castorini/mr-tydi",
+    fields=FIELDS,
+    hub="castorini/mr-tydi",
+    files="mrtydi-v1.1-english/train.jsonl.gz",
+)

@@ -1,0 +1,56 @@
+"""What published training sets have in common: where they are, their licence, and how their files are read."""
+
+from dataclasses import dataclass, replace
+
+from hybridir.data import rows
+from hybridir.data.config import Source
+from hybridir.data.formats import hub
+from hybridir.data.records import Shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published set.
+
+    Attributes:
+        license: licence of the texts, for the model card.
+        page: where it is described, and can be fetched.
+        fields: how its rows become pairs.
+        hub: id of the dataset on the Hugging Face hub; empty if the files have to be fetched by hand.
+        files: pattern of its training files there.
+        by_hand: what to do if `hub` is empty.
+    """
+
+    license: str
+    page: str
+    fields: rows.Fields
+    hub: str = ""
+    files: str = ""
+    by_hand: str = ""
+
+
+def shards(source: Source, about: Published) -> list[Shard]:
+    """The shards of a set: from the hub at `source.revision` if no path is given, else of its files in `source.path`.
+
+    The texts are English. `ValueError` if the revision is no commit, or files must be fetched by hand.
+    """
+    source = replace(source, language=source.language or "en")
+    if source.path.startswith("hf://") or (about.hub and not source.path):
+        path, files = source.path or f"{hub.PREFIX}{about.hub}", source.subset or about.files
+        return hub.find_shards(replace(source, path=path, subset=files), about.fields)
+    if not source.path:
+        raise ValueError(f"data.format {source.format} cannot be fetched by itself: {about.by_hand} ({about.page})")
+    return rows.shards(source, about.fields)
+
+
+def window(text: str, start: int, end: int, words: int = 100) -> str:
+    """About `words` words of a text around the characters `start` to `end`, cut at spaces."""
+    before, after = text[:start].split(), text[end:].split()
+    inside = text[start:end]
+    if start and not text[start - 1].isspace() and before:  # the answer begins within a word
+        inside = before.pop() + inside
+    if end < len(text) and not text[end].isspace() and after:
+        inside += after.pop(0)
+    left = max(0, words - len(inside.split()))
+    n_before = min(len(before), max(left // 2, left - len(after)))
+    return " ".join([*before[len(before) - n_before :], inside, *after[: left - n_before]])

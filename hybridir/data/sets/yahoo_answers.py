@@ -1,0 +1,28 @@
+"""Yahoo Answers (Zhang et al. 2015, arXiv 1509.01626): what people asked, and the best answer."""
+
+from collections.abc import Iterator
+
+from hybridir.data import rows
+from hybridir.data.config import Source
+from hybridir.data.formats.jsonl import pair_of
+from hybridir.data.records import Pair, Row, Shard
+from hybridir.data.sets.published import Published, shards
+
+
+def find_shards(source: Source) -> list[Shard]:
+    """The shards of the set."""
+    return shards(source, ABOUT)
+
+
+def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
+    """The pair of a row."""
+    yield pair_of(row, language, "question", "answer")
+
+
+ABOUT = Published(
+    license="other: Yahoo Webscope, for research only",
+    page="https://huggingface.co/datasets/sentence-transformers/yahoo-answers",
+    fields=rows.Fields(pairs_of, frozenset(("question", "answer")), ("question", "answer")),
+    hub="sentence-transformers/yahoo-answers",
+    files="question-answer-pair/train-*.parquet",
+)

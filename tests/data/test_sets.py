@@ -1,0 +1,196 @@
+"""Published training sets, read from small files in their formats, with counts; and how the hub is asked for them."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hybridir.data.config import DataConfig, Source
+from hybridir.data.records import NO_ANSWER, Pair, Rejected
+from hybridir.data.sets import SETS
+from hybridir.data.sets.published import window
+from hybridir.data.sources import find_shards
+
+PLOT = "A farmer finds a map. " * 30 + "The captain is Ada Lovelace, who sails north. " + "They dig for gold. " * 30
+STORY = "NEW DELHI, India (CNN) -- A court acquitted Moninder Singh Pandher on Friday. He was freed."
+AT = STORY.index("Moninder Singh Pandher")
+
+
+def parquet(file: Path, rows: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def document(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content))
+
+
+def write(name: str, folder: Path) -> None:
+    """A few rows in the format of a set, as its page describes it."""
+    folder.mkdir()
+    if name == "wikiqa":
+        about = {"question_id": "Q1", "question": "how are glacier caves formed?", "document_title": "Glacier cave"}
+        texts = ["A glacier cave is a cave in ice.", "Meltwater forms it.", "Heat from vents forms it, too."]
+        parquet(folder / "train.parquet", [about | {"answer": one, "label": n > 0} for n, one in enumerate(texts)])
+        table = pq.read_table(folder / "train.parquet")
+        table = table.set_column(4, "label", table["label"].cast(pa.int64()))
+        pq.write_table(table, folder / "train.parquet")
+    elif name == "mr-tydi":
+        passage = {"docid": "25267#12", "title": "Quantum field theory", "text": "It began with electromagnetism."}
+        row = {"query_id": "1", "query": "When was quantum field theory developed?", "positive_passages": [passage]}
+        row |= {"negative_passages": [passage | {"docid": "9#0", "text": "It did not."}]}
+        with gzip.open(folder / "train.jsonl.gz", "wt") as file:
+            file.write(json.dumps(row) + "\n")
+    elif name == "natural-questions":
+        parquet(
+            folder / "train.parquet", [{"query": "the si unit of the electric field is", "answer": "Electric field."}]
+        )
+    elif name == "yahoo-answers":
+        rows = [{"question": "why is the sky blue", "answer": one} for one in ("Scattering.", "Rayleigh.")]
+        parquet(folder / "train.parquet", rows)
+    elif name == "duorc":
+        about = {"plot_id": "/m/03", "plot": PLOT, "title": "Gold", "question": "Who is the captain?"}
+        answers: list[list[str]] = [["ada lovelace"], ["Nobody at all"], []]
+        rows = [about | {"question_id": f"q{n}", "answers": one} for n, one in enumerate(answers)]
+        parquet(folder / "train.parquet", [row | {"no_answer": not row["answers"]} for row in rows])
+    elif name == "mfaq":
+        pairs = [
+            {"question": f"How do I {verb} it?", "answer": f"Press {verb}.", "language": "en"}
+            for verb in ("open", "close")
+        ]
+        (folder / "train.jsonl").write_text(json.dumps({"domain": "a.com", "qa_pairs": pairs, "num_pairs": 2}) + "\n")
+    elif name == "newsqa":
+        questions = [{"q": "Who was acquitted?", "consensus": {"s": AT, "e": AT + 23}}]
+        questions += [{"q": "Why?", "consensus": {"noAnswer": True}}, {"q": "x", "consensus": {"badQuestion": True}}]
+        stories = [{"storyId": "./cnn/1", "text": STORY, "type": "train", "questions": questions}]
+        stories += [stories[0] | {"storyId": "./cnn/2", "type": "dev"}]
+        stories += [stories[0] | {"storyId": "./cnn/3", "questions": questions[1:]}]
+        document(folder / "combined-newsqa-data-v1.json", {"version": "1", "data": stories})
+    elif name == "entity-questions":
+        texts = [
+            ("1", "He is a drummer.", False),
+            ("2", "Vidar Kleppe is a politician.", True),
+            ("3", "Politician.", True),
+        ]
+        found = [{"id": one, "title": "", "text": text, "has_answer": has} for one, text, has in texts]
+        row = {"question": "What kind of work does Vidar Kleppe do?", "answers": ["politician"], "ctxs": found}
+        document(folder / "P106.train.json", [row, row | {"question": "Nothing?", "ctxs": found[:1]}])
+
+
+COUNTS = {
+    "wikiqa": (2, 1),
+    "mr-tydi": (1, 0),
+    "natural-questions": (1, 0),
+    "yahoo-answers": (2, 0),
+    "duorc": (1, 2),
+    "newsqa": (1, 1),
+    "entity-questions": (1, 1),
+    "mfaq": (2, 0),
+}
+"""Pairs, and rows without an answer."""
+
+
+def read(config: DataConfig) -> tuple[list[Pair], list[Rejected]]:
+    records = [record for shard in find_shards(config) for record in shard.read()]
+    return [one for one in records if isinstance(one, Pair)], [one for one in records if isinstance(one, Rejected)]
+
+
+@pytest.fixture(params=COUNTS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_set_is_read_from_its_files(name: str, tmp_path: Path) -> None:
+    write(name, tmp_path / name)
+    pairs, rejected = read(DataConfig(format=name, path=str(tmp_path / name)))
+    assert (len(pairs), [one.reason for one in rejected]) == (COUNTS[name][0], [NO_ANSWER] * COUNTS[name][1])
+    assert {pair.language for pair in pairs} == {"en"}
+    assert len({pair.group_id for pair in pairs}) == len(pairs)
+    assert all(one.line for one in [*pairs, *rejected])
+
+
+def test_texts_and_ties_are_those_of_the_files(tmp_path: Path) -> None:
+    found = {}
+    for name in COUNTS:
+        write(name, tmp_path / name)
+        found[name] = read(DataConfig(format=name, path=str(tmp_path / name)))[0]
+    assert [one.passage.text for one in found["wikiqa"]] == ["Meltwater forms it.", "Heat from vents forms it, too."]
+    assert {one.passage_group_id for one in found["wikiqa"]} == {"question Q1"}
+    (one,) = found["mr-tydi"]
+    assert one.passage.text == "Quantum field theory It began with electromagnetism."
+    assert [negative.passage_id for negative in one.negatives] == ["9#0"]
+    assert len({one.passage_group_id for one in found["yahoo-answers"]}) == 1, "two answers to one question"
+    (one,) = found["duorc"]
+    assert "The captain is Ada Lovelace, who sails north." in one.passage.text
+    assert len(one.passage.text.split()) == 100
+    (one,) = found["newsqa"]
+    assert (one.passage.text, one.passage_group_id) == (STORY, "story ./cnn/1")
+    (one,) = found["entity-questions"]
+    assert (one.passage.passage_id, [n.passage_id for n in one.negatives]) == ("2", ["1"])
+    assert [one.domain for one in found["mfaq"]] == ["a.com"] * 2
+
+
+@pytest.mark.parametrize("name", [name for name, module in SETS.items() if module.ABOUT.hub])
+def test_the_hub_is_asked_for_the_training_files_at_a_commit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    about, calls = SETS[name].ABOUT, []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        calls.append((arguments, options))
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(ValueError, match=r"data\.revision is None: name the commit of"):
+        find_shards(DataConfig(format=name))
+    with pytest.raises(ValueError, match=r"data\.revision is 'main'"):
+        find_shards(DataConfig(format=name, revision="main"))
+    assert calls == []
+    with pytest.raises(ValueError, match="no network"):
+        find_shards(DataConfig(format=name, revision="0" * 40))
+    kind = "parquet" if about.files.endswith(".parquet") else "json"
+    files = {"train": f"hf://datasets/{about.hub}@{'0' * 40}/{about.files}"}
+    assert calls == [((kind,), {"data_files": files, "split": "train", "streaming": True})]
+
+
+@pytest.mark.parametrize("name", ["newsqa", "entity-questions"])
+def test_what_must_be_fetched_by_hand_names_its_page(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"data.format {name} cannot be fetched by itself: .*{SETS[name].ABOUT.page}"):
+        find_shards(DataConfig(format=name))
+    document(tmp_path / "other.json", [{"question": "Who?", "answers": []}])
+    with pytest.raises(ValueError, match=f"does not have the layout of {name}.*{SETS[name].ABOUT.page}"):
+        read(DataConfig(format=name, path=str(tmp_path)))
+
+
+def test_a_pattern_of_files_is_read_by_the_library_itself(tmp_path: Path) -> None:
+    """A local folder stands for the hub's."""
+    write("wikiqa", tmp_path / "data")
+    (tmp_path / "data" / "train.parquet").rename(tmp_path / "data" / "train-0.parquet")
+    pairs, rejected = read(DataConfig(format="wikiqa", path=f"hf://{tmp_path}"))
+    assert (len(pairs), len(rejected)) == COUNTS["wikiqa"]
+
+
+def test_every_set_names_a_licence_and_a_page() -> None:
+    for module in SETS.values():
+        assert module.ABOUT.license
+        assert module.ABOUT.page.startswith("https://")
+        assert module.ABOUT.hub or module.ABOUT.by_hand
+    with pytest.raises(ValueError, match=r"there are .*wikiqa"):
+        find_shards(DataConfig(format="wikidata"))
+    assert Source(format="wikiqa").split == "train"
+
+
+@pytest.mark.parametrize(
+    ("start", "words", "expected"),
+    [(0, 3, "a b c"), (4, 3, "b c d"), (8, 3, "c d e"), (4, 9, "a b c d e"), (4, 1, "c")],
+)
+def test_a_window_holds_the_answer_and_the_words_around_it(start: int, words: int, expected: str) -> None:
+    assert window("a b c d e", start, start + 1, words) == expected
+
+
+def test_a_window_is_cut_at_spaces() -> None:
+    assert window("one twofold three", 4, 7, 1) == "twofold"
+    assert window("one twofold three", 7, 11, 1) == "twofold"
