@@ -32,6 +32,7 @@ from hybridir.runs.recipe import Recipe, ScalingConfig
 from hybridir.training.loop import TrainConfig, train
 from hybridir.training.objective import LossConfig
 from hybridir.training.validation import ValidationConfig
+from hybridir.translation.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 XQUAD_R = ROOT.parent / "shared" / "xquad-r"
@@ -157,3 +158,41 @@ def add_measures(monkeypatch: pytest.MonkeyPatch) -> None:
         numbers=lambda entry: entry,
     )
     monkeypatch.setitem(BIAS, "of_de", of_de)
+
+
+def tiny_translation_model(folder: Path, family: str, texts: Iterable[str], languages: Iterable[str]) -> Path:
+    """A translation model with random weights (`m2m-100` or `madlad-400`) whose tokens are the words of `texts`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        M2M100Config,
+        M2M100ForConditionalGeneration,
+        PreTrainedTokenizerFast,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    of_languages = [FAMILIES[family].token.format(language) for language in languages]
+    words = dict.fromkeys(word for text in texts for word in text.split())
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *of_languages, *words]
+    tokenizer = Tokenizer(models.WordLevel({token: n for n, token in enumerate(tokens)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, additional_special_tokens=of_languages, **special
+    ).save_pretrained(folder)
+    ends = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False}
+    torch.manual_seed(0)
+    model: Any
+    if family == "madlad-400":
+        sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+        model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokens), decoder_start_token_id=1, **sizes, **ends))
+    else:
+        each = {"layers": 1, "attention_heads": 2, "ffn_dim": 32}
+        sizes = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in each.items()}
+        sizes |= {"d_model": 16, "max_position_embeddings": 512}
+        config = M2M100Config(vocab_size=len(tokens), decoder_start_token_id=2, init_std=0.5, **sizes, **ends)
+        model = M2M100ForConditionalGeneration(config)
+    rest = [n for n in range(4 + len(of_languages)) if n != 2]
+    model.lm_head.weight.data[rest] = 0.0  # so that it writes words, not special tokens
+    model.save_pretrained(folder)
+    return folder

@@ -18,7 +18,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("training", "reports"),
     ("runs",),
-    ("experiments",),
+    ("experiments", "translation"),
     ("tracking",),
     ("on_ray",),
     ("jobs",),

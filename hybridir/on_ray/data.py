@@ -30,7 +30,7 @@ def tokenize_chunks(job: TokenJob, n_chunks: int) -> Iterator[pa.RecordBatch]:
     with DataContext.current(ordered()):
         chunks = ray.data.range(n_chunks, override_num_blocks=n_chunks)
         done = chunks.map_batches(_tokenize, batch_size=None, fn_kwargs={"job": job})
-        with _unwrapped():
+        with unwrapped():
             for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from table.to_batches()
 
@@ -42,13 +42,13 @@ def read_shards(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=READING_BYTES)
     with DataContext.current(context):
         rows = ray.data.read_datasource(Tasks(functions), override_num_blocks=len(functions))
-        with _unwrapped():
+        with unwrapped():
             for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
                 yield from table.to_batches()
 
 
 @contextmanager
-def _unwrapped() -> Iterator[None]:
+def unwrapped() -> Iterator[None]:
     """While entered, the original error of a Ray task is raised, without Ray's wrapper."""
     try:
         yield
@@ -73,7 +73,7 @@ def stream(source: BatchSource, start: int, end: int, rank: int, world_size: int
             compute=TaskPoolStrategy(size=1),
             override_num_blocks=max(1, len(functions)),
         )
-    with _unwrapped():
+    with unwrapped():
         yield from map(from_table, rows.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=2))
 
 

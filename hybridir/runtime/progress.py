@@ -108,12 +108,13 @@ def watch(
     unit: str = "rows",
     least: float = 0,
     within: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+    also: Callable[[], str] = str,
 ) -> Iterator[_T]:
     """Passes batches on and shows progress; `done` is the verb shown, such as `read`.
 
     Each item is (batch, its number of rows, share of the whole that is done, 0 to 1). `within` gives rows and share of
-    what is done of the next batch; it is asked by a thread. The final line, with the total, is printed only if
-    everything took at least `least` seconds.
+    what is done of the next batch; it is asked by a thread. Lines end with what `also` returns. The final line, with
+    the total, is printed only if everything took at least `least` seconds.
     """
     began = shown = time.monotonic()
     rows, whole = 0, 0.0
@@ -127,12 +128,12 @@ def watch(
             while not ended.wait(LOOK):
                 more, part = within()
                 count, share = rows + more, min(1.0, whole + part)
-                progress.update(task, completed=share, description=f"{count:,} {unit}")
+                progress.update(task, completed=share, description=f"{count:,} {unit}{also()}")
                 if progress.disable and time.monotonic() - shown > SECONDS:
                     shown = time.monotonic()
                     speed = count / (shown - began)
                     left = f", {(shown - began) * (1 - share) / share:,.0f} s left" if share else ""
-                    say(f"{done} {count:,} {unit} ({share:.0%}), {speed:,.0f} {unit}/s{left}")
+                    say(f"{done} {count:,} {unit} ({share:.0%}), {speed:,.0f} {unit}/s{left}{also()}")
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
@@ -145,7 +146,7 @@ def watch(
             thread.join()
     seconds = time.monotonic() - began
     if seconds >= least:
-        say(f"{done} {rows:,} {unit} in {seconds:.0f} s ({rows / max(seconds, 1e-9):,.0f} {unit}/s)")
+        say(f"{done} {rows:,} {unit} in {seconds:.0f} s ({rows / max(seconds, 1e-9):,.0f} {unit}/s){also()}")
 
 
 def say(message: str) -> None:

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,17 @@ import psutil
 import pytest
 import ray
 import yaml
-from helpers import job, read_lines, steady
+from helpers import job, read_lines, steady, tiny_translation_model
 
 from hybridir.batches.sampling import Sampling
 from hybridir.batches.stream import BatchSource, local_stream
 from hybridir.data import rows
 from hybridir.data.config import BenchmarkConfig, DataConfig
+from hybridir.data.intake import read_here
 from hybridir.model.config import EncoderConfig
 from hybridir.on_ray.cluster import cluster, find_room
 from hybridir.on_ray.train import train_on_ray
+from hybridir.on_ray.translate import translate_on_ray
 from hybridir.retrieval.encode import encode_here
 from hybridir.runs.backend import train_here
 from hybridir.runs.prepare import Prepared, prepare, read_corpus
@@ -39,6 +41,10 @@ from hybridir.runtime.history import last_line
 from hybridir.runtime.signals import saving
 from hybridir.training.loop import STOP, TrainConfig
 from hybridir.training.validation import ValidationConfig
+from hybridir.translation.gates import GatesConfig
+from hybridir.translation.translation_job import Translation, run_translation
+from hybridir.translation.translator import ModelConfig
+from hybridir.translation.units import Done, Unit, Work, translate_here
 
 STEPS = 50
 
@@ -381,3 +387,84 @@ def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:
     with_row = {s for s in range(3, 40) if row in source.plan().batch(s).part(1, 2).query_row}
     assert {s for s in range(3, 40) if after[s - 3] != before[1][s - 3]} == with_row
     assert 10 in with_row
+
+
+WORDS = ["where", "is", "the", "red", "river", "that", "flows", "by", "this", "old", "town", "of", "many", "bridges"]
+
+
+def translation(folder: Path, name: str) -> Translation:
+    return Translation(
+        data=DataConfig(format="jsonl", path=str(folder / "pairs.jsonl")),
+        languages=("de", "fr"),
+        model=ModelConfig(name=str(folder / "model"), family="m2m-100"),
+        gates=GatesConfig(apply=("empty",), length=0),
+        unit=8,
+        scaling=ScalingConfig(num_workers=2),
+        output=str(folder / name),
+        cache=str(folder / "cache"),
+    )
+
+
+@pytest.fixture(scope="module")
+def pairs(folder: Path) -> Path:
+    """The folder, with a translation model and pairs to translate."""
+    tiny_translation_model(folder / "model", "m2m-100", WORDS, ("en", "de", "fr"))
+    texts = [(f"{WORDS[n % 13]} {n}", f"{WORDS[n % 11]} the {n} .") for n in range(40)]
+    rows = [{"group_id": str(n), "language": "en", "query": one, "passage": two} for n, (one, two) in enumerate(texts)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def translated_here(pairs: Path) -> Path:
+    return run_translation(translation(pairs, "here"), read_here, translate_here).parent
+
+
+def test_units_translated_on_ray_are_those_of_one_process(pairs: Path, translated_here: Path) -> None:
+    files = {file: file.read_bytes() for file in (translated_here / "units").glob("*.arrow")}
+    made: list[Done] = []
+
+    def run(work: Work, units: Sequence[Unit]) -> Iterator[Done]:
+        if len(units) == 1:  # the probe
+            yield from translate_here(work, units)
+            return
+        for done in translate_on_ray(ScalingConfig(num_workers=2), work, units):
+            made.append(done)
+            yield done
+
+    for file in sorted(files)[::5]:
+        file.unlink()
+    (translated_here / "results.json").unlink()
+    run_translation(dataclasses.replace(translation(pairs, "here"), resume=True), read_here, run)
+    assert len({done.unit for done in made}) == len(made) == 4
+    assert {file: file.read_bytes() for file in (translated_here / "units").glob("*.arrow")} == files
+
+
+@pytest.mark.slow
+def test_a_translation_with_a_worker_killed_ends_as_in_one_process(pairs: Path, translated_here: Path) -> None:
+    """Slow: Ray starts the worker again. In short: above, and units made again in test_translation."""
+    seen: list[Done] = []
+    killed: list[int] = []
+
+    def run(work: Work, units: Sequence[Unit]) -> Iterator[Done]:
+        for done in translate_on_ray(ScalingConfig(num_workers=2), work, units):
+            seen.append(done)
+            if len(seen) == 2:  # the probe, and the first unit
+                for process in psutil.Process().children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        if not killed and "_Translate" in " ".join(process.cmdline()):
+                            killed.append(process.pid)
+                            process.kill()
+            yield done
+
+    there = run_translation(translation(pairs, "there"), read_here, run).parent
+    assert len(killed) == 1
+    for name in ("results.json", "train/en.jsonl", "train/de.jsonl", "train/fr.jsonl", "rejected/de.jsonl"):
+        assert (there / name).read_bytes() == (translated_here / name).read_bytes(), name
+    assert {done.unit for done in seen[1:]} == {Unit(n, x) for n in range(10) for x in ("de", "fr")}
+
+
+def test_an_error_of_a_translation_model_is_raised_as_it_is(pairs: Path, translated_here: Path) -> None:
+    work = Work(str(pairs / "here" / "units"), ModelConfig(name="/none", family="m2m-100"), "x", GatesConfig(), "en")
+    with pytest.raises(ValueError, match="no translation model at '/none'"):
+        list(translate_on_ray(ScalingConfig(num_workers=1), work, [Unit(0, "de")]))

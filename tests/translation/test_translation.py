@@ -1,0 +1,251 @@
+"""A translation from start to end: every pair once in every language, however often it is interrupted; trained on."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from helpers import ROOT, job, read_lines, small_recipe, tiny_translation_model
+
+from hybridir.data.config import BenchmarkConfig, DataConfig
+from hybridir.data.intake import read_here
+from hybridir.runs.backend import here
+from hybridir.runs.recipe import TrackingConfig
+from hybridir.runs.training_run import run_training
+from hybridir.runtime.owner import own
+from hybridir.translation.gates import GatesConfig
+from hybridir.translation.translation_job import Translation, preview_translation, run_translation
+from hybridir.translation.translator import ModelConfig
+from hybridir.translation.units import PROBE, Done, Unit, Work, read_unit, translate_here
+
+LANGUAGES = ("de", "fr", "sw")
+COUNT = 60
+WORDS = ["where", "is", "the", "red", "river", "that", "flows", "by", "this", "old", "town"]
+WORDS += ["of", "many", "bridges", "and", "who", "built", "them", "when"]
+
+
+def pairs() -> list[dict[str, Any]]:
+    """Two questions to every passage, and a hard negative that is the passage of other pairs."""
+    rng = np.random.default_rng(0)
+    begins = [" ".join(rng.choice(WORDS, 9)) for _ in range(COUNT // 2)]
+    passages = [f"{begin} . Who built it {1000 + n} ?" for n, begin in enumerate(begins)]
+    return [
+        {
+            "group_id": str(n),
+            "language": "en",
+            "query": f"{WORDS[n % 17]} {WORDS[n % 13]} is this number {n} ?",
+            "passage": passages[n // 2],
+            "passage_id": f"p{n // 2}",
+            "negatives": [{"passage_id": f"p{(n // 2 + 1) % 30}", "text": passages[(n // 2 + 1) % 30]}],
+            "negative_scores": [n / 4],
+            "domain": "towns" if n % 2 else "",
+        }
+        for n in range(COUNT)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pairs, and a model of each kind."""
+    folder = tmp_path_factory.mktemp("translation")
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs()))
+    for family in ("m2m-100", "madlad-400"):
+        tiny_translation_model(folder / family, family, WORDS, ("en", *LANGUAGES))
+    return folder
+
+
+def recipe(folder: Path, output: Path, family: str = "m2m-100", **options: Any) -> Translation:
+    wanted: dict[str, Any] = {
+        "gates": GatesConfig(apply=("empty",), length=0),
+        "unit": 32,
+        "languages": LANGUAGES,
+        "model": ModelConfig(name=str(folder / family), family=family, batch_tokens=256),
+    }
+    return Translation(
+        data=DataConfig(format="jsonl", path=str(folder / "pairs.jsonl"), license="CC0-1.0"),
+        output=str(output),
+        cache=str(folder / "cache"),
+        **wanted | options,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Path:
+    """An undisturbed translation."""
+    return run_translation(recipe(folder, folder / "whole"), read_here, translate_here).parent
+
+
+def written(output: Path) -> dict[str, bytes]:
+    """What must not depend on interruptions."""
+    files = ("results.json", *(f"{part}/{code}.jsonl" for part in ("train", "rejected") for code in LANGUAGES))
+    return {name: (output / name).read_bytes() for name in files}
+
+
+def test_every_pair_stands_once_in_every_language(whole: Path) -> None:
+    results = json.loads((whole / "results.json").read_text())
+    before = {pair["group_id"]: pair for pair in pairs()}
+    translations: dict[tuple[str, str], set[str]] = {}
+    for language in ("en", *LANGUAGES):
+        there = read_lines(whole / "train" / f"{language}.jsonl")
+        rejects = read_lines(whole / "rejected" / f"{language}.jsonl") if language != "en" else []
+        assert Counter(one["group_id"] for one in (*there, *rejects)) == dict.fromkeys(before, 1)
+        counts = results["languages"][language]
+        assert (counts["pairs"], sum(counts["rejected"].values())) == (len(there), len(rejects))
+        for one in there:
+            old = before[one["group_id"]]
+            assert (one["language"], one["passage_id"]) == (language, old["passage_id"])
+            assert one.get("domain", "") == old["domain"]
+            texts = [(one["passage_id"], one["passage"])]
+            texts += [(negative["passage_id"], negative["text"]) for negative in one.get("negatives", [])]
+            assert len(texts) == 1 or texts[1][0] == old["negatives"][0]["passage_id"]
+            assert one.get("negative_scores", []) == old["negative_scores"] * (len(texts) - 1)
+            for name, text in texts:
+                translations.setdefault((language, name), set()).add(text)
+        left_out = len(there) - sum(len(one.get("negatives", [])) for one in there)
+        assert left_out == counts["negatives_left_out"]
+        if language == "en":
+            assert [one["query"] for one in there] == [old["query"] for old in before.values()]
+            assert len({one["passage_group_id"] for one in there}) == COUNT // 2
+    assert {len(texts) for texts in translations.values()} == {1}, "a text has one translation in a language"
+
+
+def test_the_licence_of_the_model_is_on_every_row(whole: Path, folder: Path) -> None:
+    licence = f"texts: CC0-1.0. Translated by {folder / 'm2m-100'}@"
+    for language in LANGUAGES:
+        for one in read_lines(whole / "train" / f"{language}.jsonl"):
+            assert one["license"].startswith(licence)
+            assert one["license"].endswith(": MIT")
+    assert {one["license"] for one in read_lines(whole / "train" / "en.jsonl")} == {"texts: CC0-1.0"}
+    assert licence in (whole / "README.md").read_text()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_interrupted_after_every_unit_it_ends_as_an_undisturbed_one(folder: Path, whole: Path) -> None:
+    made: Counter[Unit] = Counter()
+
+    def once(work: Work, units: Sequence[Unit]) -> Iterator[Done]:
+        for done in translate_here(work, units):
+            yield done
+            if done.unit.shard != PROBE:
+                made[done.unit] += 1
+                raise Interrupted
+
+    output, starts = folder / "interrupted", 0
+    while not (output / "results.json").exists():
+        starts += 1
+        with contextlib.suppress(Interrupted):
+            run_translation(recipe(folder, output, resume=starts > 1), read_here, once)
+    assert (len(made), set(made.values()), starts) == (3 * 3, {1}, 3 * 3 + 1), "90 texts in units of 32"
+    assert written(output) == written(whole)
+
+
+def test_a_damaged_unit_is_made_again(folder: Path, whole: Path) -> None:
+    output = folder / "damaged"
+    shutil.copytree(whole, output)
+    (output / "results.json").unlink()
+    units = sorted((output / "units").glob("*.arrow"))
+    text, sound = max(read_unit(units[0])["text"].to_pylist(), key=len).encode(), units[0].read_bytes()
+    units[0].write_bytes(sound.replace(text, bytes([text[0] ^ 1]) + text[1:]))
+    units[1].write_bytes(units[1].read_bytes()[:-40])
+    units[2].unlink()
+    assert [read_unit(unit) is None for unit in units[:4]] == [True, True, True, False]
+    translated: list[Unit] = []
+
+    def seen(work: Work, some: Sequence[Unit]) -> Iterator[Done]:
+        translated.extend(one for one in some if one.shard != PROBE)
+        return translate_here(work, some)
+
+    run_translation(recipe(folder, output, resume=True), read_here, seen)
+    assert len(translated) == 3
+    assert written(output) == written(whole)
+    assert units[0].read_bytes() == sound
+
+
+def test_of_two_drivers_on_one_output_the_second_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "jobs/translate.py", "--output", str(tmp_path), "--languages", "[de]"]
+    with own(tmp_path):
+        second = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert second.returncode == 1
+    assert "belongs to a run that is going on" in second.stderr
+
+
+def test_a_t5_translates_too_and_parquet_holds_the_same_as_json_lines(folder: Path, tmp_path: Path) -> None:
+    for form in ("jsonl", "parquet"):
+        wanted = recipe(folder, tmp_path / form, "madlad-400", form=form, languages=("de",))
+        run_translation(wanted, read_here, translate_here)
+    lines = read_lines(tmp_path / "jsonl" / "train" / "de.jsonl")
+    rows = pq.read_table(tmp_path / "parquet" / "train" / "de.parquet").to_pylist()
+    assert [{k: v for k, v in row.items() if v not in ("", [])} for row in rows] == lines
+    assert len(lines) + len(read_lines(tmp_path / "jsonl" / "rejected" / "de.jsonl")) == COUNT
+    assert lines[0]["license"].endswith(": Apache-2.0")
+
+
+def test_training_takes_the_pairs_as_they_are(whole: Path, tmp_path: Path) -> None:
+    wanted = small_recipe(
+        tmp_path / "run",
+        tmp_path / "cache",
+        data={"languages": None, "format": "jsonl", "path": str(whole / "train"), "validation_share": 0.2},
+        sampling={"mono": 0.5, "cross": 0.5, "languages": ("en", *LANGUAGES)},
+        train={"steps": 2, "batch_size": 4, "lr": 1e-3, "warmup_steps": 1, "checkpoint_every": 2},
+        validation={"every": 2, "batches": 2, "batch_size": 2, "metric": "loss"},
+    )
+    benchmark = BenchmarkConfig(facts=60, languages=("de", "en"))
+    wanted = dataclasses.replace(wanted, tracking=TrackingConfig(enabled=False), benchmark=benchmark)
+    run_training(wanted, contextlib.nullcontext(here()))
+    card = json.loads((tmp_path / "run" / "data_card.json").read_text())
+    assert set(card["languages"]) == {"en", *LANGUAGES}
+    assert card["rejected"] == {}
+    assert "4" in card["groups_by_number_of_languages"]
+    assert card["warnings"] == [] or all("license" not in one for one in card["warnings"])
+    shown = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "texts: CC0-1.0. Translated by" in shown
+    assert shown.count("Translated by") == 1
+    assert "Licence that rows name: texts: CC0-1.0\n" in shown
+
+
+def test_the_estimate_comes_before_the_start(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    preview_translation(recipe(folder, tmp_path / "none", price=3600.0), read_here, translate_here)
+    shown = capsys.readouterr().out
+    texts = {text for pair in pairs() for text in (pair["query"], pair["passage"])}
+    assert "60 pairs in en, 90 different texts" in shown
+    assert f"{3 * sum(map(len, texts)):,} characters to translate" in shown
+    assert "cost about" in shown
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"languages": ()}, "languages is empty"),
+        ({"languages": ("en", "de")}, "languages has 'en', the source"),
+        ({"languages": ("german",)}, "'german', an unknown code"),
+        ({"languages": ("te",)}, "does not know the language 'te' .looked for __te__"),
+        ({"model": ModelConfig(name="facebook/m2m100_418M")}, "model.revision is None: name the commit"),
+        ({"model": ModelConfig(name="/nowhere/x", revision="a" * 40)}, "does not say which family"),
+        ({"model": ModelConfig(name="google/madlad400-x", revision="a" * 40)}, "no translation model at"),
+        ({"form": "csv"}, "form is 'csv'"),
+        ({"data": DataConfig(languages=("de",))}, "data.languages is .*: leave it out"),
+    ],
+)
+def test_mistakes_are_told_before_the_start(folder: Path, tmp_path: Path, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_translation(dataclasses.replace(recipe(folder, tmp_path / "out"), **options), read_here, translate_here)
+    assert not (tmp_path / "out" / "units").exists()
+
+
+def test_it_is_not_taken_for_another_kind_of_folder(whole: Path) -> None:
+    done = job("--output", whole, "--data.facts", "50")
+    assert done.returncode == 1
+    assert "holds another kind of results: translation (jobs/translate.py)" in done.stderr
