@@ -9,10 +9,11 @@ def main() -> None:
     with job(sys.argv[1:]) as stack:  # slow imports wait until the output folder is locked
         from hybridir.runs.backend import here
         from hybridir.runs.evaluation_run import Evaluation, preview_evaluation, run_evaluation
+        from hybridir.runs.recipe import MOST_USED
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
 
-        recipe = parse(Evaluation, "python jobs/evaluate.py", __doc__, sys.argv[1:])
+        recipe = parse(Evaluation, "python jobs/evaluate.py", __doc__, sys.argv[1:], shown=MOST_USED)
         if recipe.dry_run:
             preview_evaluation(recipe)
             return

@@ -16,7 +16,9 @@ def main() -> None:
         from hybridir.experiments.study import StudyRecipe
         from hybridir.experiments.study_job import preview_study, run_study
         from hybridir.runs.backend import here
+        from hybridir.runs.recipe import MOST_USED
         from hybridir.runtime.command_line import parse
+        from hybridir.runtime.words import did_you_mean
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
 
@@ -25,8 +27,9 @@ def main() -> None:
             print(f"{__doc__}\n\nstudies (more about one: python jobs/study.py NAME --help):\n{known}")
             return
         if name not in STUDIES:
-            raise ValueError(f"there is no study {name!r}: name one of these, python jobs/study.py NAME\n{known}")
-        recipe = parse(StudyRecipe, f"python jobs/study.py {name}", STUDIES[name].title, arguments, SAMPLE)
+            near = did_you_mean(name, STUDIES)
+            raise ValueError(f"there is no study {name!r}{near}: name one of these, python jobs/study.py NAME\n{known}")
+        recipe = parse(StudyRecipe, f"python jobs/study.py {name}", STUDIES[name].title, arguments, SAMPLE, MOST_USED)
         if recipe.dry_run:
             preview_study(STUDIES[name], recipe)
             return

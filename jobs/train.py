@@ -12,12 +12,12 @@ SAMPLE = Path(__file__).parent / "configs" / "sample.yaml"
 def main() -> None:
     with job(sys.argv[1:]):  # slow imports wait until the output folder is locked
         from hybridir.runs.backend import Backend, here
-        from hybridir.runs.recipe import Recipe
+        from hybridir.runs.recipe import MOST_USED, Recipe
         from hybridir.runs.training_run import preview, run_training
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
 
-        recipe = parse(Recipe, "python jobs/train.py", __doc__, sys.argv[1:], SAMPLE)
+        recipe = parse(Recipe, "python jobs/train.py", __doc__, sys.argv[1:], SAMPLE, MOST_USED)
         if recipe.dry_run:
             preview(recipe, here())
             return

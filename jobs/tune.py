@@ -14,11 +14,12 @@ def main() -> None:
         from hybridir.experiments.tuning import TuneRecipe, points_here
         from hybridir.experiments.tuning_job import preview_tune, run_tune
         from hybridir.runs.backend import here
+        from hybridir.runs.recipe import MOST_USED
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
 
-        recipe = parse(TuneRecipe, "python jobs/tune.py", __doc__, sys.argv[1:], SAMPLE)
+        recipe = parse(TuneRecipe, "python jobs/tune.py", __doc__, sys.argv[1:], SAMPLE, MOST_USED)
         if recipe.dry_run:
             preview_tune(recipe)
             return

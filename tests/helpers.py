@@ -22,6 +22,7 @@ from hybridir.data.corpus import Corpus
 from hybridir.data.formats import PAIR_READERS
 from hybridir.data.intake import to_batches
 from hybridir.data.records import Benchmark, Pair, Rejected
+from hybridir.data.sources import with_format
 from hybridir.evaluation.bias_summary import BIAS, BiasMeasure
 from hybridir.evaluation.metrics import MEASURES, Measure
 from hybridir.evaluation.scores import Scores
@@ -91,7 +92,7 @@ def corpus_of(records: Iterable[Pair | Rejected], root: Path, validation_share: 
 
 def pairs_of(source: Source) -> list[Pair | Rejected]:
     """What the reader of a source yields."""
-    return [record for shard in PAIR_READERS[source.format](source) for record in shard.read()]
+    return [record for shard in PAIR_READERS[with_format(source).format](source) for record in shard.read()]
 
 
 def train_here(prepared: Prepared, **options: Any) -> tuple[dict[str, Any], Encoder]:

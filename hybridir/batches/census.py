@@ -11,6 +11,9 @@ from hybridir.batches.plan import Batch, Plan
 from hybridir.batches.sampling import first_of_second_pool
 from hybridir.runtime.tables import Grid, show
 
+MOST = 1000
+"""Batches that `show_plan` draws at most: a batch of 100 takes a millisecond or two."""
+
 
 @dataclass
 class Census:
@@ -43,20 +46,21 @@ class Census:
             self.same_language += int((counts * (counts - 1)).sum())
 
 
-def take_census(plan: Plan, steps: int) -> Census:
-    """The census of the first `steps` batches."""
+def take_census(plan: Plan, steps: int, most: int | None = None) -> Census:
+    """The census of the first `steps` batches, or of `most` of them that are evenly spaced."""
     census = Census()
-    for step in range(steps):
+    for step in np.unique(np.linspace(0, steps - 1, min(steps, most or steps), dtype=np.int64)).tolist():
         census.add(plan, plan.batch(step))
     return census
 
 
 def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
-    """Prints `items` pairs of each of the `first` batches, then the census of `steps` batches."""
+    """Prints `items` pairs of each of the `first` batches, then the census of `steps` batches, or of a sample."""
     for step in range(first):
         _show_batch(plan, plan.batch(step), items)
-    census = take_census(plan, steps)
-    show(_shares(f"kinds of {steps} batches", census.kinds))
+    census = take_census(plan, steps, MOST)
+    sample = f"a sample of {MOST:,} of the {steps:,} batches" if steps > MOST else ""
+    show(_shares(f"kinds of {sample or f'{steps} batches'}", census.kinds))
     queries: Counter = Counter()
     passages: Counter = Counter()
     for (x, y), count in census.pairs.items():
@@ -69,7 +73,10 @@ def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
         show(_shares("cross-lingual pairs (query-passage), the 5 most and least frequent", crossing, ends=5))
     show(_shares("sources", Counter({name or "(unnamed)": n for name, n in census.sources.items()})))
     possible = int(plan.corpus.groups(plan.part).sum())
-    print(f"groups drawn at least once: {len(census.groups)} of {possible} ({len(census.groups) / possible:.1%})")
+    print(
+        f"groups drawn at least once{' in ' * bool(sample)}{sample}: {len(census.groups)} of {possible} "
+        f"({len(census.groups) / possible:.1%})"
+    )
     print(
         f"negatives of a query: {census.negatives / census.items:.1f} on average; of them "
         f"{census.same_language / census.items:.1f} are positives of other queries, in the language of its own positive"

@@ -49,13 +49,22 @@ class Batch:
         return Batch(step=self.step, kind=self.kind, first=rank * size, **arrays)
 
 
+class TooLarge(ValueError):
+    """The corpus cannot fill a batch. `largest` is the size of the largest batch that it can always fill."""
+
+    def __init__(self, message: str, largest: int) -> None:
+        super().__init__(message)
+        self.largest = largest
+
+
 class Plan:
     """Draws the global batch of any step, from the groups of one part of the corpus (`train` or `validation`).
 
     If a mixed or cross batch has no free group left in the languages drawn for an item, other languages are drawn.
 
     Raises:
-        ValueError: the corpus cannot fill every batch that `sampling` may ask for, whatever the seed.
+        ValueError: the corpus cannot fill every batch that `sampling` may ask for, whatever the seed; `TooLarge` if a
+            smaller batch size would do.
     """
 
     def __init__(self, corpus: Corpus, sampling: Sampling, batch_size: int, seed: int, part: str = "train") -> None:
@@ -222,6 +231,7 @@ class Plan:
         if not len(self._order):
             raise ValueError(f"the data has no {self.part} pairs. {_NO_PART[self.part]}")
         largest = int(np.bincount(self.corpus.passage_group[self._order]).max())
+        lacking: list[tuple[int, int, str, str]] = []  # distinct passages, groups, kind, languages
         for kind in (kind for kind in KINDS if kind in self.sampling.parts):
             pairs = self._language_pairs[kind][0]
             if not len(pairs):
@@ -237,13 +247,21 @@ class Plan:
                 distinct = len(np.unique(self.corpus.passage_group[groups]))
                 if distinct < self.batch_size:
                     names = self.languages[fillers[0][0]] if kind == "mono" else ", ".join(self.languages)
-                    remedy = " or leave the language out of sampling.languages" if kind == "mono" else ""
-                    if len(groups) > distinct:
-                        remedy += f"; {len(groups)} groups share these passages: check passage_id and passage_group_id"
-                    raise ValueError(
-                        f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there "
-                        f"are {distinct}. Lower train.batch_size{remedy}"
-                    )
+                    lacking.append((distinct, len(groups), kind, names))
+        if lacking:
+            raise self._too_large(*min(lacking))
+
+    def _too_large(self, distinct: int, groups: int, kind: str, names: str) -> TooLarge:
+        """The error about the languages that have the fewest passages."""
+        remedies = [f"Lower train.batch_size to {distinct}"] * (distinct > 1)
+        remedies += [f"leave {names} out of sampling.languages"] * (kind == "mono")
+        remedies += ["add data"] * (not remedies)
+        shared = f"; {groups} groups share these passages: check passage_id and passage_group_id"
+        return TooLarge(
+            f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there are "
+            f"{distinct}. {' or '.join(remedies)}{shared * (groups > distinct)}",
+            distinct,
+        )
 
 
 def _choose(weights: np.ndarray, u: np.ndarray) -> np.ndarray:

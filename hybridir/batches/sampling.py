@@ -1,4 +1,4 @@
-"""The kinds of batch, and how often each is drawn.
+"""The kinds of batch, and how often each is drawn: by the name of a method, or by weights.
 
 A batch is `mono` (one language for the whole batch), `mixed` (each pair within one language, languages mixed), `cross`
 (query and passage of every item in different languages) or `both` (half mono, half cross, each half with its own
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 else:
     Perturbing = Literal[tuple(PERTURBATIONS)]  # so that `--help` lists them
 
+from hybridir.runtime.words import did_you_mean
+
 KINDS = ("mono", "mixed", "cross", "both")
+METHODS: dict[str, tuple[float, ...]] = {
+    "X-X-mono": (1.0, 0.0, 0.0, 0.0),
+    "X-X": (0.0, 1.0, 0.0, 0.0),
+    "X-Y": (0.0, 0.0, 1.0, 0.0),
+    "hybrid": (0.5, 0.0, 0.5, 0.0),
+    "En-En": (1.0, 0.0, 0.0, 0.0),
+    "sum": (0.0, 0.0, 0.0, 1.0),
+}
+"""Weights of `KINDS` by the name of a method; those of hybrid are for alpha 0.5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +95,11 @@ class Sampling:
     """Which batches are drawn.
 
     Args:
+        method: the mix by its name, instead of weights: `X-X-mono` (each batch in one language), `X-X` (each pair
+            within a language, languages mixed), `X-Y` (query and passage in different languages), `hybrid` (X-X-mono
+            with probability `alpha`, else X-Y), `En-En` (English alone), `sum` (each batch half X-X-mono, half X-Y).
+            The weights are kept, not the name.
+        alpha: for hybrid only: the probability of a batch in one language. Omitted: 0.5.
         mono: probability of a batch in one language. `mono`, `mixed`, `cross` and `both` must sum to 1.
         mixed: probability of a batch of pairs in several languages, query and passage of each pair in the same one.
         cross: probability of a batch in which query and passage of every item are in different languages.
@@ -101,6 +117,8 @@ class Sampling:
         noise: noise on the queries.
     """
 
+    method: str | None = None
+    alpha: float | None = None
     mono: float = 0.5
     mixed: float = 0.0
     cross: float = 0.5
@@ -114,6 +132,10 @@ class Sampling:
     noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
+        if self.method is not None:
+            self._take(self.method, self.alpha)
+        elif self.alpha is not None:
+            raise ValueError(f"sampling.alpha is {self.alpha}, which only sampling.method hybrid uses: name that too")
         weights = tuple(self.weights)
         if not (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-9):  # NaN fails too
             raise ValueError(
@@ -122,6 +144,36 @@ class Sampling:
         for name in ("negatives", "mono_first"):
             if getattr(self, name) < 0:
                 raise ValueError(f"sampling.{name} is {getattr(self, name)}: it must be at least 0")
+
+    def _take(self, method: str, alpha: float | None) -> None:
+        """Sets the weights, and the language of En-En, to those of a method, and forgets its name.
+
+        So every mix has one form, and its weights can be replaced. `ValueError` if other weights are given.
+        """
+        if method not in METHODS:
+            known = ", ".join(METHODS)
+            raise ValueError(f"sampling.method {method!r} is unknown{did_you_mean(method, METHODS)}; there are {known}")
+        wanted = METHODS[method]
+        if alpha is not None:
+            if method != "hybrid" or not 0 <= alpha <= 1:
+                raise ValueError(f"sampling.alpha is {alpha}: only the method hybrid uses it, with a value from 0 to 1")
+            wanted = (alpha, 0.0, 1 - alpha, 0.0)
+        given = tuple(self.weights)
+        if given not in (METHODS["hybrid"], wanted):  # hybrid: nothing was given, these are the defaults
+            named = ", ".join(f"{kind} {weight:g}" for kind, weight in zip(KINDS, given, strict=True) if weight)
+            raise ValueError(
+                f"sampling.method is {method}, but the weights are those of another mix ({named}): give the method or "
+                "the weights"
+            )
+        if method == "En-En":
+            if self.languages not in (None, ("en",)):
+                raise ValueError(
+                    "sampling.method is En-En, but sampling.languages has "
+                    f"{', '.join(self.languages or ())}: leave that out"
+                )
+            object.__setattr__(self, "languages", ("en",))
+        for name, value in {**dict(zip(KINDS, wanted, strict=True)), "method": None, "alpha": None}.items():
+            object.__setattr__(self, name, value)
 
     @property
     def weights(self) -> list[float]:

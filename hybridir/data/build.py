@@ -40,11 +40,14 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 _PIECE = 1_000_000
 
 
-def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, validation_share: float = 0.0) -> Corpus:
+def build_corpus(
+    batches: Iterable[pa.RecordBatch], directory: str | Path, validation_share: float = 0.0, test_share: float = 0.0
+) -> Corpus:
     """Writes a corpus to the folder `directory`, unless it is there, and opens it; `batches` have the schema `BATCH`.
 
     Each row is accepted, or written with file, line and reason to `rejected.jsonl` in that folder. If the format
-    assigns no split, a passage group is used for validation with probability `validation_share`.
+    assigns no split, a passage group is used for validation with probability `validation_share`, and kept from the run
+    as its test part with probability `test_share`.
 
     Raises:
         ValueError: no row is accepted, or there are more than `MOST_SOURCES` sources.
@@ -54,7 +57,7 @@ def build_corpus(batches: Iterable[pa.RecordBatch], directory: str | Path, valid
             with open(work / "rejected.jsonl", "w", encoding="utf-8") as rejected:
                 rows = _Rows(rejected)
                 rows.write(batches, work)
-                description = _write_index(rows, work, validation_share)
+                description = _write_index(rows, work, validation_share, test_share)
             (work / "corpus.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
             for file in work.glob("*.u*"):
                 file.unlink()
@@ -165,7 +168,7 @@ class _Rows:
         write("split.u1", np.array([_SPLITS.index(s) for s in batch["split"].to_pylist()]))
 
 
-def _write_index(rows: _Rows, directory: Path, validation_share: float) -> dict[str, Any]:
+def _write_index(rows: _Rows, directory: Path, validation_share: float, test_share: float) -> dict[str, Any]:
     """Makes and writes the arrays of a `Corpus`; returns its other fields for `corpus.json`."""
 
     def read(name: str) -> np.ndarray:
@@ -182,7 +185,7 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float) -> dict[
     kept = first_N == np.arange(n_rows)
     source_of = _renumber(rows.sources, read("source.u2"))[first_G].astype(np.int16)
     passage_group = _components(n_groups, group_N, (read(f"passage_{key}.u8") for key in ("id", "text", "group")))
-    part_of = _parts(read("split.u1")[first_G], passage_group, group_key, validation_share)
+    part_of = _parts(read("split.u1")[first_G], passage_group, group_key, validation_share, test_share)
 
     negative_start = np.zeros(n_rows + 1, dtype=np.int64)
     np.cumsum(read("negatives.u4"), out=negative_start[1:])
@@ -273,14 +276,23 @@ def _renumber(names: dict[str, int], numbers: np.ndarray) -> np.ndarray:
     return np.array([place[name] for name in names], dtype=np.int16)[numbers]
 
 
-def _parts(split_G: np.ndarray, passage_group: np.ndarray, group_key: np.ndarray, share: float) -> np.ndarray:
+def _parts(
+    split_G: np.ndarray, passage_group: np.ndarray, group_key: np.ndarray, validation_share: float, test_share: float
+) -> np.ndarray:
     """The part of each group, uint8 [G]: from its split, else by the hash of its passage group.
 
-    A passage group with more than `share` of all groups is always trained on.
+    A passage group has the lowest hash of its groups, so large ones are low; the test part is drawn by hashes that are
+    mixed once more, from what validation leaves. A passage group with more than the share of all groups is always
+    trained on.
     """
-    drawn = group_key[passage_group] < share * 2.0**64
-    fits = np.bincount(passage_group, minlength=len(passage_group))[passage_group] <= max(1, share * len(split_G))
-    by_share = np.where(drawn & fits, PARTS.index("validation"), PARTS.index("train"))
+    hash_G = group_key[passage_group]
+    size_G = np.bincount(passage_group, minlength=len(passage_group))[passage_group]
+    by_share = np.full(len(split_G), PARTS.index("train"))
+    if test_share:
+        drawn = (hash_G * _MIX < test_share * 2.0**64) & (size_G <= max(1, test_share * len(split_G)))
+        by_share[drawn] = PARTS.index("test")
+    drawn = (hash_G < validation_share * 2.0**64) & (size_G <= max(1, validation_share * len(split_G)))
+    by_share[drawn] = PARTS.index("validation")
     return np.where(split_G == 0, by_share, split_G.astype(np.int64) - 1).astype(np.uint8)
 
 

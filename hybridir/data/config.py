@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hybridir.data.records import SPLITS, Benchmark, Shard, Split
+from hybridir.runtime.secrets import without_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,8 +13,9 @@ class Source:
 
     Args:
         format: `jsonl`, `parquet`, `csv` or `tsv` (fields: hybridir/data/README.md), `tevatron`,
-            `sentence-transformers`, `beir`, `mmarco`, `lareqa` or `sample` (embedded, needs no path); or a published
-            set by name, such as `wikiqa` (all in hybridir/data/README.md).
+            `sentence-transformers`, `beir`, `mmarco`, `lareqa` or `sample` (embedded, takes no path); or a published
+            set by name, such as `wikiqa` (all in hybridir/data/README.md). Omitted: as the name of the file says, or
+            what lies in the folder; the sample without a path.
         path: file or folder, or a URI that pyarrow opens (s3://, gs://, ...), in which `{language}` stands for any
             language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the first six
             formats.
@@ -31,7 +33,7 @@ class Source:
             the format, else not stated.
     """
 
-    format: str = "sample"
+    format: str = ""
     path: str = ""
     columns: dict[str, str] | None = None
     name: str = ""
@@ -47,6 +49,11 @@ class Source:
     def __post_init__(self) -> None:
         if self.max_negatives is not None and self.max_negatives < 0:
             raise ValueError(f"data.max_negatives is {self.max_negatives}: it must be at least 0")
+        if self.path and self.format == "sample":
+            raise ValueError(
+                f"data.path is {without_secrets(self.path)!r}, but data.format is sample, which is embedded and takes "
+                "no path: leave data.format out to read the path, or data.path to use the sample"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +66,28 @@ class DataConfig(Source):
             `validation_share` of the groups.
         validation_share: share of the groups used for validation instead of training; groups that share a passage
             always go together.
+        test_share: share of the groups that the run never sees, for the benchmark `heldout`; whole passage groups, and
+            no validation group. Omitted: 0.2 if the benchmark is `heldout`, else 0.
         max_rejected: the run does not start if a larger share of the rows is rejected.
     """
 
     sources: tuple[Source, ...] = ()
     validation: Source | None = None
     validation_share: float = 0.05
+    test_share: float | None = None
     max_rejected: float = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("validation_share", "max_rejected"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in ("validation_share", "test_share", "max_rejected"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"data.{name} is {getattr(self, name)}: it must be between 0 and 1")
-        if self.sources and (self.path or self.format != Source().format):
+        if self.validation_share + (self.test_share or 0) > 1:
+            raise ValueError(
+                f"data.validation_share is {self.validation_share} and data.test_share {self.test_share}: together "
+                "they must be at most 1"
+            )
+        if self.sources and (self.path or self.format not in ("", "sample")):  # older runs saved `sample` there
             raise ValueError("data has sources, and also a format or path: move that into data.sources")
 
 
@@ -81,21 +96,25 @@ class BenchmarkConfig:
     """The benchmark that encoders are measured on.
 
     Args:
-        name: `sample`, `xquad-r`, `mlqa-r`, `miracl`; `beir` for a folder in that format; or `validation` for the
-            validation pairs of a corpus.
-        path: folder with the files of the benchmark or, for validation, folder of the corpus; not for the sample. For
-            beir, `{language}` in the path stands for any language code: one folder per language, in which queries with
-            the same id are translations of each other.
+        name: `sample`, `xquad-r`, `mlqa-r`, `miracl`; `beir` for a folder in that format; `heldout` for the test part
+            of a run's own data (`data.test_share`), or `validation` for its validation pairs. Omitted: what lies at
+            `path`; without a path `heldout` in a run on your own data, the part left out of XQuAD-R or MLQA-R in a run
+            on these, else the sample.
+        path: folder with the files of the benchmark; not for the sample. For heldout and validation: folder of the run
+            whose data they are, or of a corpus; omitted, this run. For beir, `{language}` in the path stands for any
+            language code: one folder per language, in which queries with the same id are translations of each other.
         split: the part to measure on. sample, xquad-r, mlqa-r: `test` is the part that training on the same data leaves
-            out, `all` is the whole benchmark. beir: the name of the qrels file, `test` for `qrels/test.tsv`. miracl:
-            `dev` or `train`. Omitted: `dev` for miracl, else `test`.
+            out, `all` is the whole benchmark; omitted, it is the whole, but `test` if a measured model was trained on
+            it. beir: the name of the qrels file, `test` (also when omitted) for `qrels/test.tsv`. miracl: `dev` (also
+            when omitted) or `train`.
         language: for beir only: language code of the folder, if its path has no `{language}`.
         languages: language codes to measure on; all when omitted.
         facts: for the sample only: number of facts.
-        groups: for validation only: number of groups to measure on; all when omitted.
+        groups: for heldout and validation only: number of groups to measure on. Omitted: at most 1,000 of heldout, all
+            of validation.
     """
 
-    name: str = "sample"
+    name: str = ""
     path: str = ""
     split: str | None = None
     language: str | None = None

@@ -30,7 +30,7 @@ class Corpus:
         row_of: int32 [G, L], row of a group's pair in a language, -1 if it has none.
         group_key: uint64 [G], hash of source and group id, ascending.
         source_of: int16 [G], index into `sources`.
-        part_of: uint8 [G], index into `PARTS`: training or validation.
+        part_of: uint8 [G], index into `PARTS`: training, validation or test.
         passage_group: int64 [G], passage group of a group, named by its smallest group.
         negative_start: int64 [N + 1]; row r has the hard negatives `negative_start[r]` to `negative_start[r + 1] - 1`.
         negative_group: int64 [H], passage group of a hard negative; G or above if it is the positive of no pair.

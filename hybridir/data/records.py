@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Split = Literal["train", "validation", "test", "all"]
-Part = Literal["train", "validation"]
-PARTS: tuple[Part, ...] = ("train", "validation")
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+SEEN_PARTS: tuple[Part, ...] = ("train", "validation")
+"""The parts of a corpus that a run sees while it trains; `test` is only measured on."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "all")
 
 

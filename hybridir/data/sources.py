@@ -13,15 +13,28 @@ from typing import Literal
 
 from hybridir.data import build, intake
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
-from hybridir.data.formats import BENCHMARK_READERS, LICENSES, PAIR_READERS, ROWS, heldout, hub
+from hybridir.data.formats import BENCHMARK_READERS, LICENSES, PAIR_READERS, ROWS, heldout, hub, lareqa, recognise
 from hybridir.data.intake import take
 from hybridir.data.languages import code_of
 from hybridir.data.records import Benchmark, Part, Shard
 from hybridir.data.sets import SETS
 from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.words import did_you_mean
 
 _READS = "hybridir.data."
 """Prefix of the modules whose code decides what is in a corpus."""
+READERS = PAIR_READERS | {name: one.find_shards for name, one in SETS.items()}
+"""Readers of pairs by format, or by the name of a published set."""
+
+
+def with_format(source: Source) -> Source:
+    """The source with its format, found out if it is omitted; `ValueError` if it is unknown or cannot be told."""
+    if not source.format:
+        return replace(source, format=recognise.format_of(source, tuple(PAIR_READERS)))
+    if source.format not in READERS:
+        near = did_you_mean(source.format, READERS)
+        raise ValueError(f"data.format {source.format!r} is unknown{near}; there are {', '.join(READERS)}")
+    return source
 
 
 def find_shards(data: DataConfig) -> list[Shard]:
@@ -30,7 +43,7 @@ def find_shards(data: DataConfig) -> list[Shard]:
     Raises:
         ValueError: a format is unknown, a path has no files, or two sources have the same name.
     """
-    sources: tuple[Source, ...] = data.sources or (data,)
+    sources = tuple(map(with_format, data.sources or (data,)))
     found, names = [], []
     for source in sources:
         name = source.name or (without_secrets(source.path) or source.format if len(sources) > 1 else "")
@@ -38,19 +51,20 @@ def find_shards(data: DataConfig) -> list[Shard]:
         found += _of_source(replace(source, name=name), languages=data.languages)
     if data.validation:
         names.append(data.validation.name or "validation")
-        found += _of_source(replace(data.validation, name=names[-1]), languages=data.languages, split="validation")
+        source = replace(with_format(data.validation), name=names[-1])
+        found += _of_source(source, languages=data.languages, split="validation")
     if len(set(names)) < len(names):
         raise ValueError(f"two sources of data are called {max(names, key=names.count)!r}: give them different names")
     return found
 
 
-def contents_key(shards: Iterable[Shard], validation_share: float) -> str:
+def contents_key(shards: Iterable[Shard], validation_share: float, test_share: float = 0.0) -> str:
     """The key of a corpus in the cache, 16 hexadecimal digits.
 
-    It changes with the contents of the shards, the options they are read with, `validation_share`, the version of Babel
-    (which knows the valid language codes), and the code of intake, build and the formats in use.
+    It changes with the contents of the shards, the options they are read with, both shares, the version of Babel (which
+    knows the valid language codes), and the code of intake, build and the formats in use.
     """
-    digest = hashlib.sha256(f"{version('babel')} {validation_share} {code_key(intake, build)}".encode())
+    digest = hashlib.sha256(f"{version('babel')} {validation_share} {test_share} {code_key(intake, build)}".encode())
     for shard in shards:
         digest.update(shard.identity.encode() + b"\0")
     return digest.hexdigest()[:16]
@@ -81,9 +95,11 @@ def _imported(code: bytes) -> Iterator[str]:
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     """Reads the benchmark `config.name`; `ValueError` if it is unknown or a field is set that it does not use."""
+    config = replace(config, name=config.name or "sample")
     if config.name not in BENCHMARK_READERS:
-        raise ValueError(f"benchmark.name {config.name!r} is unknown; there are {', '.join(BENCHMARK_READERS)}")
-    is_sample, is_held_out = config.name == "sample", config.name == heldout.NAME
+        near, known = did_you_mean(config.name, BENCHMARK_READERS), ", ".join(BENCHMARK_READERS)
+        raise ValueError(f"benchmark.name {config.name!r} is unknown{near}; there are {known}")
+    is_sample, is_held_out = config.name == "sample", config.name in heldout.PARTS
     uses = {"path": not is_sample, "facts": is_sample, "language": config.name == "beir", "groups": is_held_out}
     for field, used in uses.items():
         value = getattr(config, field)
@@ -97,13 +113,26 @@ def _code(language: str | None) -> str | None:
     return None if language is None else code_of(language)
 
 
+def benchmark_at(path: str) -> str:
+    """The name of the benchmark in a folder; `ValueError` if it cannot be told."""
+    try:
+        found = recognise.format_of(Source(path=path), BENCHMARK_READERS)
+    except ValueError as error:
+        message = str(error).replace("data.format", "benchmark.name").replace("data.path", "benchmark.path")
+        raise ValueError(message) from None
+    if found == "lareqa":
+        return lareqa.name_of(path)
+    if found != "beir":
+        shown, known = without_secrets(path), ", ".join(BENCHMARK_READERS)
+        raise ValueError(f"benchmark.path {shown!r}: which benchmark it is cannot be told. Name it, one of {known}")
+    return found
+
+
 def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | Literal[""] = "") -> list[Shard]:
     chosen = source.languages or languages
     source = replace(source, languages=chosen and tuple(map(code_of, chosen)), language=_code(source.language))
-    if source.format not in (readers := PAIR_READERS | {name: one.find_shards for name, one in SETS.items()}):
-        raise ValueError(f"data.format {source.format!r} is unknown; there are {', '.join(readers)}")
     _check_columns(source)
-    reader = readers[source.format]
+    reader = READERS[source.format]
     code = code_key(sys.modules[reader.__module__])
     if source.path.startswith("hf://") and source.format not in SETS:
         if source.format not in ROWS:

@@ -27,7 +27,10 @@ from hybridir.model.encoder import Encoder
 from hybridir.retrieval.search import DEPTH, dot_scorer, rank_all
 from hybridir.retrieval.systems import embed
 from hybridir.runs.backend import Backend, Track, quiet_libraries
+from hybridir.runs.corpus import cache_folder, read_corpus
+from hybridir.runs.fill_in import own_part, read_own_part
 from hybridir.runs.folder import Kind, begin_folder
+from hybridir.runs.prepare import prepare
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, TrackingConfig
 from hybridir.runs.results import write_json
 from hybridir.runs.training_run import open_output, train_model, validated
@@ -142,12 +145,13 @@ def average_models(folders: Sequence[Path], output: Path) -> None:
 
 def _run(run: ArmRun, backend: Backend) -> None:
     quiet_libraries()
-    benchmark = _benchmark(run.recipe.benchmark)
+    benchmark = _benchmark(_with_corpus(run.recipe))
     if run.average_of:
         trained = _average(run)
     else:
         recipe = replace(run.recipe, resume=(run.output / "config.yaml").exists())
-        _, state = train_model(recipe, backend, open_output(recipe))
+        prepared = prepare(recipe, open_output(recipe), backend.read, backend.tokenize)
+        state = train_model(recipe, prepared, backend)
         trained = {
             "training": _spent(run.output) | {"stopped": state["stopped"]},
             "validation": validated(recipe, state),
@@ -176,6 +180,13 @@ def _spent(output: Path) -> dict[str, Any]:
     """The number of steps, tokens and seconds in a run's history."""
     lines = list(read_history(output / "history.jsonl"))
     return {"step": len(lines)} | {name: sum(line[name] for line in lines) for name in ("tokens", "seconds")}
+
+
+def _with_corpus(recipe: Recipe) -> BenchmarkConfig:
+    """The benchmark of a run; of its own data, with their corpus."""
+    if not own_part(recipe.benchmark):
+        return recipe.benchmark
+    return read_own_part(recipe.benchmark, read_corpus(recipe.data, cache_folder(recipe, Path(recipe.output))))
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
 from hybridir.reports.html.pages import STUDY, StudySection
 from hybridir.runs.recipe import Recipe
+from hybridir.runtime.words import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,8 @@ def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
     if recipe.arms is None:
         return list(arms.values())
     if unknown := set(recipe.arms) - set(arms):
-        raise ValueError(f"{study.name} has no arm {', '.join(sorted(unknown))}; there are {', '.join(arms)}")
+        named = ", ".join(f"{name}{did_you_mean(name, arms)}" for name in sorted(unknown))
+        raise ValueError(f"{study.name} has no arm {named}; there are {', '.join(arms)}")
     wanted = {*recipe.arms, *(name for one in recipe.arms for name in arms[one].average_of)}
     return [arm for arm in arms.values() if arm.name in wanted]
 

@@ -17,8 +17,11 @@ from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen
 from hybridir.experiments.study_results import Finished, study_results
 from hybridir.reports.html.pages import write_study
 from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.corpus import cache_folder
+from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
-from hybridir.runs.prepare import cache_folder, check_plans, copy_cards, load_data, tell_data
+from hybridir.runs.plans import check_plans
+from hybridir.runs.prepare import copy_cards, load_data, tell_data
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import MAY_CHANGE, public
 from hybridir.runs.results import write_json
@@ -44,13 +47,15 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
     output = output_folder(recipe.output, study.name)
     kind = study_kind(study)
     with own(output):
-        recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+        recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
+        recipe = fill_in_steps(recipe, output)
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
         open_folder(recipe, kind)
-        benchmark = sources.read_benchmark(recipe.benchmark)
+        benchmark = None if own_part(recipe.benchmark) else sources.read_benchmark(recipe.benchmark)
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))
+            benchmark = benchmark or sources.read_benchmark(read_own_part(recipe.benchmark, corpus))
             begin_folder(recipe, kind)
             copy_cards(Path(data_card), output)
         with way_on_said(kind, output), runner.track(recipe.tracking, output):
@@ -90,7 +95,8 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     """Prints what the data holds and the arms; trains nothing."""
     quiet_libraries()
     output = Path(recipe.output or f"outputs/{study.name}").absolute()
-    recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+    recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
+    recipe = fill_in_steps(recipe, output)
     arms = chosen_arms(study, recipe)
     runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
     with TemporaryDirectory() as data_card:

@@ -25,20 +25,14 @@ from hybridir.reports.html.pages import write_tuning
 from hybridir.reports.html.tuning_page import points_table
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.corpus import cache_folder
+from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
-from hybridir.runs.prepare import (
-    cache_folder,
-    check_held_out,
-    check_plans,
-    copy_cards,
-    held_out,
-    load_data,
-    tell_data,
-    validation_identity,
-)
+from hybridir.runs.plans import check_held_out, check_plans, held_out
+from hybridir.runs.prepare import copy_cards, load_data, tell_data
 from hybridir.runs.recipe import MAY_CHANGE, public
 from hybridir.runs.results import write_json
-from hybridir.runs.training_run import measure_run
+from hybridir.runs.training_run import measure_run, validated_on
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
@@ -65,11 +59,14 @@ def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: 
     quiet_libraries()
     output = output_folder(recipe.output, "tune")
     with own(output):
-        recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+        recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
+        recipe = fill_in_steps(recipe, output)
         open_folder(recipe, TUNING)
-        test = sources.read_benchmark(recipe.benchmark)  # before training, so that its errors come first
+        own_data = own_part(recipe.benchmark)
+        test = None if own_data else sources.read_benchmark(recipe.benchmark)  # its errors come before training
         with TemporaryDirectory() as folder:
             corpus, measured = _load(recipe, Path(folder))
+            test = test or sources.read_benchmark(read_own_part(recipe.benchmark, corpus))
             begin_folder(recipe, TUNING)
             copy_cards(Path(folder), output)
         with way_on_said(TUNING, output), runner.track(recipe.tracking, output):
@@ -77,8 +74,7 @@ def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: 
             _more_seeds(recipe, trials, runner)
             chosen = _winner(recipe, trials)
             best = min(chosen.runs, key=lambda run: _cost(recipe, run))
-            identity = validation_identity(recipe, corpus)
-            _measure_winner(recipe, best, output / "best", test, encode, {"data": identity})
+            _measure_winner(recipe, best, output / "best", test, encode, validated_on(recipe, corpus))
             validation = sources.read_benchmark(measured)
             results = tune_results(recipe, trials, chosen, best, validation, corpus)
             write_trials(results, output / "trials.csv")
@@ -93,7 +89,8 @@ def preview_tune(recipe: TuneRecipe) -> None:
     """Prints what the data holds and the points; trains nothing."""
     quiet_libraries()
     output = Path(recipe.output or "outputs/tune").absolute()
-    recipe = replace(recipe, output=str(output), cache=str(cache_folder(recipe, output)))
+    recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
+    recipe = fill_in_steps(recipe, output)
     with TemporaryDirectory() as folder:
         _, measured = _load(recipe, Path(folder))
     benchmark = sources.read_benchmark(measured)

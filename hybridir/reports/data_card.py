@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from hybridir.batches.token_cache import TokenJob
 from hybridir.data.corpus import Corpus
-from hybridir.data.records import LEFT_OUT, PARTS, REPEATED, SKIPPED, UNREAD
+from hybridir.data.records import LEFT_OUT, PARTS, REPEATED, SEEN_PARTS, SKIPPED, UNREAD
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.runtime.tables import Grid, notes
 
@@ -41,6 +41,7 @@ def data_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
         "parts": {
             part: {"groups": int(corpus.groups(part).sum()), "pairs": int(there_GL[corpus.groups(part)].sum())}
             for part in PARTS
+            if part in SEEN_PARTS or corpus.groups(part).any()
         },
         "languages": {
             code: {"pairs": int(there_GL[:, n].sum())} | _lengths(_sample(corpus, code, MEASURED), tokens)
@@ -57,7 +58,9 @@ def data_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
         "domains": corpus.domains,
         "hard_negatives_of_a_pair": _quantiles(np.diff(corpus.negative_start)[row_of[there_GL]]),
         "largest_passage_group": int(np.bincount(corpus.passage_group).max()),
-        "passage_groups_in_both_parts": len(np.intersect1d(*(corpus.passage_group[corpus.groups(p)] for p in PARTS))),
+        "passage_groups_in_both_parts": len(
+            np.intersect1d(*(corpus.passage_group[corpus.groups(part)] for part in SEEN_PARTS))
+        ),
         "other_language": guess_languages(corpus),
     }
     card["warnings"] = _warnings(card, single, tokens)

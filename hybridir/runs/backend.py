@@ -16,7 +16,8 @@ from hybridir.model.distributed import pick_device
 from hybridir.model.encoder import Encoder
 from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.systems import Encode
-from hybridir.runs.prepare import Prepared, ShardReader
+from hybridir.runs.corpus import ShardReader
+from hybridir.runs.prepare import Prepared
 from hybridir.runs.recipe import Recipe, TrackingConfig
 from hybridir.runtime.durable import replaced_folder
 from hybridir.runtime.owner import writing

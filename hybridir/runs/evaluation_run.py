@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
 from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
+from hybridir.reports.in_short import listed, measured
 from hybridir.retrieval.search import DEPTH, Ranking
 from hybridir.retrieval.systems import (
     Encode,
@@ -25,6 +25,7 @@ from hybridir.retrieval.too_long import Cut, count_cut, describe_cut
 from hybridir.retrieval.trec import write_qrels, write_runs
 from hybridir.runs.backend import Track, quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.measured_on import choose, read_measured
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig, TrackingConfig, public
 from hybridir.runs.results import write_results
@@ -80,13 +81,14 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     systems = _systems(recipe)
     output = output_folder(recipe.output, "evaluate")
     with own(output):
-        recipe = replace(recipe, output=str(output))
+        recipe = replace(recipe, output=str(output), benchmark=choose(recipe.benchmark, systems)[0])
         open_folder(recipe, EVALUATION)
         if (output / "results.json").exists():
             say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "report.html"
         _check(systems)
-        benchmark = sources.read_benchmark(recipe.benchmark)
+        measured_on = read_measured(recipe.benchmark, systems)
+        benchmark = measured_on.benchmark
         begin_folder(recipe, EVALUATION)
         with way_on_said(EVALUATION, output), track(recipe.tracking, output):
             _tell(benchmark)
@@ -100,6 +102,7 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
                 for name, member in zip(_names(system), system.members, strict=True)
             }
             facts = {
+                "about": f"{listed([s.label for s in systems])}, {measured(benchmark, part=measured_on.part)}.",
                 "notes": [*benchmark.notes, *notes, *_tell_cut(cut, benchmark)],
                 "cut": cut,
                 "provenance": provenance(benchmark, public(recipe), prints),
@@ -166,7 +169,7 @@ def preview_evaluation(recipe: Evaluation) -> None:
     quiet_libraries()
     systems = _systems(recipe)
     _check(systems)
-    benchmark = sources.read_benchmark(recipe.benchmark)
+    benchmark = read_measured(recipe.benchmark, systems).benchmark
     _tell(benchmark)
     texts = [(query.language, "query") for query in benchmark.queries]
     texts += [(passage.language, "passage") for passage in benchmark.passages]

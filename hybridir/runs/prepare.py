@@ -5,27 +5,17 @@ Corpora, tokenizers and tokens are kept in a cache that runs share, and are made
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from hybridir.batches.plan import Plan
-from hybridir.batches.sampling import Sampling
 from hybridir.batches.stream import BatchSource
 from hybridir.batches.token_cache import ChunkRunner, TokenJob, build_cache, query_texts, tokenize_here
-from hybridir.batches.views import TranslationViews
-from hybridir.data import sources
-from hybridir.data.build import build_corpus, describe_rejected
-from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.data.corpus import Corpus
-from hybridir.data.formats import heldout
-from hybridir.data.intake import number_lines, read_here, watch_reading
-from hybridir.data.languages import code_of
-from hybridir.data.records import Shard
-from hybridir.evaluation.settings import answer_languages
+from hybridir.data.intake import read_here
 from hybridir.model.check import check_encoder, notes_on, resolve
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import build_small_encoder
@@ -33,18 +23,21 @@ from hybridir.model.tokenizer import load_tokenizer, tokenizer_fingerprint
 from hybridir.model.tokenizer_training import train_tokenizer
 from hybridir.reports.data_card import data_card, intake_table, to_markdown
 from hybridir.runs.checks import check_space, check_writable
+from hybridir.runs.corpus import ShardReader, cache_folder, check_rejected, read_corpus
+from hybridir.runs.fill_in import fill_in, tell_epochs
+from hybridir.runs.plans import (
+    VALIDATION_SEED,
+    check_held_out,
+    check_plans,
+    held_out,
+    validation_kinds,
+    validation_size,
+)
 from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, fixed_part, public
 from hybridir.runtime.durable import copy_file, replace_text, replaced_folder
 from hybridir.runtime.progress import say, watch_chunks
 from hybridir.runtime.tables import show
 from hybridir.training.loop import Job
-from hybridir.training.validation import Metric
-
-VALIDATION_SEED = 20240816
-"""The seed of the validation plan: the same for every run, whatever the run's own seed."""
-
-ShardReader = Callable[[Sequence[Shard]], Iterable[pa.RecordBatch]]
-"""Reads shards in order, as `hybridir.data.intake.read_here` does."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +107,21 @@ def _cached_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
 
 
 def prepare(
-    recipe: Recipe, output: Path, read: ShardReader = read_here, tokenize: ChunkRunner = tokenize_here
+    recipe: Recipe,
+    output: Path,
+    read: ShardReader = read_here,
+    tokenize: ChunkRunner = tokenize_here,
+    found: Sequence[str] = (),
 ) -> Prepared:
-    """Loads the data (see `load_data`), prints a summary, checks that every batch can be filled, and tokenises it."""
+    """Loads the data (see `load_data`), prints a summary, checks that every batch can be filled, and tokenises it.
+
+    `ValueError` if something has to be mended; its message also has the messages in `found`.
+    """
+    recipe = fill_in(recipe)
     data = load_data(recipe, output, read)
     tell_data(data)
-    check_plans(recipe, data.corpus)
-    check_held_out(recipe, data.corpus, [recipe.validation.metric])
+    recipe = check_recipe(recipe, data.corpus, found)
+    tell_epochs(recipe, data.corpus)
 
     def make_tokens(job: TokenJob, n_chunks: int) -> Iterable[pa.RecordBatch]:
         size = sum(file.stat().st_size for file in data.corpus.directory.iterdir())
@@ -148,7 +149,7 @@ def prepare(
             part="validation",
             noisy_query=False,
         )
-        for kind, sampling in _validation_kinds(recipe, data.corpus).items()
+        for kind, sampling in validation_kinds(recipe, data.corpus).items()
     }
     tokenizer = tokenizer_fingerprint(load_tokenizer(data.initial.name, data.initial.revision))
     job = Job(
@@ -167,19 +168,17 @@ def prepare(
     return Prepared(job, data.initial, data.corpus)
 
 
-def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) -> Corpus:
-    """The corpus of `data`: from the cache, or read now. `ValueError` if it lacks one of `data.languages`."""
-    shards, share = sources.find_shards(data), 0.0 if data.validation else data.validation_share
-    directory = cache / f"corpus-{sources.contents_key(shards, share)}"
-    if directory.exists():
-        say(f"the data is in the cache already: {directory}")
-    corpus = build_corpus(watch_reading(number_lines(read(shards), shards), shards), directory, share)
-    if missing := sorted(set(map(code_of, data.languages or ())) - set(corpus.languages)):
-        raise ValueError(
-            f"data.languages has {', '.join(missing)}, but the data has pairs only in {', '.join(corpus.languages)}: "
-            "remove them from data.languages, or check the codes in the data"
+def check_recipe(recipe: Recipe, corpus: Corpus, found: Sequence[str] = ()) -> Recipe:
+    """Checks the plans of a run (see `check_plans`); the recipe with validation batches that its data can fill."""
+    check_plans(recipe, corpus, found)
+    check_held_out(recipe, corpus, [recipe.validation.metric])
+    size = validation_size(recipe, corpus)
+    if size < recipe.validation.batch_size:
+        say(
+            f"validation batches have {size} pairs instead of {recipe.validation.batch_size}: the validation part has "
+            "no more different passages. Raise data.validation_share for larger ones"
         )
-    return corpus
+    return replace(recipe, validation=replace(recipe.validation, batch_size=size))
 
 
 def copy_cards(folder: Path, output: Path) -> None:
@@ -202,89 +201,15 @@ def tell_data(data: Data) -> None:
         say(f"  note: {warning}")
 
 
-def check_rejected(corpus: Corpus, max_rejected: float) -> None:
-    """`ValueError` if too many rows were rejected, with the first rows for each reason."""
-    rejected = sum(corpus.rejected.values())
-    if rejected <= max_rejected * corpus.n_read:
-        return
-    raise ValueError(
-        f"{rejected} of {corpus.n_read} rows ({rejected / corpus.n_read:.1%}) are rejected, but data.max_rejected is "
-        f"{max_rejected:.1%}:{describe_rejected(corpus.rejected, corpus.first_rejected, corpus.notes)}\n"
-        f"all of them: {corpus.directory / 'rejected.jsonl'}\n"
-        "Correct the data, or raise data.max_rejected to train on the rest"
-    )
-
-
-def held_out(recipe: Recipe, corpus: Corpus) -> BenchmarkConfig | None:
-    """The questions that retrieval is validated on; None if `validation.retrieval` is 0."""
-    if not recipe.validation.retrieval:
-        return None
-    return BenchmarkConfig(
-        name=heldout.NAME,
-        path=str(corpus.directory),
-        languages=recipe.validation.languages,
-        groups=recipe.validation.retrieval,
-    )
-
-
-def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[Metric]) -> None:
-    """`ValueError` if the validation pairs have no questions, or no parallel answers although a metric needs them."""
-    if not (config := held_out(recipe, corpus)):
-        return
-    benchmark = sources.read_benchmark(config)
-    parallel = any(len(languages) > 1 for languages in answer_languages(benchmark))
-    across = [metric for metric in metrics if metric in ("crosslingual", "mean", "rank_distance")]
-    if not benchmark.queries or (across and not parallel):
-        raise ValueError(
-            f"{' and '.join(across or metrics)} cannot be validated: the {len(benchmark.queries)} validation questions "
-            f"in {', '.join(benchmark.languages)} have no answers in several languages: choose monolingual, or provide "
-            "parallel pairs (data.validation)"
-        )
-
-
-def validation_identity(recipe: Recipe, corpus: Corpus) -> str:
-    """SHA-256 of everything that the validation metric depends on, except the encoder."""
-    leave_out = {"every", "patience", "metric"} | ({"retrieval"} if recipe.validation.metric == "loss" else set())
-    config = {k: v for k, v in asdict(recipe.validation).items() if k not in leave_out}
-    parts = [corpus.part_fingerprints["validation"], json.dumps(config, sort_keys=True), str(VALIDATION_SEED)]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def cache_folder(recipe: Recipe, output: Path) -> Path:
-    """The folder for corpora and tokens: `--cache`, or `cache` beside the output."""
-    cache = Path(recipe.cache or output.parent / "cache").absolute()
-    check_writable(cache, "--cache")
-    return cache
-
-
-def _validation_kinds(recipe: Recipe, corpus: Corpus) -> dict[str, Sampling]:
-    """The sampling of validation batches: half monolingual, half cross-lingual; all monolingual if none is parallel."""
-    languages = recipe.validation.languages
-    kinds = {"mono": Sampling(mono=1, cross=0, languages=languages)}
-    columns = [n for n, code in enumerate(corpus.languages) if code in (languages or corpus.languages)]
-    if ((corpus.row_of[corpus.groups("validation")][:, columns] >= 0).sum(axis=1) > 1).any():
-        kinds["cross"] = Sampling(mono=0, cross=1, languages=languages)
-    return kinds
-
-
-def check_plans(recipe: Recipe, corpus: Corpus) -> Plan:
-    """The plan of training; `ValueError` if a batch of training or validation cannot be filled."""
-    plan = Plan(corpus, recipe.sampling, recipe.train.batch_size, recipe.seed)
-    TranslationViews(plan)
-    for kind, sampling in _validation_kinds(recipe, corpus).items():
-        try:
-            Plan(corpus, sampling, recipe.validation.batch_size, VALIDATION_SEED, "validation")
-        except ValueError as error:
-            message = str(error).replace("train.", "validation.").replace("sampling.", "validation.")
-            raise ValueError(f"validation, {kind}: {message}") from error
-    return plan
-
-
 def _initial_encoder(recipe: Recipe, corpus: Corpus, output: Path) -> EncoderConfig:
     """The encoder named in the recipe, or a small new one, saved to `output / "initial"`."""
     if recipe.encoder.name:
         return resolve(recipe.encoder)
-    say("training a tokenizer on the corpus")
+    say(
+        f"no encoder is named (encoder.name): a small one is built from nothing, {recipe.encoder.layers} layers of "
+        f"width {recipe.encoder.hidden_size}. It knows only these pairs; a pretrained one, such as "
+        "intfloat/multilingual-e5-small, knows its languages"
+    )
     tokenizer = load_tokenizer(str(train_tokenizer(corpus, recipe.encoder.vocab_size)))
     with replaced_folder(output / "initial") as work:
         build_small_encoder(recipe.encoder, tokenizer, recipe.seed).save(work)

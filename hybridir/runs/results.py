@@ -30,8 +30,9 @@ Rankings = Mapping[str, Sequence[Ranking]]
 def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts: dict[str, Any]) -> None:
     """Measures the rankings, compares the first system with all others, and prints the table.
 
-    Writes `results.json`, `report.html` (with `table.md` and `plots/`) and `per_query.parquet`. `facts` (`provenance`
-    and others) are added to the results. `facts["encoder"]` replaces the name of the first system in `results.json`.
+    Writes `results.json`, `report.html` (with `table.md` and `plots/`) and `per_query.parquet`. `facts` (`provenance`,
+    `about`, the first sentence of all of them, and others) are added to the results. `facts["encoder"]` replaces the
+    name of the first system in `results.json`.
     """
     scores = {name: stack([measure(ranking, benchmark) for ranking in seeds]) for name, seeds in rankings.items()}
     systems = {name: _system(rankings[name][0], scores[name], benchmark) for name in rankings}
@@ -55,6 +56,8 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
     write_report(results | {"encoder": first}, output)
     write_scores(scores, output / "per_query.parquet")
     write_json(results, output)
+    if "about" in facts:
+        say(facts["about"])
     _show(benchmark, systems, compared)
 
 

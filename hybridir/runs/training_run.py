@@ -15,26 +15,23 @@ import yaml
 
 from hybridir.batches.census import show_plan
 from hybridir.data import sources
+from hybridir.data.corpus import Corpus
 from hybridir.data.records import Benchmark
 from hybridir.model.check import check_encoder
 from hybridir.model.config import EncoderConfig
 from hybridir.reports.data_card import card_tables
+from hybridir.reports.in_short import data_name, measured, trained_and_measured
 from hybridir.reports.model_card import write_model_card
 from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.search import DEPTH, dot_scorer, rank_all
 from hybridir.retrieval.systems import Encode, embed, fingerprint
 from hybridir.retrieval.too_long import count_cut, describe_cut
 from hybridir.runs.backend import Backend, Track, quiet_libraries, track_nothing
+from hybridir.runs.corpus import cache_folder
+from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part, tell_epochs
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
-from hybridir.runs.prepare import (
-    Prepared,
-    cache_folder,
-    check_plans,
-    load_data,
-    prepare,
-    tell_data,
-    validation_identity,
-)
+from hybridir.runs.plans import check_plans, validation_identity
+from hybridir.runs.prepare import Prepared, check_recipe, load_data, prepare, tell_data
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, public
 from hybridir.runs.results import write_results
@@ -42,6 +39,7 @@ from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import last_attempt
 from hybridir.runtime.owner import own, writing
 from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.problems import Problems
 from hybridir.runtime.progress import Follow, say
 from hybridir.runtime.signals import INTERRUPTED, saving
 from hybridir.runtime.tables import show
@@ -58,7 +56,7 @@ def run_training(recipe: Recipe, compute: AbstractContextManager[Backend], track
     `compute` gives the backend. It may wait for nodes, so it is entered only after the run's encoder is checked.
     """
     quiet_libraries()
-    recipe = replace(recipe, output=str(output_folder(recipe.output, "train")))
+    recipe = fill_in(replace(recipe, output=str(output_folder(recipe.output, "train"))))
     with own(Path(recipe.output)):
         open_folder(recipe, TRAINING, begun=False)  # before anything is computed; its fields are compared later
         if page := _finished(recipe):
@@ -70,17 +68,22 @@ def run_training(recipe: Recipe, compute: AbstractContextManager[Backend], track
 
 
 def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
+    recipe = fill_in_steps(recipe, Path(recipe.output), backend.read)
     before = Path(recipe.output, "config.yaml") if recipe.resume else None
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
     with way_on_said(TRAINING, output), track(recipe.tracking, output), _config_kept(output, old):
-        benchmark = sources.read_benchmark(recipe.benchmark)  # before training, so that its errors come early
+        problems, benchmark = Problems(), None
+        with problems.noted():  # before training, so that its errors come early
+            benchmark = None if own_part(recipe.benchmark) else sources.read_benchmark(recipe.benchmark)
+        prepared = prepare(recipe, output, backend.read, backend.tokenize, problems.found)
+        benchmark = benchmark or sources.read_benchmark(read_own_part(recipe.benchmark, prepared.corpus))
         for note in benchmark.notes:
             say(note)
-        prepared, state = train_model(recipe, backend, output)
+        state = train_model(recipe, prepared, backend)
         say(f"evaluating on {benchmark.name}")
         facts = {
-            "validation": validated(recipe, state) | {"data": validation_identity(recipe, prepared.corpus)},
+            "validation": validated(recipe, state) | validated_on(recipe, prepared.corpus),
             "data": {"fingerprint": prepared.corpus.fingerprint},
             "training": {"step": state["step"], "stopped": state["stopped"]},
         }
@@ -100,27 +103,32 @@ def measure_run(
     scorers["BM25"] = bm25_scorer(benchmark)
     rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
     config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
+    card = json.loads((output / "data_card.json").read_text(encoding="utf-8"))
     made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best), "untrained": fingerprint(initial)}
     cut = count_cut(best, benchmark)
     notes = describe_cut(cut, benchmark)
     for note in notes:
         say(note)
     facts |= {"cut": {"trained": cut}, "notes": [*benchmark.notes, *notes]}
-    facts |= {"encoder": str(output / "model"), "provenance": provenance(benchmark, config, made_of)}
+    facts |= {
+        "about": trained_and_measured(config, card, benchmark),
+        "encoder": str(output / "model"),
+        "provenance": provenance(benchmark, config, made_of),
+    }
     write_results(benchmark, rankings, output, facts)
     write_model_card(output)
     return output / "report.html"
 
 
-def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepared, dict[str, Any]]:
-    """Prepares the data and trains; returns the prepared data and the last state of training.
+def train_model(recipe: Recipe, prepared: Prepared, backend: Backend) -> dict[str, Any]:
+    """Trains on the prepared data; returns the last state of training.
 
-    The best encoder is in `output / "model"`. If a signal asks the process to stop, it saves and exits with
-    `INTERRUPTED`.
+    The best encoder is in the folder `model` of the output. If a signal asks the process to stop, it saves and exits
+    with `INTERRUPTED`.
     """
-    prepared = prepare(recipe, output, backend.read, backend.tokenize)
+    output, train = prepared.job.output, prepared.job.train
     with (
-        Follow(output / "history.jsonl", recipe.train.steps, recipe.train.log_every),
+        Follow(output / "history.jsonl", train.steps, train.log_every),
         saving(output / STOP) as asked,
     ):
         state = backend.train(prepared, recipe)
@@ -129,7 +137,7 @@ def train_model(recipe: Recipe, backend: Backend, output: Path) -> tuple[Prepare
         raise SystemExit(INTERRUPTED)
     found = validated(recipe, state)
     say(f"{found['metric']} {found['value']:.4f} at step {found['step']} ({_why(state)})")
-    return prepared, state
+    return state
 
 
 def validated(recipe: Recipe, state: dict[str, Any]) -> dict[str, Any]:
@@ -138,16 +146,32 @@ def validated(recipe: Recipe, state: dict[str, Any]) -> dict[str, Any]:
     return {"metric": metric, "value": state["best_value"], "step": state["best_step"]}
 
 
+def validated_on(recipe: Recipe, corpus: Corpus) -> dict[str, str]:
+    """`data`, a hash of all that the validation metric depends on, and `of`, the name of the data."""
+    return {"data": validation_identity(recipe, corpus), "of": data_name(public(recipe)["data"])}
+
+
 def preview(recipe: Recipe, backend: Backend) -> None:
     """Prints what the data holds and which batches are planned; trains nothing and keeps no output."""
     quiet_libraries()
     recipe = replace(recipe, cache=str(cache_folder(recipe, Path(recipe.output or "outputs/dry-run").absolute())))
+    recipe = fill_in_steps(fill_in(recipe), Path(recipe.cache), backend.read)
+    problems = Problems()
+    with problems.noted():
+        if not own_part(recipe.benchmark):
+            sources.read_benchmark(recipe.benchmark)
     with TemporaryDirectory() as output:
         data = load_data(recipe, Path(output), backend.read)
     tell_data(data)
     for table in card_tables(data.card):
         show(table)
+    check_recipe(recipe, data.corpus, problems.found)
+    tell_epochs(recipe, data.corpus)
     show_plan(check_plans(recipe, data.corpus), recipe.train.steps)
+    benchmark = sources.read_benchmark(read_own_part(recipe.benchmark, data.corpus))
+    say(f"the run would be {measured(benchmark)}")
+    for note in benchmark.notes:
+        say(note)
 
 
 def open_output(recipe: Recipe) -> Path:
@@ -175,7 +199,12 @@ def _finished(recipe: Recipe) -> Path | None:
     trained = json.loads((output / "results.json").read_text(encoding="utf-8")).get("training", {})
     config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
-    if not ended or yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"])) != config["benchmark"]:
+    if recipe.train.epochs is not None:  # the number of steps follows from the data, which have not changed
+        ended = trained.get("stopped") == "end"
+    benchmark = yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"]))
+    if config["benchmark"].get("split") is None:  # of a run whose split was not filled in
+        benchmark["split"] = None
+    if not ended or benchmark != config["benchmark"]:
         return None
     more = "" if trained["stopped"] == "patience" else ". To train on, raise train.steps"
     say(f"the run in {output} is finished ({trained['step']} steps): nothing is changed{more}")

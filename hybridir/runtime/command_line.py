@@ -1,19 +1,27 @@
 """Configuration from YAML files and the command line, by jsonargparse: `--config FILE`, `--section.key VALUE`."""
 
+import os
 import re
+from argparse import SUPPRESS
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 from yaml import YAMLError
 
 from hybridir.runtime.left_behind import leave_behind
 from hybridir.runtime.plain_yaml import check_yaml
+from hybridir.runtime.words import did_you_mean
 
 Config = TypeVar("Config")
 _WORDS = ("true", "false", "yes", "no")
+_OTHER_DATA = ("--config", "--data", "--data.path", "--data.sources", "--data.format")
+"""Options that say which data are meant, so that the default file is not read."""
+_ALWAYS = ("--config", "--print_config", "--help", "--help_all")
+"""Options that every help shows."""
 _load = get_loader("yaml")
 
 
@@ -28,31 +36,80 @@ set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["hybridi
 
 
 def parse(
-    recipe: type[Config], program: str, description: str | None, arguments: list[str], default: Path | None = None
+    recipe: type[Config],
+    program: str,
+    description: str | None,
+    arguments: list[str],
+    default: Path | None = None,
+    shown: Collection[str] = (),
 ) -> Config:
-    """Makes an instance of `recipe` from `arguments`. Without `--config`, the file `default` is read, if given.
+    """Makes an instance of `recipe` from `arguments`.
 
-    Boolean fields can be plain flags (`--resume`) or have a value (`--resume false`). Names cannot be abbreviated.
+    The file `default`, if given, is read if `arguments` name neither a config nor data. Boolean fields can be plain
+    flags (`--resume`) or have a value (`--resume false`). Names cannot be abbreviated. `~` in paths is the home folder,
+    also in files. `--help` shows the fields in `shown` (all if it is empty), `--help_all` shows all.
 
     Raises:
         ArgumentError: an argument is unknown or has a wrong type. `recipe` can raise errors of its own.
         ValueError: a file or argument names a class to import, or has aliases that would fill the memory.
     """
-    parser = ArgumentParser(prog=program, description=description, exit_on_error=False, allow_abbrev=False)
-    omitted = f"; {default.name} when omitted" if default else ""
+    usage = f"{program} [--config FILE] [--section.key VALUE ...]"
+    parser = ArgumentParser(prog=program, usage=usage, description=description, exit_on_error=False, allow_abbrev=False)
+    omitted = f"; {default.name} when no data are named" if default else ""
     parser.add_argument("--config", action="config", help=f"YAML file{omitted}")
+    parser.add_argument("--help_all", action="help", help="show every field and exit")
     parser.add_class_arguments(recipe)
     flags = {f"--{field.name}" for field in fields(recipe) if field.type is bool}  # type: ignore[arg-type]
     following = pairwise([*arguments, ""])
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
-    if default and not any(argument.split("=")[0] == "--config" for argument in arguments):
+    if shown and {"-h", "--help"} & {*arguments}:  # only then: fields without help are not printed as a config either
+        for action in parser._actions:
+            if action.option_strings[-1] not in _ALWAYS and action.dest not in shown:
+                action.help = SUPPRESS
+    if default and not _names_data(arguments):
         arguments = ["--config", str(default), *arguments]
     arguments = leave_behind(recipe, arguments)
     try:
-        namespace = parser.parse_args(arguments)
+        parsed = parser.parse_args(arguments)
     except ImportError as error:  # jsonargparse refused to import it
         named = re.search("'.*?'", str(error))
         raise ValueError(f"{named and named[0]} names a class to import: values only are read, remove it") from None
-    parsed: dict[str, Any] = parser.instantiate(namespace)
-    del parsed["config"]
-    return recipe(**parsed)
+    except ArgumentError as error:
+        known = [name for action in parser._actions for name in action.option_strings]
+        raise ArgumentError(None, f"{error}{_nearest(str(error), known)}") from None
+    for name, value in parsed.items():
+        if not name.endswith("_prefix"):  # the only texts that are no names of things
+            parsed[name] = _at_home(value)
+    instances: dict[str, Any] = parser.instantiate(parsed)
+    for name in ("config", "help_all"):
+        instances.pop(name, None)
+    return recipe(**instances)
+
+
+def _names_data(arguments: list[str]) -> bool:
+    """Whether the arguments name a config or data other than the embedded sample."""
+    named = {one.partition("=")[0].rstrip("+") for one in arguments if one not in ("--data.format=sample",)}
+    sample = ("--data.format", "sample") in pairwise(arguments)
+    return any(option in named for option in _OTHER_DATA if not (sample and option == "--data.format"))
+
+
+def _nearest(message: str, known: list[str]) -> str:
+    """Suggestions for the unknown names in a message of jsonargparse."""
+    fields = {name.rpartition(".")[2] for name in known}
+    found: Iterator[str] = (m[1] or m[2] for m in re.finditer(r"(--[\w.]+)|option '(\w+)'", message))
+    unknown = [name for name in dict.fromkeys(found) if name not in known]
+    return "".join(did_you_mean(name, known if name.startswith("--") else fields) for name in unknown)
+
+
+def _at_home(value: Any) -> Any:
+    """The value, with `~` at the start of each text in it replaced by the home folder."""
+    if isinstance(value, str):
+        return os.path.expanduser(value) if value.startswith("~") else value
+    if isinstance(value, list | tuple):
+        return type(value)(_at_home(one) for one in value)
+    if isinstance(value, dict):
+        return {name: _at_home(one) for name, one in value.items()}
+    if hasattr(value, "items"):  # a namespace of jsonargparse
+        for name, one in list(value.items()):
+            value[name] = _at_home(one)
+    return value

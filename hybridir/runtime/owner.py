@@ -103,7 +103,7 @@ def named_output(arguments: Sequence[str]) -> str:
     peek.add_argument("--output", action="append", dest="named", nargs="?")
     peek.add_argument("--config", action="append", dest="named", nargs="?", type=_output_of_config)
     named = peek.parse_known_args(list(arguments))[0].named or []
-    return next((name for name in reversed(named) if name is not None), "")
+    return os.path.expanduser(next((name for name in reversed(named) if name is not None), ""))
 
 
 def _output_of_config(config: str) -> str | None:

@@ -22,7 +22,8 @@ class Candidate:
         run_id: id of the model's run in MLflow.
         experiment: id of the MLflow experiment of that run.
         key: the run's own key (tag `hybridir.key`).
-        validation: `metric`, `value`, `step` and `data` (hash of validation data and plan); may lack some.
+        validation: `metric`, `value`, `step`, `data` (hash of validation data and plan), `of` (name of the data); may
+            lack some.
         fingerprint: fingerprint of the training data.
     """
 
@@ -35,7 +36,9 @@ class Candidate:
     fingerprint: str
 
     def tags(self) -> dict[str, str]:
-        found = {f"validation.{name}": self.validation.get(name, "") for name in ("metric", "value", "step", "data")}
+        found = {
+            f"validation.{name}": self.validation.get(name, "") for name in ("metric", "value", "step", "data", "of")
+        }
         found |= {"hybridir.key": self.key, "data.fingerprint": self.fingerprint}
         return {name: without_secrets(str(value)) for name, value in found.items()}
 
@@ -61,11 +64,11 @@ def register(client: Any, candidate: Candidate) -> str:
     champion = client.get_model_version(candidate.name, aliases[CHAMPION]) if CHAMPION in aliases else None
     label = f"model {candidate.name}, version {version.version}"
     if champion and str(champion.version) == str(version.version):
-        return f"{label}, is the {CHAMPION}"
+        return f"{label}, is the {CHAMPION}{_for(version.tags)}"
     if reason := _why_not(version.tags, champion):
         return f"{label}: {reason}"
     client.set_registered_model_alias(candidate.name, CHAMPION, version.version)
-    return f"{label}, is the {CHAMPION} now"
+    return f"{label}, is the {CHAMPION} now{_for(version.tags)}"
 
 
 def _why_not(tags: dict[str, str], champion: Any) -> str:
@@ -79,10 +82,17 @@ def _why_not(tags: dict[str, str], champion: Any) -> str:
     stays = f"version {champion.version} stays {CHAMPION}"
     for name in ("metric", "data"):
         if champion.tags.get(f"validation.{name}") != tags[f"validation.{name}"]:
-            return f"{stays}: its validation {name} is not the same, so the two cannot be compared"
+            return f"{stays}{_for(champion.tags)}: its validation {name} is not the same, so the two cannot be compared"
     metric = tags["validation.metric"]
     better = new < old if metric.removeprefix("validation.") in LOWER_IS_BETTER else new > old
     return "" if better else f"{stays}, with {metric} {old:.4f} against {new:.4f}"
+
+
+def _for(tags: dict[str, str]) -> str:
+    """For which validation pairs a version is the champion, if its tags say so."""
+    return f" (by {tags['validation.metric']} on the validation pairs of {tags['validation.of']})" * bool(
+        tags.get("validation.of")
+    )
 
 
 def _value(tags: dict[str, str]) -> float | None:
@@ -95,7 +105,8 @@ def _value(tags: dict[str, str]) -> float | None:
 
 
 def _description(tags: dict[str, str]) -> str:
-    return f"{tags['validation.metric']} {tags['validation.value']} at step {tags['validation.step']}".strip()
+    found = f"{tags['validation.metric']} {tags['validation.value']} at step {tags['validation.step']}".strip()
+    return f"{found}, on validation pairs of {tags['validation.of']}" if tags["validation.of"] else found
 
 
 def _make_registered_model(client: Any, name: str) -> None:

@@ -42,8 +42,10 @@ class TrainConfig:
 
     Args:
         steps: number of optimiser steps.
+        epochs: number of epochs, instead of `steps`. An epoch is as many items as there are training pairs in the
+            languages that are drawn; items are drawn with replacement.
         batch_size: pairs in a global batch, all workers together.
-        lr: peak learning rate.
+        lr: peak learning rate. Omitted: 3e-5 for an encoder that is named, 1e-3 for one built from nothing.
         weight_decay: weight decay of matrices; biases, norms and the temperature have none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         schedule: after the warm-up, `linear` falls to 0 at the end, `constant` keeps the peak.
@@ -56,8 +58,9 @@ class TrainConfig:
     """
 
     steps: int = 400
+    epochs: float | None = None
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float | None = None
     weight_decay: float = 0.01
     warmup_steps: int = 40
     schedule: Literal["linear", "constant"] = "linear"
@@ -72,9 +75,12 @@ class TrainConfig:
         for name in ("steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}: it must be at least 1")
+        if self.epochs is not None and not self.epochs > 0:
+            raise ValueError(f"train.epochs is {self.epochs}: it must be above 0")
 
     def lr_at(self, step: int) -> float:
-        """Learning rate at `step`, counted from 0."""
+        """Learning rate at `step`, counted from 0; `lr` must be set."""
+        assert self.lr is not None, "the recipe is filled in"
         rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
         falling = (self.steps - step) / max(1, self.steps - self.warmup_steps)
         return self.lr * min(rising, falling if self.schedule == "linear" else 1.0)
@@ -285,7 +291,7 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr)
+    return torch.optim.AdamW(groups, lr=config.lr_at(0))  # set anew at every step
 
 
 def _seed(seed: int, step: int) -> None:

@@ -495,5 +495,7 @@ def test_sample_and_default_split() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"'xquad' is unknown; there are sample, xquad-r, mlqa-r, beir, miracl"):
+    with pytest.raises(
+        ValueError, match=r"'xquad' is unknown \(did you mean xquad-r\?\); there are sample, xquad-r, mlqa-r, beir"
+    ):
         read_benchmark(BenchmarkConfig(name="xquad"))

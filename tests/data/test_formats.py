@@ -28,7 +28,8 @@ from hybridir.data.config import DataConfig, Source
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import ROWS, hub, mmarco
 from hybridir.data.records import LEFT_OUT, REPEATED, SKIPPED, UNREAD, Pair, Rejected
-from hybridir.runs.prepare import check_rejected, read_corpus
+from hybridir.runs.corpus import check_rejected, read_corpus
+from hybridir.runs.plans import check_languages
 
 LANGUAGES = {"de": "german", "en": "english", "es": "spanish"}
 N = 40
@@ -561,7 +562,7 @@ def test_languages_not_asked_for_are_counted_apart(tmp_path: Path) -> None:
     odd = read_corpus(DataConfig(format="jsonl", path=str(tmp_path / "odd"), languages=("en",)), tmp_path)
     assert odd.rejected == {"unknown language code": 2}  # not left out as a language that is not asked for
     with pytest.raises(ValueError, match=r"data.languages has fr, but the data has pairs only in de, en, es"):
-        read_corpus(data(as_jsonl(tmp_path / "more"), languages=("de", "fr", "en", "es")), tmp_path)
+        check_languages("data", ("de", "fr", "en", "es"), read_corpus(data(as_jsonl(tmp_path / "more")), tmp_path))
 
 
 def test_several_sources_are_weighed_by_size(tmp_path: Path) -> None:

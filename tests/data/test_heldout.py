@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from helpers import corpus_of, read_lines, small_recipe, train_here
 
+from hybridir.data.build import build_corpus
 from hybridir.data.config import BenchmarkConfig
+from hybridir.data.intake import to_batches
 from hybridir.data.records import Pair, Passage
 from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.settings import SETTINGS, evaluate_encoder, summarise
-from hybridir.runs.prepare import Prepared, check_held_out, held_out
+from hybridir.runs.plans import check_held_out, held_out
+from hybridir.runs.prepare import Prepared
 from hybridir.training.validation import METRICS, Metric, ValidationConfig, value_of
 
 VALIDATED = {"every": 4, "batches": 2, "batch_size": 4, "retrieval": 500}
@@ -120,3 +123,43 @@ def test_two_ranks_find_what_one_finds(
 
 def _train_on_a_rank(run: Prepared) -> None:
     train_here(run)
+
+
+def test_a_test_part_is_of_whole_passage_groups_and_changes_no_other_part(tmp_path: Path) -> None:
+    """200 groups, two of which always share a passage: about 40 are kept for the test, none of them elsewhere."""
+    records = [
+        Pair(
+            group_id=str(n),
+            language=language,
+            query=f"question {n} in {language}?",
+            passage=Passage(passage_id="", language=language, text=f"answer {n // 2} in {language}"),
+        )
+        for n in range(200)
+        for language in ("de", "en")
+    ]
+    without = build_corpus(to_batches(records), tmp_path / "without", 0.1)
+    corpus = build_corpus(to_batches(records), tmp_path / "with", 0.1, 0.2)
+    assert not without.groups("test").any()
+    assert (without.groups("validation") == corpus.groups("validation")).all()
+    assert (corpus.groups("train") | corpus.groups("test") == without.groups("train")).all()
+    part_of = dict(zip(corpus.passage_group.tolist(), corpus.part_of.tolist(), strict=True))
+    assert [part_of[group] for group in corpus.passage_group.tolist()] == corpus.part_of.tolist()
+    assert 20 <= corpus.groups("test").sum() <= 50  # 0.2 of 200, less the pairs that validation has: about 32
+    again = build_corpus(to_batches(records[::-1]), tmp_path / "again", 0.1, 0.2)
+    assert again.fingerprint == corpus.fingerprint
+
+    test = read_benchmark(BenchmarkConfig(name="heldout", path=str(corpus.directory)))
+    assert len({query.group_id for query in test.queries}) == corpus.groups("test").sum()
+    assert len(test.passages) == 200  # 100 answers in two languages: those of all parts are candidates
+    for query, relevant in zip(test.queries, test.relevant, strict=True):
+        answer = int(query.group_id) // 2
+        expected = {f"answer {answer} in {x}" for x in ("de", "en")}
+        assert {test.passages[n].text for n in relevant} == expected
+    asked = {query.group_id for query in test.queries}
+    validated = read_benchmark(BenchmarkConfig(name="validation", path=str(corpus.directory)))
+    assert asked.isdisjoint(query.group_id for query in validated.queries)
+    some = read_benchmark(BenchmarkConfig(name="heldout", path=str(corpus.directory), groups=3))
+    assert len(some.queries) == 6
+    assert "3 of" in some.notes[0]
+    with pytest.raises(ValueError, match=r"heldout: the data has no test pairs\. Raise data\.test_share"):
+        read_benchmark(BenchmarkConfig(name="heldout", path=str(without.directory)))

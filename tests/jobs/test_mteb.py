@@ -23,7 +23,7 @@ mteb = pytest.importorskip("mteb", reason='mteb is not installed: pip install -e
 from mteb.abstasks import AbsTaskRetrieval  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 
-BENCHMARK = BenchmarkConfig(facts=80, languages=("de", "en", "es"))
+BENCHMARK = BenchmarkConfig(facts=80, languages=("de", "en", "es"), split="test")
 
 
 @pytest.fixture(scope="module")

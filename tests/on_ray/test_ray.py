@@ -34,7 +34,8 @@ from hybridir.on_ray.train import train_on_ray
 from hybridir.on_ray.translate import translate_on_ray
 from hybridir.retrieval.encode import encode_here
 from hybridir.runs.backend import train_here
-from hybridir.runs.prepare import Prepared, prepare, read_corpus
+from hybridir.runs.corpus import read_corpus
+from hybridir.runs.prepare import Prepared, prepare
 from hybridir.runs.recipe import Recipe, ScalingConfig, TrackingConfig, public
 from hybridir.runs.training_run import open_output
 from hybridir.runtime.history import last_line

@@ -16,6 +16,7 @@ import yaml
 from helpers import ROOT, job
 from tokenizers import Tokenizer
 
+from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.settings import evaluate_encoder, summarise
@@ -32,7 +33,7 @@ from hybridir.runs.evaluation_run import Evaluation, run_evaluation
 from hybridir.runs.prepare import Prepared
 from hybridir.runs.recipe import TrackingConfig
 
-BENCHMARK = BenchmarkConfig(facts=80, languages=("de", "en", "es"))
+BENCHMARK = BenchmarkConfig(facts=80, languages=("de", "en", "es"), split="test")
 
 
 def recipe(output: Path, name: str, *others: EncoderConfig | str, **fields: Any) -> Evaluation:
@@ -299,7 +300,7 @@ def test_what_is_wrong_is_said_before_the_benchmark_is_read(
     def read_too_early(config: BenchmarkConfig) -> None:
         raise AssertionError("the benchmark is read first")
 
-    monkeypatch.setattr(evaluation.sources, "read_benchmark", read_too_early)
+    monkeypatch.setattr(sources, "read_benchmark", read_too_early)
     gone = recipe(tmp_path / "out", model, str(tmp_path / "gone"))
     with pytest.raises(ValueError, match=r"no encoder at .*gone"):
         run_evaluation(gone, encode_here, track_nothing)

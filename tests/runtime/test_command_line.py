@@ -37,6 +37,38 @@ def test_abbreviations_are_refused(arguments: tuple[str, ...]) -> None:
         recipe(*arguments)
 
 
+def test_typos_are_mended(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"did you mean --model\.name\?"):
+        recipe("--model.nmae", "big")
+    (tmp_path / "config.yaml").write_text("model: {nmae: big}")
+    with pytest.raises(ArgumentError, match=r"did you mean name\?"):
+        recipe("--config", str(tmp_path / "config.yaml"))
+
+
+def test_the_home_folder_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the command line with and without `=`, and in a file; the lock is taken on the same folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yaml").write_text("{output: ~/out, model: {name: ~/model}}")
+    expected = Recipe(output=f"{tmp_path}/out", model=Model(name=f"{tmp_path}/model"))
+    for arguments in (
+        ("--output=~/out", "--model.name=~/model"),
+        ("--output", "~/out", "--model.name", "~/model"),
+        ("--config", str(tmp_path / "config.yaml")),
+    ):
+        assert recipe(*arguments) == expected
+        assert named_output(arguments) == f"{tmp_path}/out"
+    assert recipe("--output", "a~/b") == Recipe(output="a~/b")
+
+
+def test_help_shows_what_is_used_most(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, seen in (("--help", False), ("--help_all", True)):
+        with pytest.raises(SystemExit):
+            parse(Recipe, "program", None, [option], shown=("output",))
+        printed = capsys.readouterr().out
+        assert "--output" in printed
+        assert ("--model.name" in printed) == seen
+
+
 @pytest.mark.parametrize(
     ("arguments", "resume"),
     [

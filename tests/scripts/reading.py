@@ -15,7 +15,7 @@ from memory import LANGUAGES, high_water
 
 from hybridir.data.config import DataConfig
 from hybridir.on_ray.train import ray_backend
-from hybridir.runs.prepare import read_corpus
+from hybridir.runs.corpus import read_corpus
 from hybridir.runs.recipe import Recipe, ScalingConfig
 
 SIZE = 2_000_000_000

@@ -193,7 +193,7 @@ def test_a_run_is_written_once(
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "whole"
     config = yaml.safe_load((output / "config.yaml").read_text())
-    expected = {"train.lr": "0.001", "data.languages": "null", "train.bf16": "false", "seed": "0"}
+    expected = {"train.weight_decay": "0.01", "data.languages": "null", "train.bf16": "false", "seed": "0"}
     assert expected.items() <= run.data.params.items()
     assert len(run.data.params) == sum(len(v) if isinstance(v, dict) else 1 for v in config.values())
     assert {"version.torch", "version.mlflow", "hardware.cpu", "hardware.gpus"} <= run.data.tags.keys()

@@ -46,5 +46,5 @@ BENCHMARK_READERS: dict[str, BenchmarkReader] = {
     "mlqa-r": lareqa.read_benchmark,
     "beir": beir.read_benchmark,
     "miracl": miracl.read_benchmark,
-    heldout.NAME: heldout.read_benchmark,
+    **dict.fromkeys(heldout.PARTS, heldout.read_benchmark),
 }

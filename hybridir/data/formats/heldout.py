@@ -1,6 +1,11 @@
-"""The validation pairs of a corpus as a benchmark, so that models can be chosen without the test data."""
+"""Held-out pairs of a corpus as a benchmark: models are chosen on the validation pairs, and measured on the test pairs.
 
-from collections.abc import Iterator
+`validation` asks and finds among the validation pairs alone, because it is measured often. `heldout` asks the questions
+of the test part; their answers are among the passages of all parts, as they are where the data are used.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,56 +13,100 @@ import numpy as np
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.languages import check_languages
-from hybridir.data.records import Benchmark, Passage, Query
+from hybridir.data.records import Benchmark, Part, Passage, Query
 from hybridir.data.texts import as_read
 
-NAME = "validation"
+NAME, TEST = "validation", "heldout"
+PARTS: dict[str, Part] = {NAME: "validation", TEST: "test"}
+"""The part of a corpus that each benchmark asks for."""
+MOST_ASKED, MOST_FOUND = 1000, 2000
+"""Groups of `heldout` whose questions are asked if `groups` is omitted, and whose passages are candidates."""
 
 
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The queries and passages of the first `config.groups` validation groups of the corpus in `config.path`.
+    """The queries of the first `config.groups` groups of a part of the corpus in `config.path`, and their candidates.
 
-    Groups are in the order of their hashes; all are used when `groups` is omitted. Relevant to a query are all passages
-    of its passage group, in any language. Clusters are passage groups.
+    Groups are in the order of their hashes. Relevant to a query are all passages of its passage group, in any language.
+    Clusters are passage groups.
+
+    Raises:
+        ValueError: the folder holds no corpus, or the part has no pairs.
     """
-    if not config.path:
-        raise ValueError("benchmark.path is empty: name the folder of a corpus, CACHE/corpus-...")
+    part = PARTS[config.name]
+    if not Path(config.path, "corpus.json").is_file():
+        raise ValueError(
+            f"benchmark.path is {config.path!r}, which holds no corpus: name the folder of the run whose data "
+            f"benchmark.name {config.name} is to be a part of"
+        )
     corpus = Corpus.open(config.path)
-    there = corpus.languages_of("validation")
-    languages = check_languages(config.languages or there, there, "the validation data")
+    there = corpus.languages_of(part)
+    if not there:
+        share = "test_share" if config.name == TEST else "validation_share"
+        raise ValueError(f"{config.name}: the data has no {part} pairs. Raise data.{share}, or name another benchmark")
+    languages = check_languages(config.languages or there, there, f"the {part} data")
     columns = [corpus.languages.index(code) for code in languages]
     rows_GL = np.asarray(corpus.row_of[:, columns])
-    groups = np.flatnonzero(corpus.groups("validation") & (rows_GL >= 0).any(axis=1))[: config.groups]
+    has_G = (rows_GL >= 0).any(axis=1)
+    whole = np.flatnonzero(corpus.groups(part) & has_G)
+    asked = whole[: config.groups or (MOST_ASKED if config.name == TEST else None)]
+    others = np.flatnonzero(~corpus.groups(part) & has_G) if config.name == TEST else whole[:0]
+    found = np.sort(np.concatenate([asked, others[: max(0, MOST_FOUND - len(asked))]]))
+    notes = []
+    if config.name == TEST:
+        notes = _notes(len(asked), len(whole), len(found), len(asked) + len(others))
+    return _benchmark(config.name, corpus, languages, (rows_GL, asked, found), notes)
+
+
+def _notes(asked: int, held_out: int, found: int, groups: int) -> list[str]:
+    notes = []
+    if asked < held_out:
+        notes.append(f"{asked:,} of {held_out:,} held-out groups are asked: benchmark.groups sets their number")
+    if found < groups:
+        notes.append(f"the answers are among the passages of {found:,} groups of the data, not of all {groups:,}")
+    return notes
+
+
+def _benchmark(
+    name: str,
+    corpus: Corpus,
+    languages: Sequence[str],
+    rows_asked_found: tuple[np.ndarray, np.ndarray, np.ndarray],
+    notes: Sequence[str],
+) -> Benchmark:
+    """Queries of the groups `asked`, passages of the groups `found`; rows [G, L] has a column for each language."""
+    rows_GL, asked, found = rows_asked_found
+    is_asked = set(asked.tolist())
     queries: list[Query] = []
     passages: dict[tuple[int, str, str], Passage] = {}  # by passage group, language and text as it is read
-    pairs = dict(_pairs(corpus, rows_GL[groups]))
+    pairs = dict(_pairs(corpus, rows_GL[found]))
     answers: dict[int, list[int]] = {}
-    for language, column in zip(languages, rows_GL[groups].T, strict=True):
-        for group, row in zip(groups.tolist(), column.tolist(), strict=True):
+    for language, column in zip(languages, rows_GL[found].T, strict=True):
+        for group, row in zip(found.tolist(), column.tolist(), strict=True):
             if row < 0:
                 continue
             pair, answer = pairs[row], int(corpus.passage_group[group])
             text = pair["passage"]["text"]
-            name = f"{pair['source']} {pair['group_id']}".strip()
-            queries.append(
-                Query(
-                    query_id=f"{language}:{name}",
-                    language=language,
-                    text=pair["query"],
-                    group_id=name,
-                    cluster=str(answer),
+            if group in is_asked:
+                group_id = f"{pair['source']} {pair['group_id']}".strip()
+                queries.append(
+                    Query(
+                        query_id=f"{language}:{group_id}",
+                        language=language,
+                        text=pair["query"],
+                        group_id=group_id,
+                        cluster=str(answer),
+                    )
                 )
-            )
             if (key := (answer, language, as_read(text))) not in passages:
                 answers.setdefault(answer, []).append(len(passages))
                 passages[key] = Passage(passage_id=str(len(passages)), language=language, text=text)
-    of_group = {query.group_id: int(query.cluster) for query in queries}
     return Benchmark(
-        name=NAME,
-        languages=languages,
+        name=name,
+        languages=tuple(languages),
         queries=tuple(queries),
         passages=tuple(passages.values()),
-        relevant=tuple(tuple(answers[of_group[query.group_id]]) for query in queries),
+        relevant=tuple(tuple(answers[int(query.cluster)]) for query in queries),
+        notes=tuple(notes),
     )
 
 

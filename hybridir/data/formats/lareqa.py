@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridir.data.config import BenchmarkConfig, Source, own_split
 from hybridir.data.languages import check_languages, code_of
-from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split
+from hybridir.data.records import SEEN_PARTS, Benchmark, Pair, Passage, Query, Shard, Split
 from hybridir.data.rows import without
 from hybridir.data.texts import MAX_NAME, MAX_TEXT, fault, is_blank
 
@@ -73,7 +73,7 @@ def find_shards(source: Source) -> list[Shard]:
 
 def _read(path: str, languages: tuple[str, ...] | None) -> Iterator[Pair]:
     """The training and validation pairs; hard negatives are the other sentences of the paragraph."""
-    for split in PARTS:
+    for split in SEEN_PARTS:
         for article in _articles(path, split, languages):
             for paragraph in article.paragraphs:
                 for question in paragraph.questions:
@@ -119,6 +119,17 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
         relevant=tuple(tuple(answers[query.group_id]) for query in queries),
         notes=_notes(config),
     )
+
+
+def name_of(path: str) -> str:
+    """The benchmark in a folder, by its languages; XQuAD-R if they are those of neither."""
+    return "mlqa-r" if set(_files(path)) == set(PUBLISHED["mlqa-r"]) else "xquad-r"
+
+
+def question_ids(path: str) -> set[str]:
+    """The ids of all questions in a folder, in any language."""
+    parsed = (article for language, file in _files(path).items() for article in _parse(file, language))
+    return {question.id for article in parsed for paragraph in article for question in paragraph.questions}
 
 
 def _notes(config: BenchmarkConfig) -> tuple[str, ...]:

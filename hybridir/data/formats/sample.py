@@ -17,7 +17,7 @@ import yaml
 
 from hybridir.data.config import BenchmarkConfig, Source, own_split
 from hybridir.data.languages import check_languages
-from hybridir.data.records import PARTS, Benchmark, Pair, Passage, Query, Shard, Split
+from hybridir.data.records import SEEN_PARTS, Benchmark, Pair, Passage, Query, Shard, Split
 
 TRAINED = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh")
 """The nine languages that the paper trains on."""
@@ -54,7 +54,7 @@ def find_shards(source: Source) -> list[Shard]:
 
 def _read(count: int, languages: tuple[str, ...]) -> Iterator[Pair]:
     """The pairs, fact by fact."""
-    for split in PARTS:
+    for split in SEEN_PARTS:
         for fact in facts(count, split):
             for language in languages:
                 yield Pair(

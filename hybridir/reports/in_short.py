@@ -1,0 +1,54 @@
+"""The first sentence of a result: what was trained on what, and measured on what."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from hybridir.data.formats import heldout
+from hybridir.data.records import Benchmark
+from hybridir.runtime.secrets import without_secrets
+
+
+def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark: Benchmark) -> str:
+    """The sentence about a training run, from its configuration and its data card."""
+    part = card["parts"]["train"]
+    languages = config["sampling"]["languages"] or list(card["languages"])
+    start = config["encoder"]["name"] or "a new small encoder"
+    own = config["data"]["path"] and not config["benchmark"]["path"]
+    return (
+        f"{without_secrets(start)}, trained on {part['pairs']:,} pairs ({part['groups']:,} questions) of "
+        f"{data_name(config['data'])} in {_in(languages)}; {measured(benchmark, 'these data' if own else '')}."
+    )
+
+
+def measured(benchmark: Benchmark, data: str = "", part: str = "") -> str:
+    """What was measured on what, without a full stop. `data`: whose held-out pairs a benchmark is; `part`: of what."""
+    asked = len({query.group_id for query in benchmark.queries})
+    of = data or "a run's data"
+    what = {
+        heldout.TEST: f"{asked:,} held-out questions of {of}",
+        heldout.NAME: f"{asked:,} validation questions of {of}",
+    }.get(benchmark.name, f"{asked:,} questions of {benchmark.name}")
+    return (
+        f"measured on {what}{part} ({len(benchmark.queries):,} queries, {len(benchmark.passages):,} passages) in "
+        f"{_in(benchmark.languages)}"
+    )
+
+
+def data_name(data: dict[str, Any]) -> str:
+    """The names of the sources."""
+    sources = data["sources"] or [data]
+    names = [
+        one["name"] or PurePosixPath(without_secrets(one["path"])).name or f"the {one['format']}" for one in sources
+    ]
+    return listed(list(dict.fromkeys(names)))
+
+
+def _in(languages: Sequence[str]) -> str:
+    """The languages, or their number if they are many."""
+    return f"{len(languages)} languages" if len(languages) > 6 else listed(languages)
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
