@@ -8,7 +8,7 @@ from hybridir.runtime.job import job
 def main() -> None:
     with job(sys.argv[1:]) as stack:  # slow imports wait until the output folder is locked
         from hybridir.data.intake import read_here
-        from hybridir.runs.prepare import ShardReader
+        from hybridir.runs.corpus import ShardReader
         from hybridir.runtime.command_line import parse
         from hybridir.translation.translation_job import Translation, preview_translation, run_translation
         from hybridir.translation.units import Run, translate_here

@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from hybridir.on_ray.cluster import cluster, find_room
 from hybridir.on_ray.data import ordered, read_shards, unwrapped
 from hybridir.runs.backend import quiet_libraries
-from hybridir.runs.prepare import ShardReader
+from hybridir.runs.corpus import ShardReader
 from hybridir.runs.recipe import ScalingConfig
 from hybridir.translation.units import Done, Run, Unit, Work, Worker
 

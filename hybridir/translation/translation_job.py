@@ -12,10 +12,10 @@ from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.languages import code_of, known_languages, remedy
 from hybridir.data.records import LICENSED
-from hybridir.data.sources import license_of
+from hybridir.data.sources import license_of, with_format
 from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.corpus import ShardReader, check_rejected, read_corpus
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
-from hybridir.runs.prepare import ShardReader, check_rejected, read_corpus
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import own
@@ -189,7 +189,7 @@ def _watched(recipe: Translation, work: Work, n_pairs: int, units: Sequence[Unit
 def _write(recipe: Translation, corpus: Corpus, work: Work) -> Path:
     """Writes the pairs of all languages, `results.json` and `README.md`; returns the path of the last."""
     output = Path(recipe.output)
-    sources = recipe.data.sources or (recipe.data,)
+    sources = map(with_format, recipe.data.sources or (recipe.data,))
     given = [one.license or license_of(one.format) for one in sources] + list(corpus.notes.get(LICENSED, {}))
     texts = f"texts: {'; '.join(dict.fromkeys(filter(None, given))) or 'licence not stated'}"
     model = f"{recipe.model.name}@{work.identity[:12]}"

@@ -14,7 +14,7 @@ from hybridir.data import rows
 from hybridir.data.config import DataConfig, Source
 from hybridir.data.records import Pair, Rejected
 from hybridir.data.sources import find_shards
-from hybridir.runs.prepare import read_corpus
+from hybridir.runs.corpus import read_corpus
 
 
 @pytest.mark.parametrize(
