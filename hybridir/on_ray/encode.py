@@ -18,6 +18,7 @@ from hybridir.model.encoder import Encoder
 from hybridir.model.folder import Side
 from hybridir.on_ray.cluster import find_room, room
 from hybridir.on_ray.data import cause
+from hybridir.on_ray.gauges import show
 from hybridir.retrieval.encode import collect, cut
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.recipe import ScalingConfig
@@ -97,6 +98,7 @@ def _encoded(
         while given in done:
             yield done.pop(given)
             given += 1
+            show(os.path.basename(config.name), texts_encoded=sum(len(some) for _, some in texts[:given]))
 
 
 class _Worker:

@@ -18,6 +18,7 @@ from hybridir.batches.stream import BatchSource, Stream, TokenBatch
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.on_ray.cluster import cluster, find_room, free_places
+from hybridir.on_ray.gauges import training_shown
 from hybridir.on_ray.lost import cause_of_end, has_died, in_short, is_of_ray, may_pass, was_waited_for
 from hybridir.runs.backend import Backend, quiet_libraries
 from hybridir.runs.prepare import Prepared
@@ -182,7 +183,10 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     first = ray.train.get_context().get_world_rank() == 0
     notice = threading.Event()
     threading.Thread(target=_listen, args=(notice,), daemon=True).start()
-    with writing(task.job.output) if first else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if first:
+            stack.enter_context(writing(task.job.output))
+            stack.enter_context(training_shown(task.job.output))
         encoder = Encoder.load(task.initial)
         batches = _watched(stream, task.patience)
         try:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray.data
@@ -15,6 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from hybridir.on_ray.cluster import cluster, find_room
 from hybridir.on_ray.data import ordered, read_shards, unwrapped
+from hybridir.on_ray.gauges import show
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.corpus import ShardReader
 from hybridir.runs.recipe import ScalingConfig
@@ -48,10 +50,12 @@ def translate_on_ray(scaling: ScalingConfig, work: Work, units: Sequence[Unit]) 
             num_cpus=scaling.cpus_per_worker,
             num_gpus=int(scaling.use_gpu),
         )
+        characters = rejected = 0
         for row in done.iter_rows():
-            yield Done(
-                Unit(row["shard"], row["language"]), row["seconds"], row["characters"], json.loads(row["reasons"])
-            )
+            reasons = json.loads(row["reasons"])
+            characters, rejected = characters + row["characters"], rejected + sum(reasons.values())
+            show(Path(work.folder).parent.name, characters_translated=characters, translations_rejected=rejected)
+            yield Done(Unit(row["shard"], row["language"]), row["seconds"], row["characters"], reasons)
 
 
 class _Translate:

@@ -3,7 +3,8 @@
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ class Translator:
         for row, one in zip(padded, ids, strict=True):
             row[: len(one)] = torch.tensor(one)
         forced = FAMILIES[self._family].source_first
-        with torch.inference_mode():
+        with torch.inference_mode(), _memory_explained(self.config.batch_tokens):
             outputs = self._model.generate(
                 input_ids=padded.to(self._device),
                 attention_mask=(padded != tokenizer.pad_token_id).long().to(self._device),
@@ -157,6 +158,15 @@ def _loaded(config: ModelConfig, kind: str, **options: Any) -> Any:
             f"no translation model at {config.name!r}: name a hub id or a folder; if its tokenizer has only a "
             f"SentencePiece file, pip install sentencepiece ({type(error).__name__}: {without_secrets(str(error))})"
         ) from None
+
+
+@contextmanager
+def _memory_explained(batch_tokens: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        remedy = f"lower model.batch_tokens ({batch_tokens}), or set model.bf16. What is translated already is kept"
+        raise MemoryError(f"the translation model has no memory left: {remedy} ({error})") from None
 
 
 def longest_output(longest: int, ratio: float) -> int:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +81,16 @@ class Work:
     def file(self, unit: Unit) -> Path:
         """Where a unit belongs. The name changes with the texts, the model, the options and the languages."""
         options = {k: v for k, v in asdict(self.model).items() if k not in ("name", "revision", "license")}
-        about = [self.identity, options, asdict(self.gates), self.source, unit.language, self.texts.shard(unit.shard)]
+        texts = _texts_hash(self.folder, unit.shard)
+        about = [self.identity, options, asdict(self.gates), self.source, unit.language, texts]
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         return Path(self.folder, f"{unit.language}-{unit.shard:06}-{key}.arrow")
+
+
+@lru_cache(100_000)
+def _texts_hash(folder: str, shard: int) -> str:
+    texts = Texts(Path(folder, "texts")).shard(shard)
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def read_unit(file: Path) -> pa.RecordBatch | None:

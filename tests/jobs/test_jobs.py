@@ -169,7 +169,7 @@ def test_real_data(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "results.json").read_text())["monolingual"]["n_queries"] == 277 * 3
 
 
-@pytest.mark.parametrize("name", ["sample", "xquad_r", "xlmr", "labse", "mmarco", "e5", "bge_m3", "faq"])
+@pytest.mark.parametrize("name", ["sample", "xquad_r", "xlmr", "labse", "mmarco", "e5", "bge_m3", "faq", "paper"])
 def test_configs_are_valid(name: str) -> None:
     config = f"jobs/configs/{name}.yaml"
     done = job("--config", config, "--print_config")

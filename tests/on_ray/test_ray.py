@@ -12,6 +12,7 @@ import signal
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.data.intake import read_here
 from hybridir.model.config import EncoderConfig
 from hybridir.on_ray.cluster import cluster, find_room
+from hybridir.on_ray.gauges import training_shown
 from hybridir.on_ray.train import train_on_ray
 from hybridir.on_ray.translate import translate_on_ray
 from hybridir.retrieval.encode import encode_here
@@ -418,7 +420,7 @@ def pairs(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def translated_here(pairs: Path) -> Path:
-    return run_translation(translation(pairs, "here"), read_here, translate_here).parent
+    return run_translation(translation(pairs, "translated"), read_here, translate_here).parent
 
 
 def test_units_translated_on_ray_are_those_of_one_process(pairs: Path, translated_here: Path) -> None:
@@ -436,7 +438,7 @@ def test_units_translated_on_ray_are_those_of_one_process(pairs: Path, translate
     for file in sorted(files)[::5]:
         file.unlink()
     (translated_here / "results.json").unlink()
-    run_translation(dataclasses.replace(translation(pairs, "here"), resume=True), read_here, run)
+    run_translation(dataclasses.replace(translation(pairs, "translated"), resume=True), read_here, run)
     assert len({done.unit for done in made}) == len(made) == 4
     assert {file: file.read_bytes() for file in (translated_here / "units").glob("*.arrow")} == files
 
@@ -458,7 +460,7 @@ def test_a_translation_with_a_worker_killed_ends_as_in_one_process(pairs: Path, 
                             process.kill()
             yield done
 
-    there = run_translation(translation(pairs, "there"), read_here, run).parent
+    there = run_translation(translation(pairs, "translated-there"), read_here, run).parent
     assert len(killed) == 1
     for name in ("results.json", "train/en.jsonl", "train/de.jsonl", "train/fr.jsonl", "rejected/de.jsonl"):
         assert (there / name).read_bytes() == (translated_here / name).read_bytes(), name
@@ -466,6 +468,26 @@ def test_a_translation_with_a_worker_killed_ends_as_in_one_process(pairs: Path, 
 
 
 def test_an_error_of_a_translation_model_is_raised_as_it_is(pairs: Path, translated_here: Path) -> None:
-    work = Work(str(pairs / "here" / "units"), ModelConfig(name="/none", family="m2m-100"), "x", GatesConfig(), "en")
+    work = Work(
+        str(pairs / "translated" / "units"), ModelConfig(name="/none", family="m2m-100"), "x", GatesConfig(), "en"
+    )
     with pytest.raises(ValueError, match="no translation model at '/none'"):
         list(translate_on_ray(ScalingConfig(num_workers=1), work, [Unit(0, "de")]))
+
+
+@pytest.mark.slow
+def test_gauges_are_exported_for_prometheus(tmp_path: Path) -> None:
+    """Slow: Ray exports every ten seconds."""
+    line = {"step": 41, "loss": 2.5, "pairs_per_s": 128.0, "attempt": 1}
+    (tmp_path / "history.jsonl").write_text(json.dumps(line | {"step": 40}) + "\n" + json.dumps(line) + "\n")
+    port, wanted = ray.nodes()[0]["MetricsExportPort"], {"step": 42.0, "loss": 2.5, "pairs_per_second": 128.0}
+    with training_shown(tmp_path):
+        until = time.monotonic() + 60
+        found: dict[str, float] = {}
+        while found != wanted and time.monotonic() < until:
+            time.sleep(1)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+                lines = [one for one in page.read().decode().splitlines() if f'run="{tmp_path.name}"' in one]
+            pattern = re.compile(r"ray_hybridir_(\w+)\{.*\} (\S+)")
+            found = {match[1]: float(match[2]) for one in lines if (match := pattern.fullmatch(one))}
+    assert found == wanted

@@ -18,9 +18,13 @@ from helpers import ROOT, job, read_lines, small_recipe, tiny_translation_model
 
 from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.data.intake import read_here
+from hybridir.data.sets import SETS
+from hybridir.data.sources import find_shards
+from hybridir.experiments.study import StudyRecipe
 from hybridir.runs.backend import here
 from hybridir.runs.recipe import TrackingConfig
 from hybridir.runs.training_run import run_training
+from hybridir.runtime.command_line import parse
 from hybridir.runtime.owner import own
 from hybridir.translation.gates import GatesConfig
 from hybridir.translation.translation_job import Translation, preview_translation, run_translation
@@ -243,6 +247,20 @@ def test_mistakes_are_told_before_the_start(folder: Path, tmp_path: Path, option
     with pytest.raises(ValueError, match=message):
         run_translation(dataclasses.replace(recipe(folder, tmp_path / "out"), **options), read_here, translate_here)
     assert not (tmp_path / "out" / "units").exists()
+
+
+def test_the_paper_s_translation_asks_for_commits_and_its_study_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(ROOT / "jobs" / "configs" / "paper_translation.yaml")
+    wanted = parse(Translation, "", "", ["--config", config, "--output", ""])
+    formats = {source.format for source in wanted.data.sources}
+    assert formats == set(SETS)
+    assert wanted.languages == ("ar", "de", "es", "fr", "hi", "ja", "ru", "zh")
+    with pytest.raises(ValueError, match=r"model\.revision is 'CHANGE-ME': name the commit"):
+        preview_translation(wanted, read_here, translate_here)
+    with pytest.raises(ValueError, match=r"data\.revision is 'CHANGE-ME': name the commit of microsoft/wiki_qa"):
+        find_shards(wanted.data)
+    study = parse(StudyRecipe, "", "", ["--config", str(ROOT / "jobs" / "configs" / "paper.yaml")])
+    assert [source.format for source in study.data.sources] == ["jsonl", "mmarco"]
 
 
 def test_it_is_not_taken_for_another_kind_of_folder(whole: Path) -> None:
