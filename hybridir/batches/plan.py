@@ -226,6 +226,20 @@ class Plan:
             drawn[item] = start + np.argsort(uniform(int(end - start)), kind="stable")[:n]
         return drawn
 
+    def _no_pair(self, kind: str) -> str:
+        least = self.sampling.negatives
+        enough = f", with at least {least} hard negatives" if least else ""
+        if kind in ("mono", "mixed"):
+            return (
+                f"sampling asks for {kind} batches, but no pair is in one of the languages {', '.join(self.languages)}"
+                f"{enough}: ask for fewer hard negatives (sampling.negatives), or name other languages"
+            )
+        return (
+            f"sampling asks for {kind} batches, but no question is in two of the languages {', '.join(self.languages)}"
+            f"{enough}: translations of a question share their group_id (another column: --data.columns "
+            "'{group_id: NAME}'). Without translations take --sampling.method X-X-mono"
+        )
+
     def _check(self) -> None:
         """Checks that each language alone can fill a mono batch, and all languages together the other kinds."""
         if not len(self._order):
@@ -235,11 +249,7 @@ class Plan:
         for kind in (kind for kind in KINDS if kind in self.sampling.parts):
             pairs = self._language_pairs[kind][0]
             if not len(pairs):
-                raise ValueError(
-                    f"sampling asks for {kind} batches, but no group has a {kind} pair in the languages "
-                    f"{', '.join(self.languages)} with at least {self.sampling.negatives} hard negatives. Ask for "
-                    "another kind of batch, or for fewer hard negatives, or add languages"
-                )
+                raise ValueError(self._no_pair(kind))
             for fillers in pairs[:, None] if kind == "mono" else [pairs]:
                 if max(self._sizes(*pair).sum() for pair in fillers) >= self.batch_size * largest:
                     continue
