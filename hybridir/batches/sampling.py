@@ -8,16 +8,9 @@ negatives). The methods of arXiv 2408.10536 and LAReQA (arXiv 2004.05484) are we
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
 
-from hybridir.perturbations import PERTURBATIONS
+from hybridir.perturbations import PERTURBATIONS, Perturbing
 from hybridir.perturbations.perturbation import Severity, check_severity
-
-if TYPE_CHECKING:
-    Perturbing = str
-else:
-    Perturbing = Literal[tuple(PERTURBATIONS)]  # so that `--help` lists them
-
 from hybridir.runtime.words import did_you_mean
 
 KINDS = ("mono", "mixed", "cross", "both")

@@ -14,7 +14,7 @@ from hybridir.evaluation.scores import Column, Scores
 from hybridir.evaluation.settings import SETTINGS
 
 
-def intervals(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
+def intervals(scores: Scores, condition: str = "") -> dict[str, dict[str, dict[str, Any]]]:
     """`{setting: {measure: {"interval": [low, high]}}}`: 95 % intervals of the macro-means, by resampling clusters.
 
     They hold for the models with these seeds, not for models trained with other seeds.
@@ -23,7 +23,23 @@ def intervals(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
         setting: {
             measure: {"interval": _interval(column)}
             for measure in scores.values
-            if (column := scores.column(measure, setting)).enough
+            if (column := scores.column(measure, setting, condition=condition)).enough
+        }
+        for setting in SETTINGS
+    }
+
+
+def drops(scores: Scores, condition: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """`{setting: {measure: {"difference": ..., "interval": ...}}}`: what the compared measures lose under a condition.
+
+    The difference is the plain benchmark minus the condition, paired by query and seed (see `seed_interval`).
+    """
+    change = scores.under("").minus(scores.under(condition))
+    return {
+        setting: {
+            name: seed_interval(*column).as_dict()
+            for name, one in MEASURES.items()
+            if one.compared and (column := change.column(name, setting)).enough
         }
         for setting in SETTINGS
     }

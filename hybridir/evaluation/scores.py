@@ -42,7 +42,7 @@ class Column(NamedTuple):
 class Scores:
     """The scores of one system: one model, or several that differ only in their training seed.
 
-    All systems measured on one benchmark have the same rows in the same order.
+    All systems measured on one benchmark have the same rows in the same order, under every condition.
 
     Attributes:
         rows: str [N] by name (`KEYS`); `passage_language` is "" in the multilingual setting.
@@ -75,6 +75,12 @@ class Scores:
         strata = np.char.add(np.char.add(self.rows["query_language"], "-"), self.rows["passage_language"])
         return Column(values_KN[:, chosen_N], strata[chosen_N], self.rows["cluster"][chosen_N])
 
+    def under(self, *conditions: str) -> "Scores":
+        """The rows of these conditions, one condition after the other."""
+        chosen_N = np.concatenate([np.flatnonzero(self.rows["condition"] == one) for one in conditions])
+        rows = {name: values[chosen_N] for name, values in self.rows.items()}
+        return Scores(rows, {name: values[:, chosen_N] for name, values in self.values.items()})
+
     def minus(self, baseline: "Scores") -> "Scores":
         """Differences, seed by seed. A system with one seed is compared with each seed of the other."""
         shared = [name for name in self.values if name in baseline.values]
@@ -93,6 +99,15 @@ def stack(seeds: Sequence[Scores]) -> Scores:
     """Joins the seeds of one system, all measured on the same benchmark."""
     names = [name for name in seeds[0].values if all(name in one.values for one in seeds)]
     return Scores(seeds[0].rows, {name: np.concatenate([one.values[name] for one in seeds]) for name in names})
+
+
+def join(conditions: Sequence[Scores]) -> Scores:
+    """Joins the rows of one system under several conditions."""
+    first = conditions[0]
+    rows = {name: np.concatenate([one.rows[name] for one in conditions]) for name in first.rows}
+    return Scores(
+        rows, {name: np.concatenate([one.values[name] for one in conditions], axis=1) for name in first.values}
+    )
 
 
 def write_scores(systems: Mapping[str, Scores], path: Path) -> None:

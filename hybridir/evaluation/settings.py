@@ -34,8 +34,8 @@ def evaluate_scores(score: Scorer, benchmark: Benchmark) -> Scores:
     return measure(rank_all(score, benchmark), benchmark)
 
 
-def measure(ranking: Ranking, benchmark: Benchmark) -> Scores:
-    """The measures of every query in every setting, as `Scores` of one seed.
+def measure(ranking: Ranking, benchmark: Benchmark, condition: str = "") -> Scores:
+    """The measures of every query in every setting, as `Scores` of one seed under a condition.
 
     A query without a relevant passage in a language has no row for that language. Rows of the monolingual and
     cross-lingual settings come first, by query, then passage language. The multilingual rows follow, by query.
@@ -65,7 +65,7 @@ def measure(ranking: Ranking, benchmark: Benchmark) -> Scores:
     own = rows["passage_language"] == rows["query_language"]
     pooled = rows["passage_language"] == ""
     rows["setting"] = np.where(pooled, "multilingual", np.where(own, "monolingual", "crosslingual"))
-    rows["condition"] = np.full(len(asked), "")
+    rows["condition"] = np.full(len(asked), condition)
     values = {name: np.full((1, len(asked)), np.nan) for name in MEASURES}
     for name, one in MEASURES.items():
         if name in of_cells:
@@ -80,13 +80,14 @@ def answer_languages(benchmark: Benchmark) -> list[set[str]]:
     return [{benchmark.passages[place].language for place in relevant} for relevant in benchmark.relevant]
 
 
-def summarise(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
-    """Macro-averages by setting, query language and pair of languages, in full precision; the mean over seeds.
+def summarise(scores: Scores, benchmark: Benchmark, condition: str = "") -> dict[str, Any]:
+    """Macro-averages under a condition by setting, query language and pair of languages; the mean over seeds.
 
     Each setting also has `n_queries` (the queries that count), `excluded` (the queries without a relevant passage) and
     `n_clusters` (the clusters of its queries). In the cross-lingual setting, `n_queries` and `excluded` count
     combinations of query and passage language.
     """
+    scores = scores.under(condition)
     one, rows = scores.mean(), scores.rows
     keys = zip(*(rows[name].tolist() for name in ("setting", "query_language", "passage_language")), strict=True)
     places: dict[tuple[str, str, str], list[int]] = {}

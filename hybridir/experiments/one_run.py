@@ -1,31 +1,32 @@
-"""One run of a study or of tuning: trained like any run, or averaged from other runs, and then measured.
+"""One run of a study or of tuning: trained like any run, or made of the models of other runs, and then measured.
 
 Its folder holds the files of a training run (`config.yaml`, `history.jsonl`, `model/`) and `per_query.parquet`. A run
-is finished when it has `results.json`, which is written last. Then its checkpoints are removed.
+is measured when it has `results.json`, which is written last. Then its checkpoints are removed. Conditions that are
+asked for later are measured on its model.
 """
 
 import contextlib
+import json
 import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.bias_summary import bias_results
-from hybridir.evaluation.scores import write_scores
+from hybridir.evaluation.conditions import Condition, condition_results, under
+from hybridir.evaluation.scores import join, read_scores, write_scores
 from hybridir.evaluation.settings import measure, summarise
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
-from hybridir.retrieval.search import DEPTH, dot_scorer, rank_all
-from hybridir.retrieval.systems import embed
+from hybridir.model.transforms import mean_of_weights
+from hybridir.retrieval.systems import rank_each
 from hybridir.runs.backend import Backend, Track, quiet_libraries
 from hybridir.runs.corpus import cache_folder, read_corpus
 from hybridir.runs.fill_in import own_part, read_own_part
@@ -43,7 +44,7 @@ STOPPED = "stopped.json"
 """File in the folder of a run that was stopped early: the reason, and the steps it had done."""
 OWNER_PATIENCE = 30.0
 """Seconds to wait until another process releases the folder of a run."""
-AVERAGE = Kind(name="mean of weights", job="", may_change=MAY_CHANGE)
+MADE = Kind(name="model made of others", job="", may_change=MAY_CHANGE)
 """It is a part of a study, and is continued with that."""
 
 
@@ -54,20 +55,40 @@ class ArmRun:
     Attributes:
         arm: name of the arm.
         recipe: recipe of the training, with the seed and output of this run, and the cache that all runs share.
-        average_of: folders of finished runs. If given, the weights are the mean of theirs, and nothing is trained.
+        made_of: folders of finished runs. If given, `make` makes the model of theirs, and nothing is trained.
+        make: makes an encoder of these encoders.
+        conditions: conditions that it is measured under, besides the plain benchmark.
     """
 
     arm: str
     recipe: Recipe
-    average_of: tuple[str, ...] = ()
+    made_of: tuple[str, ...] = ()
+    make: Callable[..., Encoder] = mean_of_weights
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def output(self) -> Path:
         return Path(self.recipe.output)
 
     @property
+    def results(self) -> Path:
+        return self.output / "results.json"
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to train, not only to make or to measure."""
+        return not self.made_of and not self.results.exists()
+
+    @property
+    def missing(self) -> tuple[Condition, ...]:
+        """The conditions that it is not measured under yet."""
+        there = self.conditions and self.results.exists()
+        measured = read_results(self.results).get("conditions", {}) if there else {}
+        return tuple(one for one in self.conditions if one.name not in measured)
+
+    @property
     def finished(self) -> bool:
-        return (self.output / "results.json").exists()
+        return self.results.exists() and not self.missing
 
     @property
     def label(self) -> str:
@@ -126,54 +147,63 @@ def arms_here(backend: Backend) -> Callable[[Sequence[ArmRun]], Iterator[tuple[A
     return start
 
 
-def average_models(folders: Sequence[Path], output: Path) -> None:
-    """Writes an encoder to `output` whose weights are the mean of the encoders in `folders`.
-
-    (Model soups: Wortsman et al. 2022, arXiv 2203.05482.) All weights must have the same shapes. Everything else is
-    taken from the first encoder.
-    """
-    encoders = [Encoder.load(EncoderConfig(name=str(folder))) for folder in folders]
-    states = [encoder.state_dict() for encoder in encoders]
-    mean = {
-        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
-        for name, value in states[0].items()
-    }
-    encoders[0].load_state_dict(mean)
-    with replaced_folder(output) as work:
-        encoders[0].save(work)
+def read_results(file: Path) -> dict[str, Any]:
+    """The content of a `results.json`."""
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _run(run: ArmRun, backend: Backend) -> None:
+    """Trains or makes the model, unless there are results, and measures what is missing."""
     quiet_libraries()
-    benchmark = _benchmark(_with_corpus(run.recipe))
-    if run.average_of:
-        trained = _average(run)
+    plain = _benchmark(_with_corpus(run.recipe))
+    changed = {one.name: under(plain, one) for one in run.missing}
+    parts = []
+    if run.results.exists():
+        results, benchmarks = read_results(run.results), changed
+        parts.append(read_scores(run.output / "per_query.parquet").under("", *results.get("conditions", {})))
     else:
-        recipe = replace(run.recipe, resume=(run.output / "config.yaml").exists())
-        prepared = prepare(recipe, open_output(recipe), backend.read, backend.tokenize)
-        state = train_model(recipe, prepared, backend)
-        trained = {
-            "training": _spent(run.output) | {"stopped": state["stopped"]},
-            "validation": validated(recipe, state),
-        }
+        results, benchmarks = _make(run) if run.made_of else _train(run, backend), {"": plain} | changed
     began = time.monotonic()
     encoder = EncoderConfig(name=str(run.output / "model"))
-    ranking = rank_all(dot_scorer(*embed(encoder, benchmark, backend.encode)), benchmark, DEPTH)
-    scores = measure(ranking, benchmark)
-    summary = summarise(scores, benchmark)
+    rankings = dict(zip(benchmarks, rank_each(encoder, list(benchmarks.values()), backend.encode), strict=True))
+    scores = join(parts + [measure(ranking, plain, name) for name, ranking in rankings.items()])
+    if "" in rankings:
+        summary = summarise(scores, plain)
+        bias = bias_results(rankings[""], plain, summary)
+        results = summary | {"encoder": encoder.name, "bias": bias} | results
+        results["training"]["measuring_seconds"] = time.monotonic() - began
+    if changed:
+        results["conditions"] = results.get("conditions", {}) | condition_results(scores, plain, changed)
     write_scores({run.arm: scores}, run.output / "per_query.parquet")
-    trained["training"]["measuring_seconds"] = time.monotonic() - began
-    bias = bias_results(ranking, benchmark, summary)
-    write_json(summary | {"encoder": encoder.name, "bias": bias} | trained, run.output)
+    write_json(results, run.output)
     shutil.rmtree(run.output / "checkpoints", ignore_errors=True)
 
 
-def _average(run: ArmRun) -> dict[str, Any]:
-    members = [Path(name) for name in run.average_of]
-    begin_folder(run.recipe, AVERAGE, {"average_of": [str(member) for member in members]})
-    average_models([member / "model" for member in members], run.output / "model")
+def _train(run: ArmRun, backend: Backend) -> dict[str, Any]:
+    """Trains the model; returns what `results.json` says of it."""
+    recipe = replace(run.recipe, resume=(run.output / "config.yaml").exists())
+    prepared = prepare(recipe, open_output(recipe), backend.read, backend.tokenize)
+    state = train_model(recipe, prepared, backend)
+    training = _spent(run.output) | {"stopped": state["stopped"]}
+    return {"training": training, "validation": validated(recipe, state)}
+
+
+def _make(run: ArmRun) -> dict[str, Any]:
+    """Makes the model of others; returns what `results.json` says of it."""
+    members = [Path(name) for name in run.made_of]
+    begin_folder(run.recipe, MADE, {"made_of": list(run.made_of), "made_by": _described(run.make)})
+    made = run.make(*(Encoder.load(EncoderConfig(name=str(member / "model"))) for member in members))
+    with replaced_folder(run.output / "model") as work:
+        made.save(work)
     spent = [_spent(member) for member in members]
     return {"training": {name: sum(one[name] for one in spent) for name in spent[0]}}
+
+
+def _described(make: Callable[..., Encoder]) -> str:
+    """The name of a function, with the arguments that `functools.partial` gives it."""
+    given = make.keywords if isinstance(make, partial) else {}
+    function = make.func if isinstance(make, partial) else make
+    return " ".join([function.__name__, *(f"{name}={value}" for name, value in given.items())])
 
 
 def _spent(output: Path) -> dict[str, Any]:

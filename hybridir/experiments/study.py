@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hybridir.evaluation.conditions import Condition, check_conditions
 from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
+from hybridir.model.encoder import Encoder
+from hybridir.model.transforms import mean_of_weights
 from hybridir.reports.html.pages import STUDY, StudySection
 from hybridir.runs.recipe import Recipe
 from hybridir.runtime.words import did_you_mean
@@ -17,20 +20,22 @@ from hybridir.runtime.words import did_you_mean
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to train.
+    """One way to train, or to make a model of those of other arms.
 
     Attributes:
         name: short name, in tables and folders.
         about: what the arm does, in words.
         changes: fields that differ from the study's recipe, by section.
-        average_of: names of other arms. If given, the weights are the mean of theirs, and the arm is not trained.
+        made_of: names of trained arms. If given, `make` makes the model of theirs, and the arm is not trained.
+        make: makes an encoder of these encoders; see `hybridir.model.transforms`. Bind its arguments by `partial`.
         x: value on the x axis, in a study over a number.
     """
 
     name: str
     about: str
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    average_of: tuple[str, ...] = ()
+    made_of: tuple[str, ...] = ()
+    make: Callable[..., Encoder] = mean_of_weights
     x: float | None = None
 
 
@@ -41,7 +46,9 @@ class StudyRecipe(Recipe):
     Args:
         seeds: number of training runs of each arm, with the seeds `seed`, `seed` + 1, ... for every arm. With fewer
             than 5, intervals hold only for these trained models, not for other seeds.
-        arms: names of the arms to train; the arms that they are averaged from are added. Omitted: all arms.
+        arms: names of the arms to train; the arms that they are made of are added. Omitted: all arms.
+        conditions: noise on the benchmark's queries; every arm is measured on them too, besides the plain benchmark,
+            without training again.
         margin: difference in mAP (or recall, ...) within which two arms count as equal. The smaller one of `margin` and
             `margin_share` counts.
         margin_share: the margin as a share of the baseline's value. For rank distances, it is the only margin.
@@ -64,6 +71,7 @@ class StudyRecipe(Recipe):
 
     seeds: int = 5
     arms: tuple[str, ...] | None = None
+    conditions: tuple[Condition, ...] = ()
     margin: float = 0.01
     margin_share: float = 0.05
 
@@ -71,6 +79,7 @@ class StudyRecipe(Recipe):
         super().__post_init__()
         if self.seeds < 1:
             raise ValueError(f"seeds is {self.seeds}: it must be at least 1")
+        check_conditions(self.conditions)
         for name in ("margin", "margin_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0 and below 1")
@@ -119,14 +128,14 @@ class Study:
 
 
 def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
-    """The arms of the recipe and those they are averaged from, in the study's order; `ValueError` for unknown names."""
+    """The arms of the recipe and those they are made of, in the study's order; `ValueError` for unknown names."""
     arms = {arm.name: arm for arm in study.arms(recipe)}
     if recipe.arms is None:
         return list(arms.values())
     if unknown := set(recipe.arms) - set(arms):
         named = ", ".join(f"{name}{did_you_mean(name, arms)}" for name in sorted(unknown))
         raise ValueError(f"{study.name} has no arm {named}; there are {', '.join(arms)}")
-    wanted = {*recipe.arms, *(name for one in recipe.arms for name in arms[one].average_of)}
+    wanted = {*recipe.arms, *(name for one in recipe.arms for name in arms[one].made_of)}
     return [arm for arm in arms.values() if arm.name in wanted]
 
 
@@ -137,9 +146,10 @@ def arm_runs(recipe: Recipe, arm: Arm, seeds: Iterable[int]) -> list[ArmRun]:
     found = []
     for seed in seeds:
         own = {"seed": seed, "output": str(_folder(recipe, arm.name, seed)), "resume": False}
-        members = tuple(str(_folder(recipe, name, seed)) for name in arm.average_of)
+        members = tuple(str(_folder(recipe, name, seed)) for name in arm.made_of)
         try:
-            found.append(ArmRun(arm=arm.name, recipe=Recipe(**plain | changed | own), average_of=members))
+            trained = Recipe(**plain | changed | own)
+            found.append(ArmRun(arm=arm.name, recipe=trained, made_of=members, make=arm.make))
         except ValueError as error:
             raise ValueError(f"arm {arm.name}: {error}") from None
     return found

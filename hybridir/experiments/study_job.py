@@ -50,7 +50,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
         recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
         recipe = fill_in_steps(recipe, output)
         arms = chosen_arms(study, recipe)
-        runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
+        runs = [run for arm in arms for run in _runs(recipe, arm)]
         open_folder(recipe, kind)
         benchmark = None if own_part(recipe.benchmark) else sources.read_benchmark(recipe.benchmark)
         with TemporaryDirectory() as data_card:
@@ -74,6 +74,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 "seeds": list(seeds(recipe)),
                 "trained_languages": [x for x in benchmark.languages if x in trained],
                 "zero_shot_languages": [x for x in benchmark.languages if x not in trained],
+                **({"conditions": [one.name for one in recipe.conditions]} if recipe.conditions else {}),
                 "margin": {"most": recipe.margin, "share": recipe.margin_share},
                 "notes": [*benchmark.notes, *_notes(recipe)],
                 "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
@@ -87,7 +88,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
 
 def study_kind(study: Study) -> Kind:
     """The kind of a study's output folder; each study is a kind of its own."""
-    may_change = MAY_CHANGE | {"seeds", "arms", "margin", "margin_share"}
+    may_change = MAY_CHANGE | {"seeds", "arms", "conditions", "margin", "margin_share"}
     return Kind(name="study", job=f"jobs/study.py {study.name}", may_change=may_change)
 
 
@@ -98,7 +99,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
     recipe = fill_in_steps(recipe, output)
     arms = chosen_arms(study, recipe)
-    runs = [run for arm in arms for run in arm_runs(recipe, arm, seeds(recipe))]
+    runs = [run for arm in arms for run in _runs(recipe, arm)]
     with TemporaryDirectory() as data_card:
         _check(recipe, runs, Path(data_card))
     show(_plan(recipe, arms))
@@ -106,7 +107,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
 
 
 def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:
-    """Does the runs that are not finished, averages last. Returns the error messages of failed runs by folder."""
+    """Does the runs that are not finished, those made of others last. Returns the errors of failed runs by folder."""
     errors: dict[Path, str] = {}
 
     def written_down(run: ArmRun) -> None:
@@ -126,11 +127,11 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
     about = f": about {duration(sum(expected.values()) / runner.at_once)}" if expected else ""
     say(f"{len(todo)} runs, {runner.at_once} at a time{about}")
     with ArmProgress(todo, expected) as progress:
-        for averaged in (False, True):
-            wave = [run for run in todo if bool(run.average_of) == averaged]
+        for made in (False, True):
+            wave = [run for run in todo if bool(run.made_of) == made]
             for run in wave:
-                if missing := [name for name in run.average_of if not Path(name, "results.json").exists()]:
-                    errors[run.output] = f"it is averaged from {', '.join(missing)}, which failed"
+                if missing := [name for name in run.made_of if not Path(name, "results.json").exists()]:
+                    errors[run.output] = f"it is made of {', '.join(missing)}, which failed"
                     progress.ended(run, errors[run.output])
             for run, error in runner.start([run for run in wave if run.output not in errors]):
                 if error:
@@ -142,7 +143,7 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
 
 def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict[Path, float]:
     """Estimated seconds of each run by folder, from a few steps of one of them; empty if these fail."""
-    probed = next((run for run in todo if not run.average_of), None)
+    probed = next((run for run in todo if run.trains), None)
     if probed is None:
         return {}
     train = replace(probed.recipe.train, steps=min(PROBE_STEPS, probed.recipe.train.steps))
@@ -159,8 +160,13 @@ def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict
     a_pair = statistics.median(steps) / train.batch_size
     rest = time.monotonic() - began - sum(steps)
     shutil.rmtree(folder)
-    trains = {run.output: 0 if run.average_of else run.recipe.train.steps * run.recipe.train.batch_size for run in todo}
+    trains = {run.output: run.trains * run.recipe.train.steps * run.recipe.train.batch_size for run in todo}
     return {output: rest + a_pair * pairs for output, pairs in trains.items()}
+
+
+def _runs(recipe: StudyRecipe, arm: Arm) -> list[ArmRun]:
+    """The runs of an arm with all seeds, measured under all conditions."""
+    return [replace(run, conditions=recipe.conditions) for run in arm_runs(recipe, arm, seeds(recipe))]
 
 
 def _published(study: Study, benchmark: str) -> dict[str, Any]:
@@ -196,7 +202,7 @@ def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
     data = load_data(recipe, keep)
     tell_data(data)
     for run in runs:
-        if not run.average_of and run.recipe.seed == recipe.seed:
+        if not run.made_of and run.recipe.seed == recipe.seed:
             try:
                 check_plans(run.recipe, data.corpus)
             except ValueError as error:
@@ -207,9 +213,9 @@ def _check(recipe: StudyRecipe, runs: Sequence[ArmRun], keep: Path) -> Corpus:
 def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
     rows = []
     for arm in arms:
-        runs = arm_runs(recipe, arm, seeds(recipe))
+        runs = _runs(recipe, arm)
         train = runs[0].recipe.train
-        size = ("", "") if arm.average_of else (str(train.steps), str(train.batch_size))
+        size = ("", "") if arm.made_of else (str(train.steps), str(train.batch_size))
         rows.append((arm.name, arm.about, *size, f"{sum(run.finished for run in runs)} of {len(runs)}"))
     return Grid("the arms", ("arm", "what it does", "steps", "batch", "runs finished"), rows)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hybridir.evaluation.bias_summary import bias_numbers
+from hybridir.evaluation.comparisons import drops
 from hybridir.evaluation.intervals import macro_mean, seed_interval
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.scores import Scores, read_scores, stack
@@ -27,22 +28,25 @@ class Finished:
     folders: dict[int, Path]
     errors: dict[int, str]
 
-    def scores(self) -> Scores:
-        """The scores of the finished runs, in ascending order of seeds."""
-        return stack([read_scores(self.folders[seed] / "per_query.parquet") for seed in sorted(self.folders)])
+    def scores(self, conditions: Sequence[str] = ()) -> Scores:
+        """The scores of the finished runs, in ascending order of seeds, plain and under the conditions."""
+        files = [self.folders[seed] / "per_query.parquet" for seed in sorted(self.folders)]
+        return stack([read_scores(file).under("", *conditions) for file in files])
 
 
 def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict[str, Any]) -> dict[str, Any]:
     """The content of `results.json`: the `facts`, the arms and the claims.
 
     `facts` must have `trained_languages`, `zero_shot_languages`, and, for claims, `margin`. Arms are compared over the
-    seeds that both have finished. `ValueError` if no run has finished.
+    seeds that both have finished. `facts["conditions"]`, if given, names the conditions to report; claims are about the
+    plain benchmark. `ValueError` if no run has finished.
     """
     finished = [arm for arm in arms if arm.folders]
     if not finished:
         raise ValueError("no run has finished: see the errors above, correct the cause, and continue with --resume")
     benchmark = _results(next(iter(finished[0].folders.values())))
-    scores = {arm.name: arm.scores() for arm in finished}
+    conditions = facts.get("conditions", ())
+    scores = {arm.name: arm.scores(conditions) for arm in finished}
     groups = {
         "all": benchmark["languages"],
         "trained": facts["trained_languages"],
@@ -52,12 +56,14 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
     return facts | {
         "benchmark": benchmark["benchmark"],
         "languages": benchmark["languages"],
-        "arms": {arm.name: _arm(arm, scores.get(arm.name), groups) for arm in arms},
+        "arms": {arm.name: _arm(arm, scores.get(arm.name), groups, conditions) for arm in arms},
         "claims": [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims],
     }
 
 
-def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> dict[str, Any]:
+def _arm(
+    arm: Finished, scores: Scores | None, groups: dict[str, list[str]], conditions: Sequence[str]
+) -> dict[str, Any]:
     about: dict[str, Any] = {"about": arm.about} | ({"x": arm.x} if arm.x is not None else {})
     about |= {"seeds": sorted(arm.folders), "errors": {str(seed): words for seed, words in arm.errors.items()}}
     if scores is None:
@@ -66,8 +72,10 @@ def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> 
     compared = [name for name, one in MEASURES.items() if one.compared]
     results = {seed: _results(arm.folders[seed]) for seed in seeds}
 
-    def table(languages: Sequence[str], measures: Iterable[str]) -> dict[str, dict[str, list[float]]]:
-        columns = {s: {m: scores.column(m, s, languages) for m in measures} for s in SETTINGS}
+    def table(
+        languages: Sequence[str], measures: Iterable[str], condition: str = ""
+    ) -> dict[str, dict[str, list[float]]]:
+        columns = {s: {m: scores.column(m, s, languages, condition=condition) for m in measures} for s in SETTINGS}
         return {
             s: {m: seed_interval(*column).as_dict()["interval"] for m, column in of.items() if column.enough}
             for s, of in columns.items()
@@ -80,6 +88,12 @@ def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> 
             for s in SETTINGS
             if chosen and all(s in x for x in chosen)
         }
+
+    def condition(name: str) -> dict[str, Any]:
+        found = [one["conditions"][name] for one in results.values()]
+        kept = ("changed", *SETTINGS, "per_language")
+        means = _mean([{key: one[key] for key in kept} for one in found])
+        return means | {"intervals": table(groups["all"], compared, name), "drop": drops(scores, name)}
 
     parts = {name: languages for name, languages in groups.items() if name != "all" and languages}
     return about | {
@@ -99,6 +113,7 @@ def _arm(arm: Finished, scores: Scores | None, groups: dict[str, list[str]]) -> 
         "per_language": _mean([one["per_language"] for one in results.values()]),
         "language_intervals": {x: table([x], ("mAP",)) for x in groups["all"]},
         "bias": _bias([one["bias"] for one in results.values()]),
+        **({"conditions": {name: condition(name) for name in conditions}} if conditions else {}),
         "curve": _curve({seed: arm.folders[seed] for seed in seeds}),
     }
 

@@ -85,25 +85,52 @@ def find_systems(wanted: Sequence[EncoderConfig | str], given: Sequence[str] = (
     return systems
 
 
-def rank_system(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> tuple[Ranking, list[str]]:
+def rank_system(
+    config: EncoderConfig, benchmarks: Sequence[Benchmark], encode: Encode, keep: Path
+) -> tuple[list[Ranking], list[str]]:
     """Ranks all passages for each query by one member of a system; also returns notes on what was left out.
 
-    Embeddings made here are written to the folder `keep`. If it already holds those of the same model and texts, they
-    are used again.
+    The benchmarks differ only in the texts of their queries, as in `rank_each`. Embeddings of the first that are made
+    here are written to the folder `keep`. If it already holds those of the same model and texts, they are used again.
     """
     try:
         if config.name == BM25:
-            return rank_all(bm25_scorer(benchmark), benchmark, DEPTH), []
-        ready = config.name if holds_embeddings(config.name) else _embeddings(config, benchmark, encode, keep)
-        found = read_embeddings(ready, benchmark)
-        return rank_all(dot_scorer(found.query_QD, found.passage_PD), benchmark, DEPTH), list(found.notes)
+            depths = [DEPTH, *[0] * (len(benchmarks) - 1)]
+            return [rank_all(bm25_scorer(x), x, depth) for x, depth in zip(benchmarks, depths, strict=True)], []
+        ready = config.name
+        if not holds_embeddings(config.name):
+            config = as_published(config)
+            ready = _embeddings(config, benchmarks[0], encode, keep)
+        found = read_embeddings(ready, benchmarks[0])
+        embedded = found.query_QD, found.passage_PD
+        return rank_each(config, benchmarks, encode, embedded), list(found.notes)
     except ValueError as error:
         raise ValueError(f"{config.name}: {error}") from error
 
 
+def rank_each(
+    config: EncoderConfig,
+    benchmarks: Sequence[Benchmark],
+    encode: Encode,
+    embedded: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[Ranking]:
+    """Ranks by an encoder benchmarks that differ only in the texts of their queries; passages are embedded once.
+
+    Only the ranking of the first lists its first passages, for examples and files.
+    `embedded` are the embeddings of the first benchmark, if they are there. Each benchmark is embedded in blocks of its
+    own, so its numbers do not depend on the others.
+    """
+    first, *others = benchmarks
+    query_QD, passage_PD = embedded or embed(config, first, encode)
+    rankings = [rank_all(dot_scorer(query_QD, passage_PD), first, DEPTH)]
+    for one in others:
+        query_QD, _ = encode(config, [query.text for query in one.queries], [])
+        rankings.append(rank_all(dot_scorer(query_QD, passage_PD), one))
+    return rankings
+
+
 def _embeddings(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> str:
     """Embeds a benchmark unless `keep` has its embeddings by this encoder; returns their folder."""
-    config = as_published(config)
     made_of = {"encoder": asdict(config), "weights": fingerprint(config), "benchmark": benchmark_fingerprint(benchmark)}
     record = keep / "made_of.json"
     if record.exists() and json.loads(record.read_text(encoding="utf-8")) == made_of:

@@ -1,5 +1,6 @@
 """An evaluation, from recipe to report: read the benchmark, encode, rank, compare, write."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -7,9 +8,11 @@ from pathlib import Path
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
+from hybridir.evaluation.conditions import Condition, check_conditions, under
 from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
 from hybridir.reports.in_short import listed, measured
+from hybridir.retrieval.embeddings import holds_embeddings
 from hybridir.retrieval.search import DEPTH, Ranking
 from hybridir.retrieval.systems import (
     Encode,
@@ -33,7 +36,9 @@ from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
 
-EVALUATION = Kind(name="evaluation", job="jobs/evaluate.py", may_change=MAY_CHANGE | {"run_depth", "keep_embeddings"})
+EVALUATION = Kind(
+    name="evaluation", job="jobs/evaluate.py", may_change=MAY_CHANGE | {"run_depth", "keep_embeddings", "conditions"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,7 @@ class Evaluation:
             their order. Omitted or empty: the name of the folder; the model and data of a run in a folder named by its
             date.
         benchmark: the benchmark that all systems are measured on.
+        conditions: noise on the benchmark's queries; all systems are measured on them too, besides the plain benchmark.
         run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no such files.
         keep_embeddings: whether to keep `embeddings/`: Parquet with id, language, text and embedding of all texts.
         scaling: workers and devices for encoding.
@@ -62,6 +68,7 @@ class Evaluation:
     compare_to: tuple[EncoderConfig | str, ...] = ()
     label: str | tuple[str, ...] = ""
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    conditions: tuple[Condition, ...] = ()
     run_depth: int = DEPTH
     keep_embeddings: bool = False
     scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
@@ -73,26 +80,31 @@ class Evaluation:
     def __post_init__(self) -> None:
         if not 0 <= self.run_depth <= DEPTH:
             raise ValueError(f"run_depth is {self.run_depth}: it must be between 0 and {DEPTH}")
+        check_conditions(self.conditions)
 
 
 def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
-    """The whole evaluation; returns the path of `report.html`. A finished evaluation is left as it is."""
+    """The whole evaluation; returns the path of `report.html`.
+
+    A finished evaluation is left as it is, unless conditions are asked for that it does not have.
+    """
     quiet_libraries()
     systems = _systems(recipe)
     output = output_folder(recipe.output, "evaluate")
     with own(output):
         recipe = replace(recipe, output=str(output), benchmark=choose(recipe.benchmark, systems)[0])
         open_folder(recipe, EVALUATION)
-        if (output / "results.json").exists():
+        if _has_all(recipe, output / "results.json"):
             say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "report.html"
-        _check(systems)
+        _check(recipe, systems)
         measured_on = read_measured(recipe.benchmark, systems)
         benchmark = measured_on.benchmark
         begin_folder(recipe, EVALUATION)
         with way_on_said(EVALUATION, output), track(recipe.tracking, output):
             _tell(benchmark)
-            rankings, notes = _rank(systems, benchmark, encode, output / "embeddings")
+            changed = {one.name: under(benchmark, one) for one in recipe.conditions}
+            (rankings, *more), notes = _rank(systems, [benchmark, *changed.values()], encode, output / "embeddings")
             cut = _cut(systems, benchmark)
             if recipe.run_depth:
                 _write_runs(systems, rankings, benchmark, output / "runs", recipe.run_depth)
@@ -107,7 +119,8 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
                 "cut": cut,
                 "provenance": provenance(benchmark, public(recipe), prints),
             }
-            write_results(benchmark, rankings, output, facts)
+            conditions = {name: (changed[name], found) for name, found in zip(changed, more, strict=True)}
+            write_results(benchmark, rankings, output, facts, conditions)
             if not recipe.keep_embeddings:
                 shutil.rmtree(output / "embeddings", ignore_errors=True)
     return output / "report.html"
@@ -118,24 +131,38 @@ def _systems(recipe: Evaluation) -> list[System]:
     return find_systems([recipe.encoder, *recipe.compare_to], labels)
 
 
-def _check(systems: Sequence[System]) -> None:
-    """Prints notes on the models; `ValueError` if one is not there. Before the benchmark is read, which takes long."""
+def _has_all(recipe: Evaluation, results: Path) -> bool:
+    """Whether there are results, with all conditions."""
+    if not results.exists():
+        return False
+    found = json.loads(results.read_text(encoding="utf-8")).get("conditions", {})
+    return all(one.name in found for one in recipe.conditions)
+
+
+def _check(recipe: Evaluation, systems: Sequence[System]) -> None:
+    """Prints notes on the models; `ValueError` if one cannot be measured. Comes before the benchmark is read."""
     for member in (member for system in systems for member in system.members):
+        if recipe.conditions and holds_embeddings(member.name):
+            raise ValueError(
+                f"{member.name} holds embeddings of the plain queries: it cannot be measured under conditions, which "
+                "change them. Name the model, or leave out --conditions"
+            )
         for note in check_member(member):
             say(f"note: {note}")
 
 
 def _rank(
-    systems: Sequence[System], benchmark: Benchmark, encode: Encode, folder: Path
-) -> tuple[dict[str, list[Ranking]], list[str]]:
-    """The rankings of each system, one per seed, and notes on what was left out."""
-    rankings: dict[str, list[Ranking]] = {system.label: [] for system in systems}
+    systems: Sequence[System], benchmarks: Sequence[Benchmark], encode: Encode, folder: Path
+) -> tuple[list[dict[str, list[Ranking]]], list[str]]:
+    """The rankings of each benchmark by system, one per seed, and notes on what was left out; see `rank_system`."""
+    rankings: list[dict[str, list[Ranking]]] = [{system.label: [] for system in systems} for _ in benchmarks]
     notes: list[str] = []
     for system in systems:
         for member, name in zip(system.members, _names(system), strict=True):
             say(f"ranking with {member.name}")
-            ranking, more = rank_system(member, benchmark, encode, folder / file_name(name))
-            rankings[system.label].append(ranking)
+            found, more = rank_system(member, benchmarks, encode, folder / file_name(name))
+            for of_benchmark, ranking in zip(rankings, found, strict=True):
+                of_benchmark[system.label].append(ranking)
             notes += [f"{name}: {note}" for note in more]
     return rankings, notes
 
@@ -168,7 +195,7 @@ def preview_evaluation(recipe: Evaluation) -> None:
     """Prints what the benchmark holds and which systems would be measured; `ValueError` if one cannot be."""
     quiet_libraries()
     systems = _systems(recipe)
-    _check(systems)
+    _check(recipe, systems)
     benchmark = read_measured(recipe.benchmark, systems).benchmark
     _tell(benchmark)
     texts = [(query.language, "query") for query in benchmark.queries]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.bias_summary import bias_results
 from hybridir.evaluation.comparisons import comparisons, intervals, language_intervals
-from hybridir.evaluation.scores import Scores, stack, write_scores
+from hybridir.evaluation.conditions import condition_results
+from hybridir.evaluation.scores import Scores, join, stack, write_scores
 from hybridir.evaluation.settings import SETTINGS, measure, summarise
 from hybridir.reports.html.pages import write_report
 from hybridir.reports.tables import bases, results_table
@@ -27,15 +29,35 @@ Rankings = Mapping[str, Sequence[Ranking]]
 """By name of the system, the measured one first, then its baselines: one ranking for each training seed."""
 
 
-def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts: dict[str, Any]) -> None:
+def write_results(
+    benchmark: Benchmark,
+    rankings: Rankings,
+    output: Path,
+    facts: dict[str, Any],
+    conditions: Mapping[str, tuple[Benchmark, Rankings]] = MappingProxyType({}),
+) -> None:
     """Measures the rankings, compares the first system with all others, and prints the table.
+
+    `conditions` has, by the name of the condition, the changed benchmark with the rankings of the same systems on it.
 
     Writes `results.json`, `report.html` (with `table.md` and `plots/`) and `per_query.parquet`. `facts` (`provenance`,
     `about`, the first sentence of all of them, and others) are added to the results. `facts["encoder"]` replaces the
     name of the first system in `results.json`.
     """
-    scores = {name: stack([measure(ranking, benchmark) for ranking in seeds]) for name, seeds in rankings.items()}
+
+    def measured(system: str, of: Rankings, condition: str = "") -> Scores:
+        return stack([measure(ranking, benchmark, condition) for ranking in of[system]])
+
+    scores = {name: measured(name, rankings) for name in rankings}
     systems = {name: _system(rankings[name][0], scores[name], benchmark) for name in rankings}
+    under = {
+        name: join([scores[name], *(measured(name, of, condition) for condition, (_, of) in conditions.items())])
+        for name in rankings
+    }
+    if conditions:
+        changed = {condition: one for condition, (one, _) in conditions.items()}
+        for name, one in systems.items():
+            one["conditions"] = condition_results(under[name], benchmark, changed)
     first, *others = systems
     compared = [
         row
@@ -54,7 +76,7 @@ def write_results(benchmark: Benchmark, rankings: Rankings, output: Path, facts:
     if "untrained" in systems:
         results["untrained"] = {setting: systems["untrained"][setting] for setting in SETTINGS}
     write_report(results | {"encoder": first}, output)
-    write_scores(scores, output / "per_query.parquet")
+    write_scores(under, output / "per_query.parquet")
     write_json(results, output)
     if "about" in facts:
         say(facts["about"])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,19 @@ import pytest
 from helpers import ROOT, small_recipe
 
 from hybridir.data.config import BenchmarkConfig
+from hybridir.data.sources import read_benchmark
+from hybridir.evaluation.conditions import Condition, under
 from hybridir.evaluation.intervals import seed_interval
+from hybridir.evaluation.settings import evaluate_encoder, summarise
 from hybridir.experiments.claims import Claim, Part
-from hybridir.experiments.one_run import ArmRun, arms_here, average_models
+from hybridir.experiments.one_run import ArmRun, arms_here
 from hybridir.experiments.studies import STUDIES
 from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms
 from hybridir.experiments.study_job import Runner, run_study
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
+from hybridir.model.transforms import mean_of_weights, truncate
+from hybridir.retrieval.encode import encode_here
 from hybridir.runs.backend import here, track_nothing
 from hybridir.runs.recipe import ScalingConfig, TrackingConfig
 from hybridir.runtime.history import read_history
@@ -40,7 +46,7 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
     return [
         Arm(name="mono", about="one language", changes={"sampling": {"mono": 1.0, "cross": 0.0}}),
         Arm(name="cross", about="two languages", changes={"sampling": {"mono": 0.0, "cross": 1.0}}),
-        Arm(name="mean", about="of both", average_of=("mono", "cross")),
+        Arm(name="mean", about="of both", made_of=("mono", "cross")),
     ]
 
 
@@ -160,9 +166,69 @@ def test_the_mean_of_weights(finished: Path, tmp_path: Path) -> None:
     mono, cross, mean = (Encoder.load(EncoderConfig(name=str(folder))).state_dict() for folder in folders)
     for name, value in mean.items():
         assert np.allclose(value, (mono[name] + cross[name]) / 2, atol=1e-7), name
-    average_models(folders[:1] * 2, tmp_path / "same")
-    same = Encoder.load(EncoderConfig(name=str(tmp_path / "same"))).state_dict()
+    one = Encoder.load(EncoderConfig(name=str(folders[0])))
+    same = mean_of_weights(one, one).state_dict()
     assert all((same[name] == value).all() for name, value in mono.items())
+
+
+def test_conditions_and_arms_that_come_later_train_nothing(finished: Path, cache: Path, tmp_path: Path) -> None:
+    """A finished study gets a condition and an arm that is another arm's model with fewer dimensions."""
+    output = tmp_path / "out"
+    copy(finished, output)
+    short = Arm(name="short", about="fewer dimensions", made_of=("mono",), make=partial(truncate, dimensions=16))
+    names = ("mono", "cross", "mean", "short")
+    recipe = recipe_of(output, cache, arms=names, conditions=(Condition(perturbation="delete"),), resume=True)
+    encoded: list[tuple[str, bool, bool]] = []
+
+    def encode(config: EncoderConfig, queries: Sequence[str], passages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        encoded.append((Path(config.name).parents[1].name, len(queries) > 0, len(passages) > 0))
+        return encode_here(config, queries, passages)
+
+    backend = replace(here(), train=None, encode=encode)  # so that training would fail
+    assert run_study(study_of(short), recipe, in_process(arms_here(backend)))[1] == 0
+    # the passages of each arm once, with the changed queries, or with the plain ones where there were no results
+    assert sorted(encoded) == sorted([*((x, True, True) for x in names * 2), *[("short", True, False)] * 2])
+    for history in finished.glob("arms/*/*/history.jsonl"):
+        if "broken" not in str(history):
+            assert (output / history.relative_to(finished)).read_bytes() == history.read_bytes()
+
+    before, after = tables(finished), tables(output)
+    benchmark = read_benchmark(recipe.benchmark)
+    noisy = under(benchmark, recipe.conditions[0])
+    for name in names:
+        found = after[name].pop("conditions")["delete one"]
+        assert name == "short" or after[name] == before[name]
+        assert found["changed"] == 1
+        runs = [output / "arms" / name / f"seed-{seed}" for seed in (0, 1)]
+        encoders = [Encoder.load(EncoderConfig(name=str(run / "model"))) for run in runs]
+        expected = [summarise(evaluate_encoder(one, noisy), noisy) for one in encoders]
+        for setting in ("monolingual", "crosslingual", "multilingual"):
+            value = np.mean([one[setting]["mAP"] for one in expected])
+            assert found[setting]["mAP"] == pytest.approx(value, rel=1e-9)
+            lost = found["drop"][setting]["mAP"]
+            assert lost["difference"] == pytest.approx(after[name][setting]["mAP"] - value, abs=1e-9)
+            assert lost["interval"][0] <= lost["difference"] <= lost["interval"][1]
+        rows = pyarrow.parquet.read_table(runs[0] / "per_query.parquet").to_pylist()
+        plain = [row for row in rows if not row["condition"]]
+        assert [row["condition"] for row in rows] == [""] * len(plain) + ["delete one"] * len(plain)
+    long_one, short_one = (
+        Encoder.load(EncoderConfig(name=str(output / "arms" / name / "seed-0" / "model"))).encode("Wo?", "query")
+        for name in ("mono", "short")
+    )
+    cut = long_one[:, :16] / np.linalg.norm(long_one[:, :16])
+    np.testing.assert_allclose(short_one, cut, atol=1e-6)
+    assert after["short"]["tokens"] == after["mono"]["tokens"]
+    for file in ("table.md", "report.html"):
+        shown = (output / file).read_text(encoding="utf-8")
+        assert "delete one: 100.0 % of the queries really changed" in shown
+        assert "delete one: monolingual" in shown
+
+    encoded.clear()
+    more = (*recipe.conditions, Condition(perturbation="delete", severity=0.5, seed=1))
+    run_study(study_of(short), replace(recipe, conditions=more), in_process(arms_here(backend)))
+    assert sorted(encoded) == sorted((name, True, True) for name in names * 2)
+    assert list(results_of(output)["arms"]["mean"]["conditions"]) == ["delete one", "delete 0.5, seed 1"]
+    assert results_of(output)["arms"]["mono"]["monolingual"] == before["mono"]["monolingual"]
 
 
 def test_arms_share_the_seeds(finished: Path) -> None:
@@ -288,7 +354,7 @@ def test_claims_are_about_arms_that_there_are(name: str, cache: Path, tmp_path: 
         assert {part.arm, part.baseline} <= set(found)
     for arm in found.values():
         assert len(arm_runs(recipe, arm, range(2))) == 2
-        assert all(not found[member].average_of for member in arm.average_of)
+        assert all(not found[member].made_of for member in arm.made_of)
 
 
 def test_arms_of_a_rival_bring_what_they_are_made_of(cache: Path, tmp_path: Path) -> None:

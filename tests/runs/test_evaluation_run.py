@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from tokenizers import Tokenizer
 from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.sources import read_benchmark
-from hybridir.evaluation.settings import evaluate_encoder, summarise
+from hybridir.evaluation.conditions import Condition, under
+from hybridir.evaluation.settings import evaluate_encoder, evaluate_scores, summarise
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.retrieval import systems
+from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.embeddings import write_embeddings
 from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.systems import find_systems, fingerprint
@@ -94,6 +97,46 @@ def test_kept_embeddings_can_be_measured_as_they_are(evaluated: Path, tmp_path: 
     run_evaluation(recipe(tmp_path / "out", str(folder)), refuse_to_encode, track_nothing)
     assert results_of(tmp_path / "out")["per_pair"] == results_of(evaluated)["per_pair"]
     assert not (tmp_path / "out" / "embeddings").exists()
+
+
+def test_conditions_are_measured_beside_the_plain_benchmark(evaluated: Path, model: str, tmp_path: Path) -> None:
+    """Asked for after the evaluation is finished: only the changed queries are encoded, and no plain number moves."""
+    output, encoded = tmp_path / "out", []
+    shutil.copytree(evaluated, output)
+    config = output / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(evaluated), str(output)), encoding="utf-8")
+
+    def encode(config: EncoderConfig, queries: Sequence[str], passages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        encoded.append((list(queries), list(passages)))
+        return encode_here(config, queries, passages)
+
+    fields: dict[str, Any] = {"run_depth": 20, "keep_embeddings": True, "resume": True}
+    noise = Condition(perturbation="delete", severity=0.5)
+    run_evaluation(recipe(output, model, "BM25", conditions=(noise,), **fields), encode, track_nothing)
+    benchmark = read_benchmark(BENCHMARK)
+    noisy = under(benchmark, noise)
+    assert encoded == [([query.text for query in noisy.queries], [])]
+    before, after = results_of(evaluated), results_of(output)
+    found = after.pop("conditions"), after["systems"]["BM25"].pop("conditions")
+    for name in ("provenance", "versions"):
+        before.pop(name), after.pop(name)
+    assert json.dumps(after) == json.dumps(before)
+    scores = (
+        evaluate_encoder(Encoder.load(EncoderConfig(name=model)), noisy),
+        evaluate_scores(bm25_scorer(noisy), noisy),
+    )
+    for of_system, expected in zip(found, scores, strict=True):
+        for name in ("monolingual", "multilingual", "per_pair"):
+            assert json.dumps(of_system["delete 0.5"][name]) == json.dumps(summarise(expected, noisy)[name])
+    assert "delete 0.5: multilingual" in (output / "table.md").read_text(encoding="utf-8")
+    rows = pq.read_table(output / "per_query.parquet", columns=["system", "condition"]).to_pylist()
+    assert {tuple(row.values()) for row in rows} == {
+        (x, c) for x in (after["encoder"], "BM25") for c in ("", noise.name)
+    }
+    run_evaluation(recipe(output, model, "BM25", **fields), refuse_to_encode, track_nothing)  # it is finished
+    [folder] = (evaluated / "embeddings").iterdir()
+    with pytest.raises(ValueError, match="holds embeddings of the plain queries"):
+        run_evaluation(recipe(tmp_path / "b", str(folder), conditions=(noise,)), refuse_to_encode, track_nothing)
 
 
 def refuse_to_encode(*_: object) -> tuple[np.ndarray, np.ndarray]:

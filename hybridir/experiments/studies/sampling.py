@@ -61,12 +61,12 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
         Arm(
             name=AVERAGE,
             about="the mean of the weights of X-X-mono and X-Y: twice the tokens",
-            average_of=(MONO, CROSS),
+            made_of=(MONO, CROSS),
         ),
         Arm(
             name=AVERAGE_EQUAL,
             about="the mean of the weights of X-X-mono half and X-Y half: equal tokens",
-            average_of=(MONO_HALF, CROSS_HALF),
+            made_of=(MONO_HALF, CROSS_HALF),
         ),
     ]
     only = Arm(

@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
-from hybridir.reports.html import comparisons, sections, study_claims, study_plots, study_tables, tuning_page
+from hybridir.reports.html import (
+    comparisons,
+    conditions,
+    sections,
+    study_claims,
+    study_plots,
+    study_tables,
+    tuning_page,
+)
 from hybridir.reports.html.bias_panel import bias
 from hybridir.reports.html.learning import learning_curves
 from hybridir.reports.html.pairs import pairs
@@ -20,6 +28,7 @@ STUDY: tuple[StudySection, ...] = (
     study_plots.trade_off,
     study_plots.over_x,
     study_tables.tables,
+    conditions.of_arms,
     study_tables.languages,
     study_plots.curves,
     study_tables.bias,
@@ -58,6 +67,7 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
     found = [
         sections.headline(results, systems),
         comparisons.comparisons(results),
+        conditions.of_systems(systems),
         learning_curves(directory / "history.jsonl"),
         pairs(results, systems),
         sections.languages(results, systems),
