@@ -328,9 +328,7 @@ def test_passages_that_are_the_same_do_not_fill_a_batch(tmp_path):
 
 
 def test_too_few_negatives_or_languages(tmp_path, corpus):
-    with pytest.raises(
-        ValueError, match=r"no pair is in one of the languages .*, with at least 5 hard negatives"
-    ):
+    with pytest.raises(ValueError, match=r"no pair is in one of the languages .*, with at least 5 hard negatives"):
         Plan(corpus, Sampling(mono=1, cross=0, negatives=5), 2, seed=0)
     with pytest.raises(ValueError, match=r"a mono batch needs 11 groups .* in ar, and there are"):
         Plan(corpus, Sampling(mono=1, cross=0, negatives=4), 11, seed=0)
