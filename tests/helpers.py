@@ -5,15 +5,18 @@ import json
 import runpy
 import subprocess
 import sys
+import threading
 import uuid
-from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from markdown_it import MarkdownIt
 
 from hybridir.batches.sampling import Sampling
 from hybridir.data.build import build_corpus
@@ -197,3 +200,39 @@ def tiny_translation_model(folder: Path, family: str, texts: Iterable[str], lang
     model.lm_head.weight.data[rest] = 0.0  # so that it writes words, not special tokens
     model.save_pretrained(folder)
     return folder
+
+
+HOSTILE = "# [a](http://canary) ![x](http://canary/i) <img src=//canary> | ` *b*\n\n## forged\n\n[c](http://canary/c)"
+"""A name that would be read as Markdown and HTML."""
+
+
+def live(markdown: str) -> list[str]:
+    """What a page makes of Markdown besides text and tables: headings, targets of links and images, HTML."""
+    found = []
+    for block in MarkdownIt("gfm-like", {"linkify": False}).parse(markdown):
+        found += [block.markup] if block.type == "heading_open" else []
+        for token in (block, *(block.children or ())):
+            found += [str(one) for one in (token.attrs.get("href"), token.attrs.get("src")) if one]
+            found += [token.content] if token.type.startswith("html") else []
+    return found
+
+
+@contextmanager
+def foreign_server() -> Iterator[tuple[str, list[str | None]]]:
+    """A server that answers nothing useful: its address, and the Authorization header of each request."""
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()

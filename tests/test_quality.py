@@ -23,6 +23,12 @@ def test_nothing_unpickles() -> None:
             assert word not in text, f"{file} has {word}"
 
 
+def test_all_yaml_is_read_within_bounds() -> None:
+    for file in [*ROOT.glob("hybridir/**/*.py"), *ROOT.glob("jobs/**/*.py")]:
+        if file.name != "plain_yaml.py":
+            assert ".safe_load(" not in file.read_text(encoding="utf-8"), f"{file} reads YAML not by load_yaml"
+
+
 def test_code_of_models_never_runs() -> None:
     """Whatever transformers loads by a name says so: else an open stdin would be asked whether to run the code."""
     loads = re.compile(r"\.(from_pretrained|from_config)\(")

@@ -21,10 +21,14 @@ from typing import Any
 
 import yaml
 
+from hybridir.runtime.plain_yaml import load_yaml
+
 Value = float | int | str | bool
 _KEYS = {"low", "high", "step", "log", "integer"}
 Point = Mapping[str, Value]
 MIX = ("mono", "mixed", "cross")
+MOST_VALUES = 10_000
+"""Values that steps may stand for."""
 DIGITS = 4
 """Significant digits of a value that is drawn from a range. A point's name shows all of them."""
 
@@ -160,10 +164,10 @@ def _simplex(words: Any) -> dict[str, Sequence[Value] | Range]:
         return {f"mix.{name}": Range(0.0, 1.0) for name in MIX}
     step = _number(words["step"]) if isinstance(words, dict) and words.keys() == {"step"} else None
     parts = round(1 / step) if isinstance(step, int | float) and 0 < step <= 1 else 0
-    if not parts or not math.isclose(parts * float(str(step)), 1):
+    if not parts or (parts + 1) * (parts + 2) // 2 > MOST_VALUES or not math.isclose(parts * float(str(step)), 1):
         raise ValueError(
             f"space.mix is {words!r}: write simplex, or {{step: 0.25}} for all weights in quarters; 1 / step must be a "
-            "whole number"
+            f"whole number, of at most {MOST_VALUES:,} mixes"
         )
     grid = [(a, b, parts - a - b) for a in range(parts + 1) for b in range(parts + 1 - a)]
     return {"mix": ["/".join(map(str, one)) for one in grid]}
@@ -199,6 +203,8 @@ def _steps(hint: str, low: float, high: float, step: Value | None) -> Sequence[V
     n = round((high - low) / step) if isinstance(step, int | float) and not isinstance(step, bool) and step else 0
     if n < 1 or abs(low + n * float(step or 0) - high) > 1e-9 * abs(high - low):
         raise ValueError(f"{hint}; from {low:g} to {high:g} there is no whole number of steps of {step}")
+    if n >= MOST_VALUES:
+        raise ValueError(f"{hint}; these are more than {MOST_VALUES:,} values: leave out step to draw from the range")
     values = [float(f"{low + k * float(step or 0):.10g}") for k in range(n + 1)]
     whole = all(isinstance(one, int) for one in (low, high, step))
     return [int(value) for value in values] if whole else values
@@ -219,7 +225,7 @@ def _parsed(name: str, words: Any) -> Any:
         }[found[1]]
         raise ValueError(f"space.{name} is {words!r}, which is now written {now}")
     try:
-        return yaml.safe_load(words)
+        return load_yaml(words)
     except yaml.YAMLError as error:
         raise ValueError(
             f"space.{name} is {words!r}, which is no YAML ({error}): write [A, B, C], for example"

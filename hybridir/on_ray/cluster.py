@@ -181,9 +181,9 @@ def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = 
             _ask_for([])  # from now on the workers are the demand
 
 
-def room(scaling: ScalingConfig) -> int:
-    """How many workers fit on the present nodes, each of them on a single node."""
-    return sum(_room_on(node, scaling) for node in _nodes())
+def room(scaling: ScalingConfig, free: bool = False) -> int:
+    """How many workers fit on the present nodes, each of them on a single node; `free`: beside what runs there."""
+    return sum(_room_on(node, scaling) for node in _nodes(free))
 
 
 def _room_on(node: Mapping[str, float], scaling: ScalingConfig) -> int:
@@ -204,12 +204,14 @@ def free_places() -> None:
         remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 
 
-def _nodes() -> list[dict[str, float]]:
-    """The resources of each live node that is not about to go."""
+def _nodes(free: bool = False) -> list[dict[str, float]]:
+    """The resources of each live node that is not about to go; `free`: what nobody uses of them."""
     import ray
 
     going = ray._private.state.state.get_draining_nodes()
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
+    left = ray._private.state.available_resources_per_node() if free else {}
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
+    return [left.get(node["NodeID"], {}) if free else node["Resources"] for node in nodes]
 
 
 def _needs(scaling: ScalingConfig) -> dict[str, int]:

@@ -17,7 +17,7 @@ import torch
 from hybridir.batches.stream import BatchSource, Stream, TokenBatch
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
-from hybridir.on_ray.cluster import cluster, find_room, free_places
+from hybridir.on_ray.cluster import cluster, find_room, free_places, room
 from hybridir.on_ray.gauges import training_shown
 from hybridir.on_ray.lost import cause_of_end, has_died, in_short, is_of_ray, may_pass, was_waited_for
 from hybridir.runs.backend import Backend, quiet_libraries
@@ -53,7 +53,7 @@ def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
 
     If a worker is lost or does not answer, all workers start again from the last checkpoint, as many as there is room
     for (see `find_room`). If a node is about to go, the run saves and starts again without it. An error of the run
-    itself is raised unchanged and not retried.
+    itself is raised unchanged and not retried. While others use the cluster, the run waits for room without limit.
 
     Raises:
         ConnectionError: workers were lost more than `scaling.max_failures` times in a row without a new checkpoint.
@@ -71,7 +71,7 @@ def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
             state = _in_thread(partial(_fit, prepared, scaling, workers))
         except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
             last = cause_of_end(error)
-            if type(last).__name__ == "WorkerGroupStartupTimeoutError":
+            if type(last).__name__ == "WorkerGroupStartupTimeoutError" and room(scaling, free=True) < workers:
                 note(job.output, "the workers did not start in time: others may use the cluster, or a node is gone")
                 continue
             if not may_pass(last):

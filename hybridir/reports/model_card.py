@@ -23,7 +23,7 @@ from hybridir.model.folder import read_layout
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.secrets import without_secrets
-from hybridir.runtime.tables import Grid, fenced, inline, plain
+from hybridir.runtime.tables import Grid, fenced, inline, paragraph, plain
 
 _COUNTS = ("n_queries", "excluded", "n_clusters")
 _ON_THE_HUB = {"xquad-r": "google-research-datasets/xquad_r", "miracl": "miracl/miracl"}
@@ -137,14 +137,14 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
     )
     tested = [code for code in results["languages"] if code not in trained]
     lines = [
-        *([results["about"], ""] if results.get("about") else []),
+        *([paragraph(results["about"]), ""] if results.get("about") else []),
         "A dual encoder for retrieval within a language, across languages and from a pool of languages, trained by",
         "hybridir on batches as in [arXiv 2408.10536](https://arxiv.org/abs/2408.10536).",
         "",
         f"- Base model: {base}",
         f"- Mix: {mix(config['sampling'])}",
-        f"- Languages trained on: {', '.join(trained)}",
-        f"- Languages only tested: {', '.join(tested) or 'none'}",
+        f"- Languages trained on: {plain(', '.join(trained))}",
+        f"- Languages only tested: {plain(', '.join(tested)) or 'none'}",
     ]
     if best := results.get("validation"):
         lines.append(f"- Weights: of step {best['step']}, with {best['metric']} {best['value']:.4f}")
@@ -177,11 +177,11 @@ def _data(config: dict[str, Any], data: dict[str, Any]) -> str:
         )
         for source in sources(config)
     ]
-    licences = "".join(f"\nLicence that rows name: {one}\n" for one in data.get("notes", {}).get(LICENSED, {}))
+    licences = "".join(f"\nLicence that rows name: {plain(one)}\n" for one in data.get("notes", {}).get(LICENSED, {}))
     parts = ", ".join(f"{n['pairs']} pairs in {n['groups']} groups ({part})" for part, n in data["parts"].items())
     return f"""{Grid("sources", ("source", "format", "licence"), rows).to_markdown()}
-They hold {parts}, in {", ".join(data["languages"])}; batches are drawn from the languages trained on.
-Fingerprint: `{data["fingerprint"]}`
+They hold {parts}, in {plain(", ".join(data["languages"]))}; batches are drawn from the languages trained on.
+Fingerprint: {inline(data["fingerprint"])}
 {licences}
 The publisher of the model states its licence, which must respect those of the data and the base model.
 """
@@ -234,7 +234,7 @@ def _making(config: dict[str, Any], results: dict[str, Any]) -> str:
 
 {fenced(text, "yaml")}
 
-Versions: {versions}
+Versions: {plain(versions)}
 """
 
 

@@ -17,6 +17,7 @@ from hybridir.reports.html.learning import loss_curves
 from hybridir.reports.html.pairs import Pairs, pair_values
 from hybridir.reports.html.parts import number, render
 from hybridir.reports.html.plots import VIRIDIS, colour, draw, limits, svg
+from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import read_history
 
 _SIDE, _LEFT, _TOP, _GAP = 286, 30, 66, 24
@@ -84,7 +85,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"error: {run} has no results.json: name the output folder of a finished training run")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     drawn = picture(results, list(read_history(run / "history.jsonl")))
-    out.write_text(str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1), encoding="utf-8")
+    replace_text(out, str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
     print(out)
 
 

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from hybridir.data.records import Benchmark, benchmark_fingerprint
 from hybridir.model.check import as_published, check_encoder, notes_on
@@ -22,6 +21,7 @@ from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings
 from hybridir.retrieval.search import DEPTH, Ranking, dot_scorer, rank_all
 from hybridir.runtime.durable import replace_text
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 
 BM25 = "bm25"
@@ -219,7 +219,7 @@ def _model_and_data(run: Path) -> str:
     config = run / "config.yaml"
     if not config.exists():
         return run.name
-    found = yaml.safe_load(config.read_text(encoding="utf-8"))
+    found = load_yaml(config.read_text(encoding="utf-8"))
     encoder, data = found["encoder"]["name"], found["data"]
     names = [one["name"] or Path(one["path"]).stem or one["format"] for one in data["sources"] or [data]]
     model = _label(encoder) if encoder else "a small new encoder"

@@ -1,5 +1,6 @@
 """The corpus of a run: from the cache that runs share, or read now."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -44,7 +45,15 @@ def check_rejected(corpus: Corpus, max_rejected: float) -> None:
 
 
 def cache_folder(recipe: Recipe, output: Path) -> Path:
-    """The folder for corpora and tokens: `--cache`, or `cache` beside the output."""
+    """The folder for corpora and tokens: `--cache`, or `cache` beside the output.
+
+    `ValueError` if nothing can be written there, or nobody has named it and it is another user's: what a cache holds is
+    trained on unread.
+    """
     cache = Path(recipe.cache or output.parent / "cache").absolute()
+    if not recipe.cache and cache.exists() and cache.stat().st_uid != os.geteuid():
+        raise ValueError(
+            f"{cache} is another user's, and would be trained on unread: if you trust it, name it by --cache"
+        )
     check_writable(cache, "--cache")
     return cache

@@ -84,7 +84,7 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
         before = _read(output / "config.yaml")
         defaults = fixed_part(public(type(recipe)()), kind.may_change)
         old = with_defaults(fixed_part(before, kind.may_change), defaults)
-        new = fixed_part(yaml.safe_load(_config(recipe)), kind.may_change)
+        new = fixed_part(load_yaml(_config(recipe)), kind.may_change)
         for name, value in new.items():
             if old[name] != value:
                 raise ValueError(

@@ -201,7 +201,7 @@ def _finished(recipe: Recipe) -> Path | None:
     ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
     if recipe.train.epochs is not None:  # the number of steps follows from the data, which have not changed
         ended = trained.get("stopped") == "end"
-    benchmark = yaml.safe_load(yaml.safe_dump(public(recipe)["benchmark"]))
+    benchmark = load_yaml(yaml.safe_dump(public(recipe)["benchmark"]))
     if config["benchmark"].get("split") is None:  # of a run whose split was not filled in
         benchmark["split"] = None
     if not ended or benchmark != config["benchmark"]:

@@ -54,11 +54,14 @@ def plain(text: str) -> str:
 
 def notes(texts: Iterable[str]) -> str:
     """A list in Markdown, of texts that it shows as they are."""
-    lines = (
-        _BLOCK.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", text, count=1) if _BLOCK.match(text) else text
-        for text in (plain(text).lstrip() for text in texts)
-    )
-    return "".join(f"- {line}\n" for line in lines)
+    return "".join(f"- {paragraph(text)}\n" for text in texts)
+
+
+def paragraph(text: str) -> str:
+    """Text that Markdown shows as it is, where a line begins."""
+    shown = plain(text).lstrip()
+    found = _BLOCK.match(shown)
+    return f"{shown[: found.end() - 1]}\\{shown[found.end() - 1 :]}" if found else shown
 
 
 def inline(text: str) -> str:

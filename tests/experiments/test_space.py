@@ -95,6 +95,9 @@ def test_drawn_numbers_keep_four_digits_and_their_range() -> None:
         ({"train.lr": [0.1, 0.1]}, "listed twice"),
         ({"train.lr": {"low": 0, "high": 1, "step": 0.3}}, "no whole number of steps"),
         ({"train.lr": {"low": 1, "high": 0, "step": 0.5}}, "no whole number of steps"),
+        ({"train.lr": {"low": 0, "high": 1, "step": 1e-9}}, "more than 10,000 values"),
+        ({"mix": {"step": 1e-5}}, "in quarters"),
+        ({"train.lr": f"{{a: &a [x, x], b: &b [{'*a, ' * 99}], c: [{'*b, ' * 99}]}}"}, "repeats itself by aliases"),
     ],
 )
 def test_what_is_refused(words: dict[str, Any], says: str) -> None:

@@ -174,11 +174,19 @@ def test_a_worker_that_ray_ends_for_its_memory_is_named_with_its_batch(small_run
         on_ray_train._watch(small_run.job, ScalingConfig()).after_exception(None, {0: killed})
 
 
-def test_room_that_others_have_is_waited_for(start: Callable[..., tuple[Any, list[str]]]) -> None:
-    state, events = start(*[ray.train.ControllerError(WorkerGroupStartupTimeoutError(2))] * 5, END)
+def test_room_that_others_have_is_waited_for(
+    start: Callable[..., tuple[Any, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it takes; but if nobody has it, something else is wrong, and would be for ever."""
+    late = [ray.train.ControllerError(WorkerGroupStartupTimeoutError(2))] * 5
+    monkeypatch.setattr(on_ray_train, "room", lambda _, free: 1)
+    state, events = start(*late, END)
     assert state == END
     assert len(events) == 5
     assert "others may use the cluster" in events[0]
+    monkeypatch.setattr(on_ray_train, "room", lambda _, free: 2)
+    with pytest.raises(ConnectionError, match="lost 3 times without a new checkpoint"):
+        start(*late)
 
 
 @pytest.mark.parametrize("error", [FloatingPointError("bad"), MemoryError("full"), OSError(errno.ENOENT, "gone")])

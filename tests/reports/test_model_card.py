@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import small_recipe
+from helpers import HOSTILE, live, small_recipe
 from huggingface_hub import ModelCard
 
 from hybridir.batches.sampling import KINDS
@@ -191,6 +191,25 @@ def test_a_new_kind_of_batch_breaks_no_card(changed: Callable[..., ModelCard], m
 def test_the_card_begins_with_what_was_trained_on_what(changed: Callable[..., ModelCard]) -> None:
     said = "Trained on faq.csv, measured on its held-out part."
     assert changed({}, {"about": said}).text.strip().startswith(f"# run\n\n{said}\n\nA dual encoder")
+
+
+def test_hostile_names_are_text_in_the_card(changed: Callable[..., ModelCard], run: Path) -> None:
+    """Of sources, of the base model, of a system that was compared, of domains and libraries; and what was typed."""
+    found = read(run / "results.json")
+    before = live(changed({}).text)
+    source = {"name": HOSTILE, "path": HOSTILE, "format": "jsonl", "license": HOSTILE}
+    card = changed(
+        {"data": {"sources": [source], "validation": None}, "encoder": {"name": HOSTILE}},
+        {
+            "about": HOSTILE,
+            "benchmark": HOSTILE,
+            "languages": [*found["languages"], HOSTILE],
+            "systems": {HOSTILE: found["systems"]["BM25"]},
+            "versions": {"python": HOSTILE},
+        },
+    )
+    assert card.text.count("canary") > 8
+    assert before == live(card.text)
 
 
 def test_a_licence_does_not_change_the_corpus() -> None:

@@ -1,5 +1,6 @@
 """What would end a run hours later is refused before it starts."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ from helpers import small_recipe
 from hybridir.model.encoder import Encoder
 from hybridir.runs import checks
 from hybridir.runs.checks import check_space, check_writable
+from hybridir.runs.corpus import cache_folder
 from hybridir.runs.prepare import Prepared, load_data
+from hybridir.runs.recipe import Recipe
 
 
 def test_the_space_is_about_what_a_run_takes(
@@ -40,6 +43,16 @@ def test_storage_that_takes_no_files_is_named() -> None:
     folder = Path("/proc/self/task")  # refuses root too
     with pytest.raises(ValueError, match=f"^{folder} cannot be written to .*: name another folder by --cache$"):
         check_writable(folder, "--cache")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_cache_that_another_user_put_beside_the_output_is_not_taken(tmp_path: Path) -> None:
+    """Where all may write, as in /tmp, it may hold any corpus under the right name."""
+    (tmp_path / "cache").mkdir()
+    os.chown(tmp_path / "cache", 65534, 65534)
+    with pytest.raises(ValueError, match=r"cache is another user's.*if you trust it, name it by --cache"):
+        cache_folder(Recipe(), tmp_path / "run")
+    assert cache_folder(Recipe(cache=str(tmp_path / "cache")), tmp_path / "run") == tmp_path / "cache"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import job, read_lines
+from helpers import foreign_server, job, read_lines
 
 from hybridir.experiments.one_run import Runner
 from hybridir.experiments.studies import STUDIES
@@ -175,10 +175,24 @@ def test_a_run_of_before_goes_on(gone_on: tuple[Path, str]) -> None:
     assert kind_of(folder / "run") == {"kind": "training run", "job": "jobs/train.py"}
 
 
-def test_a_foreign_folder_changes_nothing_elsewhere(gone_on: tuple[Path, str], tmp_path: Path) -> None:
-    """Every file of a run is a link to a file elsewhere; the run is continued, and measured again."""
+def test_a_foreign_folder_changes_nothing_elsewhere_and_gets_no_password(
+    gone_on: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of a run is a link to a file elsewhere, and its config.yaml names a server for MLflow; the run is
+    continued, and measured again."""
     shutil.copytree(gone_on[0], tmp_path, dirs_exist_ok=True)
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary4711")
+    with foreign_server() as (address, seen):
+        config = (run / "config.yaml").read_text()
+        foreign = config.replace("enabled: false\n  uri: ''", f"enabled: true\n  uri: {address}")
+        (run / "config.yaml").write_text(foreign)
+        _go_on_through_links(run, elsewhere)
+        assert seen == []
+
+
+def _go_on_through_links(run: Path, elsewhere: Path) -> None:
     shutil.copytree(run, elsewhere)
     for file in [file for file in run.rglob("*") if file.is_file()]:
         file.unlink()
@@ -186,7 +200,8 @@ def test_a_foreign_folder_changes_nothing_elsewhere(gone_on: tuple[Path, str], t
     (run / "events.jsonl").unlink(missing_ok=True)  # it is appended to, so a link is refused
     before = contents(elsewhere)
     assert {"results.json", "report.html", "table.md", "rejected.jsonl", "data_card.md"} <= before.keys()
-    go_on(tmp_path, 8)
+    said = go_on(run.parent, 8).stdout
+    assert "only a file names this server, and MLFLOW_TRACKING_PASSWORD would be sent there" in said
     assert contents(elsewhere) == before
     links = {str(file.relative_to(run)) for file in run.rglob("*") if file.is_symlink()}
     assert {name.partition("/")[0] for name in links} <= {"checkpoints"}, "what was written is no link any more"

@@ -4,10 +4,11 @@ import csv
 import io
 
 import pytest
+from helpers import HOSTILE, live
 
-from hybridir.runtime.tables import Grid, fenced, notes, plain, to_csv
+from hybridir.runtime.tables import Grid, fenced, notes, paragraph, plain, to_csv
 
-HOSTILE = {
+MARKUP = {
     "![x](http://canary/p.png)": r"![x\](http://canary/p.png)",
     "[here](http://canary)": r"[here\](http://canary)",
     "[a]: http://canary": r"[a\]: http://canary",
@@ -21,7 +22,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("text", "written"), HOSTILE.items())
+@pytest.mark.parametrize(("text", "written"), MARKUP.items())
 def test_markdown_shows_text_as_it_is(text: str, written: str) -> None:
     assert plain(text) == written
     table = Grid("t", ("a", text), [(text, "1")]).to_markdown()
@@ -31,6 +32,12 @@ def test_markdown_shows_text_as_it_is(text: str, written: str) -> None:
 @pytest.mark.parametrize("text", ["-0.5", "0.812 [0.80, 0.83]", "p < 0.001", "R@10", "de_CH & fr", "C:\\x", "a > b"])
 def test_what_is_no_markup_stays(text: str) -> None:
     assert plain(text) == text
+
+
+def test_whatever_text_holds_a_reader_of_markdown_sees_no_more() -> None:
+    text = Grid(HOSTILE, (HOSTILE,), [(HOSTILE,)]).to_markdown() + notes([HOSTILE]) + paragraph(HOSTILE)
+    assert live(text) == []
+    assert live(HOSTILE) == ["#", "http://canary", "http://canary/i", "<img src=//canary>", "##", "http://canary/c"]
 
 
 def test_notes_are_one_flat_list() -> None:

@@ -16,19 +16,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from helpers import ROOT
+from helpers import HOSTILE, ROOT, foreign_server, live
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
+from hybridir.batches.token_cache import TokenJob
 from hybridir.data.config import DataConfig
 from hybridir.model.encoder import Encoder
+from hybridir.model.tokenizer_training import train_tokenizer
+from hybridir.reports.data_card import data_card, to_markdown
+from hybridir.runs.corpus import read_corpus
 from hybridir.runs.prepare import Prepared
 from hybridir.runs.recipe import Recipe, TrackingConfig
 from hybridir.runs.training_run import open_output
@@ -690,25 +693,28 @@ def test_no_secret_of_files_and_names_is_written(tmp_path: Path, monkeypatch: py
     assert not [file for file in files if file.is_file() and canary in file.read_text()]
 
 
-@contextmanager
-def foreign_server() -> Iterator[tuple[str, list[str | None]]]:
-    """A server that answers nothing useful: its address, and the Authorization header of each request."""
-    seen: list[str | None] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.headers["Authorization"])
-            self.send_error(404)
-
-        do_POST = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
+def test_hostile_names_are_text_in_mlflow(tmp_path: Path) -> None:
+    """The note is read as Markdown by MLflow's page; names of runs and parameters are not."""
+    output = tmp_path / HOSTILE.replace("/", "")
+    write_run(output)
+    row = f'{{"group_id": "1", "language": "en", "query": "q", "passage": "p", "domain": {json.dumps(HOSTILE)}}}\n'
+    (tmp_path / "pairs.jsonl").write_text(row + row.replace('"en"', json.dumps(HOSTILE)))
+    data = DataConfig(format="jsonl", path=str(tmp_path / "pairs.jsonl"), validation_share=0)
+    corpus = read_corpus(data, tmp_path / "cache")
+    tokens = TokenJob(
+        corpus=str(corpus.directory),
+        tokenizer=str(train_tokenizer(corpus, 300)),
+        max_query_length=8,
+        max_passage_length=8,
+    )
+    card = data_card(corpus, tokens)
+    (output / "data_card.json").write_text(json.dumps(card))
+    (output / "data_card.md").write_text(to_markdown(card))
+    sync(output)
+    note = tags(output)["mlflow.note.content"]
+    assert "canary" in note
+    assert live(note) == ["##"]
+    assert status(output) == "FINISHED"
 
 
 def test_a_foreign_folder_gets_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import yaml
-
 from hybridir.data.config import BenchmarkConfig, Source, own_split
 from hybridir.data.languages import check_languages
 from hybridir.data.records import SEEN_PARTS, Benchmark, Pair, Passage, Query, Shard, Split
+from hybridir.runtime.plain_yaml import load_yaml
 
 TRAINED = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh")
 """The nine languages that the paper trains on."""
@@ -137,7 +136,7 @@ def _names(language: str) -> dict[str, dict[str, str]]:
 @cache
 def _templates() -> dict[str, dict[str, dict[str, list[str]]]]:
     """Templates: language -> relation -> side (`query`, `passage`) -> sentences."""
-    return dict(sorted(yaml.safe_load((_DATA / "templates.yaml").read_bytes()).items()))
+    return dict(sorted(load_yaml((_DATA / "templates.yaml").read_bytes()).items()))
 
 
 def _digest(languages: tuple[str, ...]) -> str:
