@@ -113,7 +113,9 @@ def check(pair: Pair) -> Pair | Rejected:
     names = [("group_id", pair.group_id), ("passage_id", own.passage_id), ("passage_group_id", pair.passage_group_id)]
     names += [("source", pair.source), ("domain", pair.domain), ("language", pair.language)]
     names += [("passage_id of a negative", negative.passage_id) for negative in negatives]
-    for some, most in ((texts, MAX_TEXT), (names, MAX_NAME)):
+    together = "".join([text for _, text in names])
+    some_names = names if fault(together, MAX_NAME) else []  # seldom: one look at all of them takes less time
+    for some, most in ((texts, MAX_TEXT), (some_names, MAX_NAME)):
         for name, text in some:
             if found := fault(text, most):
                 return _reject(pair, found[0], f"{name}: {found[1]}")

@@ -172,7 +172,7 @@ def decode(line: bytes | None) -> str:
     if b"\0" in line:
         raise BadRow("NUL byte", ascii(line[:80]))
     try:
-        text = line.decode("utf-8-sig")
+        text = line.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise BadRow("invalid UTF-8", ascii(line[max(0, error.start - 40) : error.start + 40])) from None
     if not text.strip():

@@ -23,7 +23,7 @@ def fault(text: str, most: int = MAX_TEXT) -> tuple[str, str] | None:
         return "over-long text", f"{len(text)} characters, at most {most}: {text[:80]!a}"
     if "\0" in text:
         return "NUL byte", f"{text[:80]!a}"
-    if not text.isascii():
+    if not text.isascii() and not text.isprintable():
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -41,20 +41,23 @@ def as_read(text: str) -> str:
 
     Passages for which this is the same are the same passage.
     """
-    if text.isascii():
-        if text.isprintable() and "  " not in text and text.strip() == text:  # what most texts are
-            return text
-    else:
-        text = unicodedata.normalize("NFC", _UNSEEN.sub("", text))
+    if not text.isascii():
+        if _UNSEEN.search(text):
+            text = _UNSEEN.sub("", text)
+        text = unicodedata.normalize("NFC", text)
+    if text.isprintable() and "  " not in text and text.strip() == text:  # what most texts are
+        return text
     return " ".join(text.split())
 
 
 def is_same(text: str, other: str) -> bool:
     """Whether both are read alike. Most pairs of texts differ in the letter that they begin with."""
-    return _begin(text) == _begin(other) and as_read(text) == as_read(other)
+    return text == other or (_begin(text) == _begin(other) and as_read(text) == as_read(other))
 
 
 def _begin(text: str) -> str:
     """The first visible character without its accents."""
+    if text[:1].isalnum() and text[0].isascii():
+        return text[0]
     found = _SEEN.search(text)
     return unicodedata.normalize("NFD", found[0])[0] if found else ""
