@@ -9,6 +9,7 @@ negatives). The methods of arXiv 2408.10536 and LAReQA (arXiv 2004.05484) are we
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hybridir.data.languages import spell_languages
 from hybridir.perturbations import PERTURBATIONS, Perturbing
 from hybridir.perturbations.perturbation import Severity, check_severity
 from hybridir.runtime.words import did_you_mean
@@ -78,6 +79,7 @@ class Translations:
     languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        spell_languages(self)
         for name in ("passage", "query"):
             if getattr(self, name) < 0:
                 raise ValueError(f"sampling.translations.{name} is {getattr(self, name)}: it must be at least 0")
@@ -125,6 +127,7 @@ class Sampling:
     noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
+        spell_languages(self)
         if self.method is not None:
             self._take(self.method, self.alpha)
         elif self.alpha is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from hybridir.data.languages import spell_languages
 from hybridir.data.records import SPLITS, Benchmark, Shard, Split
 from hybridir.runtime.secrets import without_secrets
 
@@ -47,6 +48,7 @@ class Source:
     license: str | None = None
 
     def __post_init__(self) -> None:
+        spell_languages(self)
         if self.max_negatives is not None and self.max_negatives < 0:
             raise ValueError(f"data.max_negatives is {self.max_negatives}: it must be at least 0")
         if self.path and self.format == "sample":
@@ -121,6 +123,9 @@ class BenchmarkConfig:
     languages: tuple[str, ...] | None = None
     facts: int = 960
     groups: int | None = None
+
+    def __post_init__(self) -> None:
+        spell_languages(self)
 
 
 class PairReader(Protocol):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
+from typing import Any
 
 _SUBTAGS = re.compile(
     r"(?P<language>[A-Za-z]{2,3})(?:[-_](?P<script>[A-Za-z]{4}))?(?:[-_](?P<territory>[A-Za-z]{2}|\d{3}))?(?![A-Za-z0-9])"
@@ -42,6 +43,14 @@ def _code_of(tag: str) -> str:
         if code in known_languages() and _likely(*shorter) == whole:
             return code
     return tag
+
+
+def spell_languages(config: Any) -> None:
+    """Spells the fields `language` and `languages` of a frozen configuration as codes of CLDR; for `__post_init__`."""
+    if language := getattr(config, "language", None):
+        object.__setattr__(config, "language", code_of(language))
+    if languages := config.languages:
+        object.__setattr__(config, "languages", tuple(map(code_of, languages)))
 
 
 def remedy(tag: str) -> str:

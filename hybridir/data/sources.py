@@ -15,7 +15,6 @@ from hybridir.data import build, intake
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.formats import BENCHMARK_READERS, LICENSES, PAIR_READERS, ROWS, heldout, hub, lareqa, recognise
 from hybridir.data.intake import take
-from hybridir.data.languages import code_of
 from hybridir.data.records import Benchmark, Part, Shard
 from hybridir.data.sets import SETS
 from hybridir.runtime.secrets import without_secrets
@@ -106,11 +105,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
         if not used and value != getattr(BenchmarkConfig(), field):
             shown = without_secrets(str(value))
             raise ValueError(f"benchmark.{field} is {shown!r}, which {config.name} does not use: leave it out")
-    return BENCHMARK_READERS[config.name](replace(config, language=_code(config.language)))
-
-
-def _code(language: str | None) -> str | None:
-    return None if language is None else code_of(language)
+    return BENCHMARK_READERS[config.name](config)
 
 
 def benchmark_at(path: str) -> str:
@@ -129,8 +124,7 @@ def benchmark_at(path: str) -> str:
 
 
 def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | Literal[""] = "") -> list[Shard]:
-    chosen = source.languages or languages
-    source = replace(source, languages=chosen and tuple(map(code_of, chosen)), language=_code(source.language))
+    source = replace(source, languages=source.languages or languages)
     _check_columns(source)
     reader = READERS[source.format]
     code = code_key(sys.modules[reader.__module__])

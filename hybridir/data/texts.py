@@ -56,8 +56,9 @@ def is_same(text: str, other: str) -> bool:
 
 
 def _begin(text: str) -> str:
-    """The first visible character without its accents."""
+    """The first visible character without its accents; empty if it is an accent, as these have no fixed order."""
     if text[:1].isalnum() and text[0].isascii():
         return text[0]
     found = _SEEN.search(text)
-    return unicodedata.normalize("NFD", found[0])[0] if found else ""
+    first = unicodedata.normalize("NFD", found[0])[0] if found else ""
+    return "" if first and unicodedata.combining(first) else first

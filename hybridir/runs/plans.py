@@ -12,7 +12,6 @@ from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import heldout
-from hybridir.data.languages import code_of
 from hybridir.evaluation.settings import answer_languages
 from hybridir.runs.fill_in import own_part, read_own_part
 from hybridir.runs.recipe import Recipe
@@ -119,7 +118,7 @@ def validation_identity(recipe: Recipe, corpus: Corpus) -> str:
 
 def check_languages(section: str, languages: Sequence[str] | None, corpus: Corpus) -> None:
     """`ValueError` if the corpus lacks some of the languages that `section` names."""
-    if missing := sorted(set(map(code_of, languages or ())) - set(corpus.languages)):
+    if missing := sorted(set(languages or ()) - set(corpus.languages)):
         raise ValueError(
             f"{section}.languages has {', '.join(missing)}, but the data has pairs only in "
             f"{', '.join(corpus.languages)}: remove them from {section}.languages, or check the codes in the data"
@@ -128,5 +127,5 @@ def check_languages(section: str, languages: Sequence[str] | None, corpus: Corpu
 
 def _there(languages: tuple[str, ...] | None, corpus: Corpus) -> tuple[str, ...] | None:
     """Those of the languages that the corpus has; None (all of them) if too few are left, so that no error follows."""
-    there = tuple(code for code in map(code_of, languages or ()) if code in corpus.languages)
+    there = tuple(code for code in languages or () if code in corpus.languages)
     return there if there and len(there) >= min(2, len(languages or ())) else None

@@ -76,7 +76,7 @@ def parse(
         raise ValueError(f"{named and named[0]} names a class to import: values only are read, remove it") from None
     except ArgumentError as error:
         known = [name for action in parser._actions for name in action.option_strings]
-        raise ArgumentError(None, f"{error}{_nearest(str(error), known)}") from None
+        raise ArgumentError(None, f"{error}{_nearest(str(error), known)}{_unquoted(str(error))}") from None
     for name, value in parsed.items():
         if not name.endswith("_prefix"):  # the only texts that are no names of things
             parsed[name] = _at_home(value)
@@ -99,6 +99,14 @@ def _nearest(message: str, known: list[str]) -> str:
     found: Iterator[str] = (m[1] or m[2] for m in re.finditer(r"(--[\w.]+)|option '(\w+)'", message))
     unknown = [name for name in dict.fromkeys(found) if name not in known]
     return "".join(did_you_mean(name, known if name.startswith("--") else fields) for name in unknown)
+
+
+def _unquoted(message: str) -> str:
+    """The remedy where YAML read a text as a truth value, as the code of Norwegian."""
+    given = r"value: .*\b(True|False)\b"
+    if "<class 'str'>" not in message or not re.search(given, message):
+        return ""
+    return "\n  YAML reads no, off, yes and on without quotes as truth values: quote them, as 'no' for Norwegian"
 
 
 def _at_home(value: Any) -> Any:

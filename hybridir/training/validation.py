@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hybridir.batches.stream import BatchSource, Stream, TokenBatch
+from hybridir.data.languages import spell_languages
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS, evaluate_encoder, summarise
@@ -55,6 +56,7 @@ class ValidationConfig:
     languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        spell_languages(self)
         if self.every < 1 or self.temperature <= 0:
             raise ValueError(
                 f"validation.every is {self.every} and validation.temperature {self.temperature}: "

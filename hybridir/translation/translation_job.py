@@ -10,7 +10,7 @@ from typing import Any
 
 from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
-from hybridir.data.languages import code_of, known_languages, remedy
+from hybridir.data.languages import code_of, known_languages, remedy, spell_languages
 from hybridir.data.records import LICENSED
 from hybridir.data.sources import license_of, with_format
 from hybridir.runs.backend import quiet_libraries
@@ -76,7 +76,7 @@ class Translation:
         if not 0 <= self.price < float("inf"):
             raise ValueError(f"price is {self.price}: it must be 0 or more")
         object.__setattr__(self, "source", code_of(self.source))
-        object.__setattr__(self, "languages", tuple(map(code_of, self.languages)))
+        spell_languages(self)
         for language in (self.source, *self.languages):
             if language not in known_languages():
                 raise ValueError(f"source or languages has {language!r}, an unknown code: {remedy(language)}")

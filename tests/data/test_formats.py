@@ -22,14 +22,15 @@ import pytest
 from helpers import ROOT, pairs_of
 
 from hybridir.batches.plan import Plan
-from hybridir.batches.sampling import Sampling
+from hybridir.batches.sampling import Sampling, Translations
 from hybridir.data import rows, sources, storage
-from hybridir.data.config import DataConfig, Source
+from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import ROWS, hub, mmarco
 from hybridir.data.records import LEFT_OUT, REPEATED, SKIPPED, UNREAD, Pair, Rejected
 from hybridir.runs.corpus import check_rejected, read_corpus
 from hybridir.runs.plans import check_languages
+from hybridir.training.validation import ValidationConfig
 
 LANGUAGES = {"de": "german", "en": "english", "es": "spanish"}
 N = 40
@@ -493,6 +494,15 @@ def test_languages_are_spelled_as_in_cldr(tmp_path: Path) -> None:
         check_rejected(corpus, 0.1)
     for tag, remedy in unknown.items():
         assert f"{1 + (tag == 'xx')} x {tag}: {remedy}" in str(raised.value)
+
+
+def test_configurations_spell_languages_as_the_data_do() -> None:
+    """As the corpus does; else `DEU` would be a language without pairs, or would choose none."""
+    assert Source(language="iw", languages=("DEU", "zh-TW")) == Source(language="he", languages=("de", "zh_Hant"))
+    for config in (DataConfig, BenchmarkConfig, Sampling, Translations, ValidationConfig):
+        assert config(languages=("DEU", "EN", "xx-YY")).languages == ("de", "en", "xx-YY")
+        assert config().languages is None
+    assert BenchmarkConfig(language="zh_CN").language == "zh"
 
 
 def test_a_language_stands_at_each_place_of_a_path(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hybridir.runtime.plain_yaml import load_yaml
 @dataclass(frozen=True, kw_only=True)
 class Model:
     name: str = "small"
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,22 @@ def test_typos_are_mended(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("model: {nmae: big}")
     with pytest.raises(ArgumentError, match=r"did you mean name\?"):
         recipe("--config", str(tmp_path / "config.yaml"))
+
+
+def test_unquoted_norwegian(tmp_path: Path) -> None:
+    """YAML reads `no` as False."""
+    file = tmp_path / "config.yaml"
+    for text in ("{languages: [de, no]}", "{name: no}"):
+        file.write_text(f"model: {text}")
+        for arguments in (("--config", str(file)), ("--model", text)):
+            with pytest.raises(ArgumentError, match="quote them, as 'no' for Norwegian"):
+                recipe(*arguments)
+    with pytest.raises(ArgumentError) as other:
+        recipe("--model", "{languages: [de, 1]}")
+    assert "Norwegian" not in str(other.value)
+    file.write_text("model: {languages: [de, 'no']}")
+    assert recipe("--config", str(file)) == recipe("--model.languages", "[de, 'no']")
+    assert recipe("--config", str(file)).model.languages == ("de", "no")
 
 
 def test_the_home_folder_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,37 @@
+"""What a reader sees of a text: the short ways give what the definition gives."""
+
+import random
+import unicodedata
+
+import pytest
+
+from hybridir.data.texts import _UNSEEN, as_read, fault, is_same
+
+
+def by_definition(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", _UNSEEN.sub("", text)).split())
+
+
+@pytest.mark.parametrize("around", ["é{} x", "e{}\u0301"])
+def test_every_character_is_read_as_defined(around: str) -> None:
+    for code in (*range(0x3400), *range(0xA000, 0xAC00), *range(0xD800, 0x1_2000), *range(0xE_0000, 0xE_1001)):
+        text = around.format(chr(code))
+        assert as_read(text) == by_definition(text), f"U+{code:04X}"
+
+
+def test_texts_of_many_scripts_are_read_as_defined() -> None:
+    draw = random.Random(1)
+    letters = "ab é e\u0301 ё ת شَ \u200b\u200c\u00ad\u00a0\u3000\n\tक़ क\u093c 각\u1100\u1161\u11a8\ufe0f\u3164 1"
+    texts = ["".join(draw.choices(letters, k=draw.randrange(6))) for _ in range(3000)]
+    for text in texts:
+        assert as_read(text) == by_definition(text)
+    for one, other in zip(texts, texts[1:] + texts[:1], strict=True):
+        assert is_same(one, other) == (by_definition(one) == by_definition(other))
+        assert is_same(one, by_definition(one))
+
+
+def test_faults_are_found_in_every_kind_of_text() -> None:
+    for text in ("", "é", "é\n", "\u200b", "\U0001f600", "क़"):
+        assert fault(text) is None
+        assert fault(f"{text}\ud83d")[0] == "unpaired surrogate"  # type: ignore[index]
+        assert fault(f"{text}\0")[0] == "NUL byte"  # type: ignore[index]
