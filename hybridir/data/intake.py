@@ -6,7 +6,7 @@ The tasks that read shards do this work; `build` makes a corpus of their batches
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -40,6 +40,7 @@ BATCH = pa.schema(
 )
 MOST_VALUE = 300
 """Characters that are kept of the value for which a row is rejected."""
+_NAMES = ("group_id", "passage_id", "passage_group_id", "source", "domain", "language")
 _NO_PAIR = Pair(group_id="", language="", query="", passage=Passage(passage_id="", language="", text=""))
 
 
@@ -110,16 +111,16 @@ def check(pair: Pair) -> Pair | Rejected:
     own, negatives = pair.passage, pair.negatives
     texts = [("query", pair.query), ("passage", own.text)]
     texts += [(f"negatives[{n}]", negative.text) for n, negative in enumerate(negatives)]
-    names = [("group_id", pair.group_id), ("passage_id", own.passage_id), ("passage_group_id", pair.passage_group_id)]
-    names += [("source", pair.source), ("domain", pair.domain), ("language", pair.language)]
-    names += [("passage_id of a negative", negative.passage_id) for negative in negatives]
-    together = "".join([text for _, text in names])
-    some_names = names if fault(together, MAX_NAME) else []  # seldom: one look at all of them takes less time
-    for some, most in ((texts, MAX_TEXT), (some_names, MAX_NAME)):
+    names = [pair.group_id, own.passage_id, pair.passage_group_id, pair.source, pair.domain, pair.language]
+    names += [negative.passage_id for negative in negatives]
+    named: Iterable[tuple[str, str]] = ()
+    if fault("".join(names), MAX_NAME):  # seldom: one look at all of them takes less time
+        named = zip_longest(_NAMES, names, fillvalue="passage_id of a negative")
+    for some, most in ((texts, MAX_TEXT), (named, MAX_NAME)):
         for name, text in some:
             if found := fault(text, most):
                 return _reject(pair, found[0], f"{name}: {found[1]}")
-    for name, text in (*texts, names[0]):
+    for name, text in (*texts, ("group_id", pair.group_id)):
         if is_blank(text):
             return _reject(pair, f"empty {name.partition('[')[0]}", name)
     if pair.language not in known_languages():

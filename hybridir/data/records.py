@@ -55,6 +55,12 @@ class Pair:
     file: str = ""
     line: int = 0
 
+    def at(self, file: str, line: int) -> "Pair":
+        """This pair, just made, with its place. It is set, not copied: readers do this for every row."""
+        object.__setattr__(self, "file", file)
+        object.__setattr__(self, "line", line)
+        return self
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:

@@ -195,7 +195,7 @@ def records(
                 licences.add(id_of(row, "license"))
             for pair in fields.pairs_of(row, language):
                 n_pairs += 1
-                yield replace(pair, file=file, line=line)
+                yield pair.at(file, line)
         except BadRow as bad:
             yield Rejected(file=file, line=line, reason=bad.reason, value=bad.value)
     if looked_at and not n_pairs:

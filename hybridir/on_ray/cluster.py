@@ -28,6 +28,8 @@ _NODES_TAKE = 600.0
 """Seconds to wait for new nodes before a run goes on with fewer workers."""
 _ANSWER_TAKES = 20.0
 """Seconds that a cluster may take to answer."""
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""How a client of HTTP/2, which Ray speaks, begins (RFC 9113, 3.4). The server begins with a frame of type 4."""
 _LONGEST_ROOT = 26
 """Bytes: a socket's path has at most 107, with `/rayXXXXXXXX/r/session_DATE_TIME_PID/sockets/plasma_store` in it."""
 CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
@@ -126,11 +128,16 @@ def _check_token_file() -> None:
 
 
 def _check_answers(address: str) -> None:
-    """`ValueError` if nothing listens at HOST:PORT of a cluster; Ray itself would wait for ever."""
+    """`ValueError` if no server of Ray's kind answers at HOST:PORT of a cluster; Ray itself would wait for ever."""
     if not (found := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)):
         return
     try:
-        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_TAKES).close()
+        with socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_TAKES) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(_HELLO)
+                with connection.makefile("rb") as reply:
+                    if reply.read(9)[3:4] != b"\4":
+                        raise OSError("what listens there is not Ray")
     except (OSError, OverflowError) as error:
         raise ValueError(
             f"no Ray cluster answers at RAY_ADDRESS={address} ({error}): start it, correct the address, or unset "

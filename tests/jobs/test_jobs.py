@@ -189,6 +189,19 @@ def test_python_in_the_readme_runs(tmp_path: Path) -> None:
 LONGER = [*SAMPLE, "--train.checkpoint_every", "7", "--validation.every", "20", "--train.schedule", "constant"]
 
 
+def test_a_password_that_is_also_the_name_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is found again by what its `config.yaml` says, and the password is nowhere in an address."""
+    monkeypatch.setenv("POSTGRES_PASSWORD", "airflow")
+    output = tmp_path / "airflow" / "run"
+    first = job(*SAMPLE, "--train.steps", 2, "--output", output)
+    assert first.returncode == 0, first.stderr
+    assert yaml.safe_load((output / "config.yaml").read_text())["output"] == str(output)
+    then = job("--config", output / "config.yaml", "--train.steps", 4, "--resume")
+    assert then.returncode == 0, then.stderr
+    assert last_step(output) == 3
+    assert [folder.name for folder in tmp_path.iterdir()] == ["airflow"]
+
+
 @pytest.fixture(scope="module")
 def contest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.Popen[str]], list[str]]:
     """Twenty starts at the same instant on one output folder; the one that runs is killed in the middle of 60 steps."""

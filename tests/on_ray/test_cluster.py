@@ -2,11 +2,16 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
+from hybridir.on_ray import cluster as cluster_module
 from hybridir.on_ray.cluster import cluster
 
 
@@ -24,6 +29,40 @@ def test_a_cluster_that_is_gone_is_named(scheme: str, monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match=f"no Ray cluster answers at RAY_ADDRESS={address} .*unset RAY_ADDRESS"):
         cluster(1).__enter__()
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_port_that_is_silent_or_something_else(says: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "_ANSWER_TAKES", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 40)
+        with ThreadPoolExecutor(1) as pool:
+            accepted = pool.submit(lambda: server.accept()[0])
+            accepted.add_done_callback(lambda done: done.result().sendall(says))
+            why = "timed out" if not says else "is not Ray"
+            with pytest.raises(ValueError, match=f"no Ray cluster answers at RAY_ADDRESS={address} .*{why}"):
+                cluster(1).__enter__()
+            accepted.result().close()
+
+
+def test_sigterm_ends_a_job_that_waits_for_an_answer() -> None:
+    code = (
+        "from hybridir.on_ray.cluster import _check_answers as check; import os\n"
+        "from hybridir.runtime.signals import interruptible\n"
+        "with interruptible():\n    print('asks', flush=True)\n    check(os.environ['RAY_ADDRESS'])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        environment = os.environ | {"RAY_ADDRESS": f"127.0.0.1:{server.getsockname()[1]}"}
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as job:
+            assert job.stdout
+            assert job.stdout.readline() == b"asks\n"
+            connection, _ = server.accept()
+            with connection:
+                job.terminate()
+                assert job.wait(10) == 75  # before the 20 seconds that an answer may take are over
 
 
 @pytest.mark.parametrize("named", [False, True])
