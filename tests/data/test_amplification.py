@@ -18,7 +18,8 @@ from hybridir.runs.corpus import read_corpus
 
 
 @pytest.mark.parametrize(
-    "name", ["long domain", "dictionary in lists", "delta", "positives by negatives", "embedding ids"]
+    "name",
+    ["long domain", "dictionary in lists", "delta", "positives by negatives", "embedding ids", "languages by rows"],
 )
 def test_small_files_take_little(name: str) -> None:
     size, memory, seconds, end = amplification.measure(name)

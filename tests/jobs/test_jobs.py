@@ -27,7 +27,7 @@ SAMPLE = [*SMALL, "--data.facts", "300", "--benchmark.facts", "100"]
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The job in a process of its own."""
     command = [sys.executable, "jobs/train.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, umask=0o027)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,13 @@ def test_run_is_complete(run: tuple[Path, subprocess.CompletedProcess[str]]) -> 
     assert json.loads((output / "data_card.json").read_text())["accepted"] == 2684
     assert (output.parent / "mlflow.db").exists()
     assert yaml.safe_load((output / "config.yaml").read_text())["train"]["steps"] == 4
+
+
+def test_permissions_are_those_of_the_umask(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """Of the output, of the cache and of MLflow's files: here nothing that the group can write or others can read."""
+    made = [file for file in run[0].parent.rglob("*") if not file.is_symlink()]
+    assert {"mlflow.db", "cache", "results.json", "pairs.arrow", "model.safetensors"} <= {file.name for file in made}
+    assert [file for file in made if file.stat().st_mode & 0o027] == []
 
 
 def test_results_have_every_setting(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -130,6 +132,44 @@ def test_other_users_find_neither_token_nor_session(home: Path, ray_cluster: Non
     assert session.parents[1].stat().st_mode & 0o777 == 0o700
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+ANOTHER_USER = """
+import encodings.idna, json, os, sys, urllib.error, urllib.request  # all, while they can be read
+
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+processes, session, ports = json.loads(sys.stdin.read())
+for file in [f"/proc/{number}/environ" for number in processes] + [f"{session}/logs"]:
+    try:
+        os.close(os.open(file, os.O_RDONLY))
+        print("can read", file)
+    except PermissionError:
+        pass
+for port in ports:
+    url = f"http://127.0.0.1:{port}/api/job_agent/jobs/"
+    try:
+        request = urllib.request.Request(url, b'{"entrypoint": "true"}', {"Content-Type": "application/json"})
+        print(urllib.request.urlopen(request, timeout=10).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+    except Exception as error:  # speaks no HTTP
+        print(type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_user_reads_nothing_and_starts_nothing(ray_cluster: None) -> None:
+    """Neither the environment with the token nor the logs; a job posted to the agent's port is refused without it."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    open_ports = [one for process in processes for one in process.net_connections("tcp") if one.status == "LISTEN"]
+    session = ray._private.worker._global_node.get_session_dir_path()
+    given = json.dumps([[one.pid for one in processes], session, sorted({one.laddr.port for one in open_ports})])
+    done = subprocess.run([sys.executable, "-c", ANOTHER_USER], input=given, capture_output=True, text=True, check=True)
+    answers = done.stdout.splitlines()
+    assert "401" in answers
+    assert not [answer for answer in answers if answer.startswith("can read") or answer == "200"]
 
 
 def assert_alike(ours: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:

@@ -53,6 +53,16 @@ def many_rows(folder: Path) -> dict[str, str]:
     return {"format": "jsonl", "path": str(folder)}
 
 
+def languages_by_rows(folder: Path) -> dict[str, str]:
+    """Every language that there is, and many groups: the index has a number for each of both."""
+    from hybridir.data.languages import known_languages
+
+    codes = sorted(known_languages())
+    with gzip.open(folder / "x.csv.gz", "wt", compresslevel=9) as file:
+        file.write("language,query,passage\n" + "".join(f"{code},q,p\n" for code in codes) + "en,q,p\n" * 200_000)
+    return {"format": "csv", "path": str(folder)}
+
+
 def many_negatives(folder: Path) -> dict[str, str]:
     (folder / "x.jsonl").write_text(json.dumps(ROW | {"negatives": ["a"] * 190_000}))
     return {"format": "jsonl", "path": str(folder)}
@@ -140,6 +150,7 @@ FILES: dict[str, Callable[[Path], dict[str, str]]] = {
         for one in (
             empty_lines,
             many_rows,
+            languages_by_rows,
             many_negatives,
             positives_by_negatives,
             dictionary,
