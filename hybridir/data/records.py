@@ -7,7 +7,12 @@ with all other passages that count as the same. Members of a passage group are n
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hybridir.data.passages import Passages
 
 Split = Literal["train", "validation", "test", "all"]
 Part = Literal["train", "validation", "test"]
@@ -138,11 +143,16 @@ class Benchmark:
     name: str
     languages: tuple[str, ...]
     queries: tuple[Query, ...]
-    passages: tuple[Passage, ...]
+    passages: "Passages"
     relevant: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
     grades: tuple[tuple[int, ...], ...] = ()
     own: tuple[int, ...] = ()
+
+    @property
+    def language_P(self) -> "np.ndarray":
+        """int32, one for each passage: the position of its language in `languages`."""
+        return self.passages.language_numbers(self.languages)
 
 
 def place(file: str, line: int | None) -> str:

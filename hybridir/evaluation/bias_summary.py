@@ -90,7 +90,7 @@ def bias_results(ranking: Ranking, benchmark: Benchmark, summary: dict[str, Any]
         return {}
     number = {language: n for n, language in enumerate(benchmark.languages)}
     own_Q = np.array([number[query.language] for query in benchmark.queries])
-    language_P = np.array([number[passage.language] for passage in benchmark.passages])
+    language_P = benchmark.language_P
     best = best_answers(ranking, benchmark, language_P)
     of = Ranked(ranking, benchmark, own_Q, language_P, *best, ranking.pooled_top()[1], summary)
     found = {"rank_distance_by_answers": _by_answers(ranking, benchmark), "rank_distribution": _distribution(of)}

@@ -25,7 +25,7 @@ SETTINGS = ("monolingual", "crosslingual", "multilingual")
 def evaluate_encoder(encoder: Encoder, benchmark: Benchmark) -> Scores:
     """Encodes and ranks the benchmark; returns the scores of every query."""
     queries = encoder.encode([query.text for query in benchmark.queries], "query")
-    passages = encoder.encode([passage.text for passage in benchmark.passages], "passage")
+    passages = encoder.encode(benchmark.passages.texts, "passage")
     return evaluate_scores(dot_scorer(queries, passages), benchmark)
 
 
@@ -41,9 +41,7 @@ def measure(ranking: Ranking, benchmark: Benchmark, condition: str = "") -> Scor
     cross-lingual settings come first, by query, then passage language. The multilingual rows follow, by query.
     """
     n_languages = len(benchmark.languages)
-    number = {language: n for n, language in enumerate(benchmark.languages)}
-    language_P = np.array([number[passage.language] for passage in benchmark.passages])
-    language_R = language_P[[place for relevant in benchmark.relevant for place in relevant]]
+    language_R = benchmark.language_P[[place for relevant in benchmark.relevant for place in relevant]]
     query_R = np.repeat(np.arange(len(benchmark.queries)), [len(relevant) for relevant in benchmark.relevant])
     within_R = 1 + ranking.above[np.arange(len(language_R)), language_R]
     pooled_R = 1 + ranking.above.sum(axis=1)
@@ -77,7 +75,8 @@ def measure(ranking: Ranking, benchmark: Benchmark, condition: str = "") -> Scor
 
 def answer_languages(benchmark: Benchmark) -> list[set[str]]:
     """The languages of the relevant passages of each query. Rank distances need at least two."""
-    return [{benchmark.passages[place].language for place in relevant} for relevant in benchmark.relevant]
+    language_P = benchmark.language_P
+    return [{benchmark.languages[language_P[place]] for place in relevant} for relevant in benchmark.relevant]
 
 
 def summarise(scores: Scores, benchmark: Benchmark, condition: str = "") -> dict[str, Any]:

@@ -11,13 +11,15 @@ do not match each other.
 """
 
 import unicodedata
+from array import array
+from collections.abc import Iterable
 from functools import lru_cache
 
 import bm25s
 import numpy as np
 
-from hybridir.data.records import Benchmark
-from hybridir.retrieval.search import Scorer
+from hybridir.data.records import Benchmark, Passage
+from hybridir.retrieval.search import Scorer, passage_shards
 
 _UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 """How the Unicode names of characters in scripts without spaces begin; IDEOGRAPHIC covers 々, 〆 and 〇."""
@@ -32,28 +34,41 @@ def bm25_scorer(benchmark: Benchmark) -> Scorer:
     a search engine that keeps one index a language and sorts all results by score.
     """
     query_words = [tokens(query.text, query.language) for query in benchmark.queries]
-    words_of: dict[str, list[list[str]]] = {language: [] for language in benchmark.languages}
-    place_P = []  # the position of each passage within its language
-    for passage in benchmark.passages:
-        place_P.append(len(words_of[passage.language]))
-        words_of[passage.language].append(tokens(passage.text, passage.language))
-    indices = {}
-    for language, words in words_of.items():
-        if any(words):  # the library cannot index texts without words
-            indices[language] = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-            indices[language].index(words, show_progress=False)
+    language_P = benchmark.language_P
+    sizes = np.bincount(language_P, minlength=len(benchmark.languages)).tolist()
+    place_P = np.empty(len(language_P), dtype=np.int64)  # the position of each passage within its language
+    for n, size in enumerate(sizes):
+        place_P[language_P == n] = np.arange(size)
+    shards = passage_shards(benchmark)
+    indices = [
+        _index(one for number, shard in shards if number == n for one in benchmark.passages[shard])
+        for n in range(len(sizes))
+    ]
 
     @lru_cache(maxsize=1)  # consecutive shards are mostly of one language
-    def of_language(language: str, first: int, end: int) -> np.ndarray:
-        size = len(words_of[language])
-        return np.stack([_scores(indices.get(language), words, size) for words in query_words[first:end]])
+    def of_language(language: int, first: int, end: int) -> np.ndarray:
+        return np.stack([_scores(indices[language], words, sizes[language]) for words in query_words[first:end]])
 
     def score(rows: slice, passages: slice) -> np.ndarray:
-        scores = of_language(benchmark.passages[passages.start].language, rows.start, rows.stop)
-        first = place_P[passages.start]
+        scores = of_language(int(language_P[passages.start]), rows.start, rows.stop)
+        first = int(place_P[passages.start])
         return scores[:, first : first + passages.stop - passages.start]
 
     return score
+
+
+def _index(passages: Iterable[Passage]) -> bm25s.BM25 | None:
+    """The index of the passages in one language; None if they have no words, which the library cannot index."""
+    number_of: dict[str, int] = {}
+    words = [  # four bytes for each word
+        array("I", [number_of.setdefault(word, len(number_of)) for word in tokens(one.text, one.language)])
+        for one in passages
+    ]
+    if not number_of:
+        return None
+    index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    index.index((words, number_of), show_progress=False)
+    return index
 
 
 def _scores(index: bm25s.BM25 | None, words: list[str], size: int) -> np.ndarray:

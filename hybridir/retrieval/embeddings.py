@@ -14,6 +14,7 @@ Shapes: Q queries, P passages, D dimension.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def read_embeddings(path: str, benchmark: Benchmark) -> Embeddings:
     Raises `ValueError` with file, row and id if an embedding is missing, there twice, not finite or of another
     dimension.
     """
-    ids = ([query.query_id for query in benchmark.queries], [passage.full_id for passage in benchmark.passages])
+    ids = ([query.query_id for query in benchmark.queries], list(benchmark.passages.full_ids()))
     files = [_find(Path(path), side) for side in SIDES]
     (query_QD, query_notes), (passage_PD, passage_notes) = map(_read, files, ids, SIDES)
     if query_QD.shape[1] != passage_PD.shape[1]:
@@ -69,15 +70,22 @@ def read_embeddings(path: str, benchmark: Benchmark) -> Embeddings:
 def write_embeddings(path: str, benchmark: Benchmark, query_QD: np.ndarray, passage_PD: np.ndarray) -> None:
     """Writes `queries.parquet` and `passages.parquet` with the columns `id`, `language`, `text` and `embedding`."""
     Path(path).mkdir(parents=True, exist_ok=True)
-    queries = [(query.query_id, query.language, query.text) for query in benchmark.queries]
-    passages = [(passage.full_id, passage.language, passage.text) for passage in benchmark.passages]
-    for side, rows, rows_D in zip(SIDES, (queries, passages), (query_QD, passage_PD), strict=True):
-        assert len(rows) == len(rows_D), f"one embedding for each of the {side}"
-        columns = {name: [row[n] for row in rows] for n, name in enumerate(("id", "language", "text"))}
-        values = pa.array(np.ascontiguousarray(rows_D, dtype=np.float32).ravel())
-        embedding = pa.FixedSizeListArray.from_arrays(values, rows_D.shape[1])
-        with replaced(Path(path) / f"{side}.parquet") as written:
-            pa.parquet.write_table(pa.table(columns | {"embedding": embedding}), written, compression="zstd")
+    queries = ((query.query_id, query.language, query.text) for query in benchmark.queries)
+    passages = ((passage.full_id, passage.language, passage.text) for passage in benchmark.passages)
+    for side, rows, rows_ND in zip(SIDES, (queries, passages), (query_QD, passage_PD), strict=True):
+        fields = {name: pa.string() for name in ("id", "language", "text")}
+        schema = pa.schema(fields | {"embedding": pa.list_(pa.float32(), rows_ND.shape[1])})
+        with (
+            replaced(Path(path) / f"{side}.parquet") as written,
+            pa.parquet.ParquetWriter(written, schema, compression="zstd") as writer,
+        ):
+            for start in range(0, len(rows_ND), _BLOCK):
+                block = rows_ND[start : start + _BLOCK]
+                columns = [pa.array(one, pa.string()) for one in zip(*islice(rows, len(block)), strict=True)]
+                values = pa.array(np.ascontiguousarray(block, dtype=np.float32).ravel())
+                embedding = pa.FixedSizeListArray.from_arrays(values, block.shape[1])
+                writer.write_table(pa.table([*columns, embedding], schema=schema))
+        assert next(rows, None) is None, f"one embedding for each of the {side}"
 
 
 def _find(folder: Path, side: str) -> Path:

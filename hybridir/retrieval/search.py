@@ -222,8 +222,7 @@ def _without_own(scores_QP: np.ndarray, shard: slice, own: Sequence[int]) -> np.
 
 def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:
     """Cuts the passages into slices of one language, at most `PASSAGE_SHARD` long: (index of the language, slice)."""
-    numbers = {language: n for n, language in enumerate(benchmark.languages)}
-    language_P = np.array([numbers[passage.language] for passage in benchmark.passages])
+    language_P = benchmark.language_P
     cuts = [0, *(np.flatnonzero(np.diff(language_P)) + 1).tolist(), len(language_P)]
     return [
         (int(language_P[first]), slice(first, min(first + PASSAGE_SHARD, end)))

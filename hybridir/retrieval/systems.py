@@ -144,8 +144,7 @@ def _embeddings(config: EncoderConfig, benchmark: Benchmark, encode: Encode, kee
 
 def embed(config: EncoderConfig, benchmark: Benchmark, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
     """Embeds all queries and passages of a benchmark; float32 [Q, D] and [P, D]."""
-    queries, passages = ([one.text for one in texts] for texts in (benchmark.queries, benchmark.passages))
-    return encode(config, queries, passages)
+    return encode(config, [query.text for query in benchmark.queries], benchmark.passages.texts)
 
 
 def is_encoder(config: EncoderConfig) -> bool:

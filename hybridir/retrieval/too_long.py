@@ -1,9 +1,10 @@
 """Counts the texts of a benchmark that are longer than an encoder takes, and are cut when it embeds them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import get_args
 
-from hybridir.data.records import Benchmark
+from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.model.check import resolve
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import BLOCK
@@ -43,5 +44,5 @@ def describe_cut(cut: Cut, benchmark: Benchmark) -> list[str]:
     return [f"longer than the encoder takes, and cut: {'; '.join(parts)}"] if parts else []
 
 
-def _texts(benchmark: Benchmark, side: Side) -> tuple:
+def _texts(benchmark: Benchmark, side: Side) -> Sequence[Query | Passage]:
     return benchmark.queries if side == "query" else benchmark.passages

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from hybridir.data.records import Benchmark
@@ -29,10 +30,10 @@ _BLOCK = 2**20
 """Lines made at a time."""
 
 
-def passage_names(benchmark: Benchmark) -> list[str]:
+def passage_names(benchmark: Benchmark) -> pa.Array:
     """The names of passages in the files: `LANGUAGE:ID`, unique, percent-encoded by `encode`."""
-    names = [encode(passage.full_id) for passage in benchmark.passages]
-    assert len(set(names)) == len(names), "passage ids are unique within their language"
+    names = pa.array(map(encode, benchmark.passages.full_ids()), type=pa.large_string())
+    assert pc.count_distinct(names).as_py() == len(names), "passage ids are unique within their language"
     return names
 
 
@@ -49,7 +50,7 @@ def write_runs(ranking: Ranking, benchmark: Benchmark, folder: Path, system: str
     """
     assert ranking.top_place.shape[2] >= depth, "rank_all was asked for fewer passages than are to be written"
     tag = encode(system)
-    name_Q, name_P = pa.array(_query_names(benchmark)), pa.array(passage_names(benchmark))
+    name_Q, name_P = pa.array(_query_names(benchmark)), passage_names(benchmark)
     pooled = ranking.pooled_top()[1]
     for setting, (judgement_J, target_Q) in _settings(benchmark).items():
         queries = np.unique(judgement_J[0])
@@ -60,7 +61,7 @@ def write_runs(ranking: Ranking, benchmark: Benchmark, folder: Path, system: str
 
 def write_qrels(benchmark: Benchmark, folder: Path) -> None:
     """Writes `SETTING.qrels` for the settings of `write_runs`."""
-    name_Q, name_P = pa.array(_query_names(benchmark)), pa.array(passage_names(benchmark))
+    name_Q, name_P = pa.array(_query_names(benchmark)), passage_names(benchmark)
     for setting, (judgement_J, _) in _settings(benchmark).items():
         query_J, place_J, grade_J = judgement_J
         _write(folder / f"{setting}.qrels", [_table(name_Q.take(query_J), "0", name_P.take(place_J), grade_J)])
@@ -89,11 +90,10 @@ def _settings(benchmark: Benchmark) -> dict[str, tuple[np.ndarray, np.ndarray | 
     """
     number = {language: n for n, language in enumerate(benchmark.languages)}
     language_Q = np.array([number[query.language] for query in benchmark.queries], dtype=np.int64)
-    language_P = np.array([number[passage.language] for passage in benchmark.passages], dtype=np.int64)
     query_J = np.repeat(np.arange(len(language_Q)), [len(found) for found in benchmark.relevant])
     place_J = np.array(list(itertools.chain.from_iterable(benchmark.relevant)), dtype=np.int64)
     grade_J = np.array(list(itertools.chain.from_iterable(benchmark.grades)) or [1] * len(place_J), dtype=np.int64)
-    own_J, target_J = language_Q[query_J], language_P[place_J]
+    own_J, target_J = language_Q[query_J], benchmark.language_P[place_J]
     settings: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
         "monolingual": (own_J == target_J, language_Q),
         "multilingual": (np.ones(len(query_J), dtype=bool), None),

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
@@ -198,9 +201,9 @@ def preview_evaluation(recipe: Evaluation) -> None:
     _check(recipe, systems)
     benchmark = read_measured(recipe.benchmark, systems).benchmark
     _tell(benchmark)
-    texts = [(query.language, "query") for query in benchmark.queries]
-    texts += [(passage.language, "passage") for passage in benchmark.passages]
-    rows = [(x, *(f"{texts.count((x, side)):,}" for side in ("query", "passage"))) for x in benchmark.languages]
+    asked = Counter(query.language for query in benchmark.queries)
+    candidates = np.bincount(benchmark.language_P, minlength=len(benchmark.languages)).tolist()
+    rows = [(x, f"{asked[x]:,}", f"{n:,}") for x, n in zip(benchmark.languages, candidates, strict=True)]
     show(Grid(benchmark.name, ("language", "queries", "passages"), rows))
     for system in systems:
         say(f"would measure {system.label}: {', '.join(member.name for member in system.members)}")

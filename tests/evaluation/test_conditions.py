@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.evaluation.conditions import Condition, check_conditions, under
 from hybridir.retrieval.search import Scorer, rank_all
@@ -24,7 +25,7 @@ def benchmark() -> Benchmark:
             Query(query_id=name, language=name[:2], text=text, group_id=name, cluster=name)
             for text, name in QUERIES.items()
         ),
-        passages=tuple(
+        passages=Passages(
             Passage(passage_id=str(n), language=language, text=text)
             for n, (language, text) in enumerate(
                 [("en", "first"), ("en", "cat"), ("en", "2 + 2"), ("de", "first"), ("de", "Haus 7")]

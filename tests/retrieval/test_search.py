@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import rows_of
 
+from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.evaluation import metrics
 from hybridir.evaluation import settings as evaluate
@@ -24,7 +25,7 @@ def benchmark(languages, passages, queries):
     return Benchmark(
         name="made",
         languages=tuple(languages),
-        passages=tuple(Passage(passage_id=str(n), language=x, text=t) for n, (x, t) in enumerate(passages)),
+        passages=Passages(Passage(passage_id=str(n), language=x, text=t) for n, (x, t) in enumerate(passages)),
         queries=tuple(
             Query(query_id=f"q{n}", language=x, text=t, group_id=f"g{n}", cluster="c")
             for n, (x, t, _) in enumerate(queries)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.evaluation.settings import evaluate_scores, summarise
 from hybridir.retrieval import search
@@ -27,7 +28,7 @@ def copies(n_queries: int, first: int = 0) -> Benchmark:
             Query(query_id=f"en:{n}", language="en", text="which river", group_id=str(n), cluster=str(n))
             for n in range(n_queries)
         ),
-        passages=tuple(Passage(passage_id=str(n), language="en", text="the river Spree") for n in range(COPIES)),
+        passages=Passages(Passage(passage_id=str(n), language="en", text="the river Spree") for n in range(COPIES)),
         relevant=((first,),) * n_queries,
     )
 

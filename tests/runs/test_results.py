@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import rows_of
 
+from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query, benchmark_fingerprint
 from hybridir.evaluation.bias_summary import bias_results
 from hybridir.evaluation.comparisons import comparisons, intervals
@@ -26,7 +27,7 @@ def parallel(languages: tuple[str, ...] = ("de", "en"), n_questions: int = 6, n_
     return Benchmark(
         name="made",
         languages=languages,
-        passages=tuple(Passage(passage_id=str(n), language=x, text=f"answer {n} in {x}") for x, n in ends),
+        passages=Passages(Passage(passage_id=str(n), language=x, text=f"answer {n} in {x}") for x, n in ends),
         queries=tuple(
             Query(query_id=f"{x}:{n}", language=x, text=f"question {n}", group_id=str(n), cluster=str(n % n_clusters))
             for x, n in ends

@@ -39,7 +39,7 @@ def main(folder: str | None, xquad_r: str | None) -> None:
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     path = {"name": "xquad-r", "path": xquad_r} if xquad_r else {"name": "sample"}
-    texts = [passage.text for passage in read_benchmark(BenchmarkConfig(**path, split="all")).passages]
+    texts = read_benchmark(BenchmarkConfig(**path, split="all")).passages.texts
     chosen = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:PASSAGES]]
     print(
         f"{len(chosen)} passages of {path['name']}, {np.mean([len(text) for text in chosen]):.0f} characters on average"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.retrieval.search import DEPTH, dot_scorer, rank_all, top_k
 
@@ -29,7 +30,7 @@ def main(n_queries: int = 1000, n_passages: int = 50_000, dimension: int = 384) 
         queries=tuple(
             Query(query_id=str(n), language="en", text="", group_id=str(n), cluster=str(n)) for n in range(n_queries)
         ),
-        passages=tuple(Passage(passage_id=str(n), language="en", text="") for n in range(n_passages)),
+        passages=Passages(Passage(passage_id=str(n), language="en", text="") for n in range(n_passages)),
         relevant=tuple((int(n),) for n in rng.integers(n_passages, size=n_queries)),
     )
     plain = lambda queries, passages: query_QD[queries] @ passage_PD[passages].T  # noqa: E731

@@ -13,6 +13,7 @@ import numpy as np
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.languages import check_languages
+from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Part, Passage, Query
 from hybridir.data.texts import as_read
 
@@ -104,7 +105,7 @@ def _benchmark(
         name=name,
         languages=tuple(languages),
         queries=tuple(queries),
-        passages=tuple(passages.values()),
+        passages=Passages(passages.values()),
         relevant=tuple(tuple(answers[int(query.cluster)]) for query in queries),
         notes=tuple(notes),
     )

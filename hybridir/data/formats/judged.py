@@ -1,4 +1,4 @@
-"""Reads benchmarks with queries, passages and judgements in separate files into memory, in one pass.
+"""Reads benchmarks with queries, passages and judgements in separate files, in one pass.
 
 A passage with a score above 0 is relevant, and the score is its grade; a score of 0 or less means the same as no
 judgement. A broken line is an error that names the line. The notes of the benchmark count what is left out:
@@ -13,12 +13,16 @@ A judged query without a relevant passage stays in the benchmark: the evaluation
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
 
 from hybridir.data import storage
 from hybridir.data.formats.qrels import read_qrels
 from hybridir.data.languages import known_languages, remedy
+from hybridir.data.passages import Passages
 from hybridir.data.records import BadRow, Benchmark, Passage, Query, Rejected, place
 from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank
 from hybridir.runtime.secrets import without_secrets
@@ -87,11 +91,15 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
     queries: list[Query] = []
     for one, found in zip(files, texts, strict=True):
         queries += _asked(one, layout, found, asked, notes)
-    passages: list[Passage] = []
+    passages: list[Passages] = []
     relevant: dict[str, dict[int, int]] = {}
     itself: dict[str, int] = {}
     for one, positives, found in zip(files, judged, texts, strict=True):
-        places, same = _read_passages(one, layout, found, passages, notes)
+        wanted = found.keys() | {i for judgements in positives.values() for i in judgements}
+        read_here, rows, same = _read_passages(one, layout, found, wanted, notes)
+        before = sum(map(len, passages))
+        places = {i: row if row == EMPTY else before + row for i, row in rows.items()}
+        passages.append(read_here)
         itself |= {f"{one.language}:{i}": places[i] for i in same}
         _resolve(one, layout, positives, places, relevant, notes)
     if not relevant:
@@ -118,7 +126,7 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
         name=name,
         languages=tuple(one.language for one in files),
         queries=tuple(queries),
-        passages=tuple(passages),
+        passages=Passages.joined(passages),
         relevant=tuple(map(tuple, of_query)),
         notes=tuple(notes),
         grades=tuple(tuple(found.values()) for found in of_query) if len(grades) > 1 else (),
@@ -224,16 +232,16 @@ def _asked(
 
 
 def _read_passages(
-    files: Files, layout: Layout, queries: dict[str, tuple[int, str]], passages: list[Passage], notes: list[str]
-) -> tuple[dict[str, int], list[str]]:
-    """Adds the passages of one language to `passages`.
+    files: Files, layout: Layout, queries: dict[str, tuple[int, str]], wanted: Collection[str], notes: list[str]
+) -> tuple[Passages, dict[str, int], list[str]]:
+    """The passages of one language.
 
-    Returns their positions by id (`EMPTY`: no text), and the ids of those that are the query with the same id.
+    Also returns the positions of those with an id that is `wanted` (`EMPTY`: no text), and the ids of those that are
+    the query with the same id.
     """
     places: dict[str, int] = {}
-    empty: list[str] = []
+    empty: dict[int, str] = {}
     same: list[str] = []
-    repeated = 0
 
     def parse(raw: bytes | None, language: str) -> Passage:
         passage = layout.parse_passage(raw, language)
@@ -243,28 +251,41 @@ def _read_passages(
                 same.append(passage.passage_id)
         return passage
 
-    for path in files.passages:
-        for line, passage in _lines(path, parse, files.language, layout):
-            before = places.get(passage.passage_id)
-            if before is not None:
-                if is_blank(passage.text) if before == EMPTY else passages[before] == passage:
-                    repeated += 1
-                    continue
-                message = f"passage id {passage.passage_id!r} occurs twice, with two texts: remove one of the two"
-                raise layout.error(path, line, message)
-            if not is_blank(passage.text):
-                places[passage.passage_id] = len(passages)
-                passages.append(passage)
-            else:
-                places[passage.passage_id] = EMPTY
-                empty.append(place(without_secrets(storage.plain(path)), line))
-    if len(empty) == len(places):
+    def found() -> Iterator[Passage]:
+        for n, (path, line, passage) in enumerate(_passages(files, layout, parse)):
+            if passage.passage_id in wanted:
+                places.setdefault(passage.passage_id, n)
+            if is_blank(passage.text):
+                empty[n] = place(without_secrets(storage.plain(path)), line)
+            yield passage
+
+    passages = Passages(found())
+    kept_P = np.ones(len(passages), dtype=bool)
+    for again, before in passages.repeats():
+        if passages[again] != passages[before] and not (again in empty and before in empty):
+            path, line, passage = next(islice(_passages(files, layout, layout.parse_passage), again, None))
+            message = f"passage id {passage.passage_id!r} occurs twice, with two texts: remove one of the two"
+            raise layout.error(path, line, message)
+        kept_P[again] = False
+        empty.pop(again, None)
+    repeated = np.count_nonzero(~kept_P)
+    kept_P[list(empty)] = False
+    if not kept_P.any():
         raise layout.error(files.passages[0], None, f"there is no passage in {files.language}")
     if empty:
-        notes.append(f"{len(empty)} passages in {files.language} have no text, the first at {empty[0]}: left out")
+        first = next(iter(empty.values()))
+        notes.append(f"{len(empty)} passages in {files.language} have no text, the first at {first}: left out")
     if repeated:
         notes.append(f"{repeated} passages in {files.language} are in their file again, with the same text: left out")
-    return places, same
+    row_P = np.where(kept_P, np.cumsum(kept_P) - 1, EMPTY)
+    return passages.kept(kept_P), {i: int(row_P[n]) for i, n in places.items()}, same
+
+
+def _passages(files: Files, layout: Layout, parse: Parse) -> Iterator[tuple[str, int, Passage]]:
+    """(path, line, passage) for all passages of one language."""
+    for path in files.passages:
+        for line, passage in _lines(path, parse, files.language, layout):
+            yield path, line, passage
 
 
 def _note_absent(absent: list[str], what: str, files: Files, notes: list[str]) -> None:

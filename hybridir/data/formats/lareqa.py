@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridir.data.config import BenchmarkConfig, Source, own_split
 from hybridir.data.languages import check_languages, code_of
+from hybridir.data.passages import Passages
 from hybridir.data.records import SEEN_PARTS, Benchmark, Pair, Passage, Query, Shard, Split
 from hybridir.data.rows import without
 from hybridir.data.texts import MAX_NAME, MAX_TEXT, fault, is_blank
@@ -115,7 +116,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
         name=config.name,
         languages=tuple(dict.fromkeys(article.language for article in articles)),
         queries=tuple(queries),
-        passages=tuple(passages),
+        passages=Passages(passages),
         relevant=tuple(tuple(answers[query.group_id]) for query in queries),
         notes=_notes(config),
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hybridir.data.config import BenchmarkConfig, Source, own_split
 from hybridir.data.languages import check_languages
+from hybridir.data.passages import Passages
 from hybridir.data.records import SEEN_PARTS, Benchmark, Pair, Passage, Query, Shard, Split
 from hybridir.runtime.plain_yaml import load_yaml
 
@@ -85,7 +86,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
             for language in languages
             for fact in asked
         ),
-        passages=tuple(_passage(fact, language) for language in languages for fact in pool),
+        passages=Passages(_passage(fact, language) for language in languages for fact in pool),
         relevant=tuple(
             tuple(place[fact.id] + n * len(pool) for n in range(len(languages))) for _ in languages for fact in asked
         ),
