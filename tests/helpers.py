@@ -33,7 +33,8 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.runs.prepare import Prepared
 from hybridir.runs.recipe import Recipe, ScalingConfig
-from hybridir.training.loop import TrainConfig, train
+from hybridir.training.config import TrainConfig
+from hybridir.training.loop import train
 from hybridir.training.objective import LossConfig
 from hybridir.training.validation import ValidationConfig
 from hybridir.translation.families import FAMILIES

@@ -86,7 +86,7 @@ from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.model.config import EncoderConfig
 from hybridir.runs.backend import here
 from hybridir.runs.training_run import run_training
-from hybridir.training.loop import TrainConfig
+from hybridir.training.config import TrainConfig
 from hybridir.training.validation import ValidationConfig
 
 languages = ("de", "en")

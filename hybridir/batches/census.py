@@ -9,6 +9,7 @@ from rich.text import Text
 
 from hybridir.batches.plan import Batch, Plan
 from hybridir.batches.sampling import first_of_second_pool
+from hybridir.batches.stream import BatchSource
 from hybridir.runtime.tables import Grid, show
 
 MOST = 1000
@@ -26,9 +27,19 @@ class Census:
     items: int = 0
     negatives: int = 0  # of all items together
     same_language: int = 0  # those that are positives of other items, in the language of the item's own positive
+    noise: Counter = field(default_factory=Counter)  # queries by kind of noise
+    texts: Counter = field(default_factory=Counter)  # texts by view
+    tokens: list[int] = field(default_factory=list)  # of each batch
 
-    def add(self, plan: Plan, batch: Batch) -> None:
+    def add(self, source: BatchSource, step: int) -> None:
         """Adds a batch to the counts."""
+        batch, lengths = source.plan().batch(step), source.lengths(step)
+        self._add(source.plan(), batch)
+        self.noise.update(source.noise_of(batch))
+        self.texts.update({view: int((length > 0).sum()) for view, length in lengths.items()})
+        self.tokens.append(sum(int(length.sum()) for length in lengths.values()))
+
+    def _add(self, plan: Plan, batch: Batch) -> None:
         corpus, size = plan.corpus, len(batch.groups)
         self.kinds[batch.kind] += 1
         languages = zip(batch.query_language.tolist(), batch.passage_language.tolist(), strict=True)
@@ -46,19 +57,20 @@ class Census:
             self.same_language += int((counts * (counts - 1)).sum())
 
 
-def take_census(plan: Plan, steps: int, most: int | None = None) -> Census:
+def take_census(source: BatchSource, steps: int, most: int | None = None) -> Census:
     """The census of the first `steps` batches, or of `most` of them that are evenly spaced."""
     census = Census()
     for step in np.unique(np.linspace(0, steps - 1, min(steps, most or steps), dtype=np.int64)).tolist():
-        census.add(plan, plan.batch(step))
+        census.add(source, step)
     return census
 
 
-def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
+def show_plan(source: BatchSource, steps: int, first: int = 3, items: int = 4) -> None:
     """Prints `items` pairs of each of the `first` batches, then the census of `steps` batches, or of a sample."""
+    plan = source.plan()
     for step in range(first):
         _show_batch(plan, plan.batch(step), items)
-    census = take_census(plan, steps, MOST)
+    census = take_census(source, steps, MOST)
     sample = f"a sample of {MOST:,} of the {steps:,} batches" if steps > MOST else ""
     show(_shares(f"kinds of {sample or f'{steps} batches'}", census.kinds))
     queries: Counter = Counter()
@@ -72,6 +84,16 @@ def show_plan(plan: Plan, steps: int, first: int = 3, items: int = 4) -> None:
     if crossing:
         show(_shares("cross-lingual pairs (query-passage), the 5 most and least frequent", crossing, ends=5))
     show(_shares("sources", Counter({name or "(unnamed)": n for name, n in census.sources.items()})))
+    if census.noise:
+        clean = Counter({"none": census.items - census.noise.total()})
+        show(_shares("noise of queries", census.noise + clean))
+    for view in (view for view in census.texts if view.endswith("_translation")):
+        print(f"{view.replace('_', ' ')}s of an item: {census.texts[view] / census.items:.2f} on average")
+    mean = sum(census.tokens) / len(census.tokens)
+    print(
+        f"tokens of a step, without padding: {mean:,.0f} on average, from {min(census.tokens):,} to "
+        f"{max(census.tokens):,}; of all steps {'about ' * bool(sample)}{mean * steps:,.0f}"
+    )
     possible = int(plan.corpus.groups(plan.part).sum())
     print(
         f"groups drawn at least once{' in ' * bool(sample)}{sample}: {len(census.groups)} of {possible} "

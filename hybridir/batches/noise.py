@@ -22,27 +22,34 @@ class NoisyQueries:
         self._plan, self._noise, self._tokens = plan, plan.sampling.noise, tokens
         self._texts = query_texts(plan.corpus)
 
-    def replace(self, queries: list[np.ndarray], batch: Batch) -> list[np.ndarray]:
-        """The token ids of the queries [b], with noise in those that are drawn by `probability`."""
-        numbers = [self._numbers(draws.QUERY_NOISE, batch, item) for item in range(len(queries))]
-        drawn = [item for item, rng in enumerate(numbers) if rng(1)[0] < self._noise.probability]
-        noisy = dict(zip(drawn, self._tokenize([self._text(batch, n, numbers[n]) for n in drawn]), strict=True))
-        return [noisy.get(item, ids) for item, ids in enumerate(queries)]
+    def drawn(self, batch: Batch) -> dict[int, tuple[str, Uniform]]:
+        """The items that `probability` draws, each with its kind of noise and the random numbers of its edits."""
+        numbers = {item: self._numbers(draws.QUERY_NOISE, batch, item) for item in range(len(batch.query_row))}
+        chosen = {item: rng for item, rng in numbers.items() if rng(1)[0] < self._noise.probability}
+        return {item: (self._kind(batch, item, rng), rng) for item, rng in chosen.items()}
+
+    def some(self, batch: Batch) -> dict[int, np.ndarray]:
+        """The token ids of the queries that are drawn, by item, with noise."""
+        drawn = self.drawn(batch)
+        return dict(zip(drawn, self._tokenize([self._text(batch, n, *drawn[n]) for n in drawn]), strict=True))
 
     def every(self, batch: Batch) -> list[np.ndarray]:
-        """The token ids of all queries [b] with noise, for the view `noisy_query`: drawn apart from `replace`."""
-        items = range(len(batch.query_row))
-        numbers = [self._numbers(draws.NOISY_QUERY, batch, item) for item in items]
-        return self._tokenize([self._text(batch, item, numbers[item]) for item in items])
+        """The token ids of all queries [b] with noise, for the view `noisy_query`: drawn apart from `some`."""
+        numbers = [self._numbers(draws.NOISY_QUERY, batch, item) for item in range(len(batch.query_row))]
+        kinds = [self._kind(batch, item, rng) for item, rng in enumerate(numbers)]
+        return self._tokenize([self._text(batch, n, *one) for n, one in enumerate(zip(kinds, numbers, strict=True))])
 
     def _numbers(self, stream: int, batch: Batch, item: int) -> Uniform:
         return uniform_numbers(self._plan.seed, stream, batch.step, batch.first + item)
 
-    def _text(self, batch: Batch, item: int, rng: Uniform) -> str:
-        """The query of an item with noise of one kind."""
+    def _kind(self, batch: Batch, item: int, rng: Uniform) -> str:
+        """One of the kinds that apply to the language of an item's query."""
+        kinds = self._noise.kinds_in(self._plan.languages[batch.query_language[item]])
+        return kinds[int(rng(1)[0] * len(kinds))]
+
+    def _text(self, batch: Batch, item: int, kind: str, rng: Uniform) -> str:
+        """The query of an item with noise of a kind."""
         language = self._plan.languages[batch.query_language[item]]
-        kinds = self._noise.kinds_in(language)
-        kind = kinds[int(rng(1)[0] * len(kinds))]
         clean = self._texts.take(batch.query_row[[item]])[0].tobytes().decode()
         return PERTURBATIONS[kind].apply(clean, language, rng, self._noise.severity)
 

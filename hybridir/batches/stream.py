@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hybridir.batches.noise import NoisyQueries
-from hybridir.batches.plan import Plan
+from hybridir.batches.plan import Batch, Plan
 from hybridir.batches.sampling import Sampling
 from hybridir.batches.token_cache import TokenCache, TokenJob
 from hybridir.batches.views import TranslationViews
@@ -75,6 +75,42 @@ class BatchSource:
         """The plan; opened once a process."""
         return _open(self)[0]
 
+    def noise_of(self, batch: Batch) -> list[str]:
+        """The kinds of noise of the queries of `batch` that have some (`sampling.noise`)."""
+        noise = _open(self)[3]
+        return [kind for kind, _ in noise.drawn(batch).values()] if self.sampling.noise.probability and noise else []
+
+    def lengths(self, step: int) -> dict[str, np.ndarray]:
+        """The lengths in tokens of the texts of the global batch of `step` by view, as `batch` gives them.
+
+        Only texts with noise are tokenised for that; nothing else is read but lengths.
+        """
+        plan, cache, translations, noise = _open(self)
+        batch = plan.batch(step)
+        views = {
+            "query": cache.query.lengths(batch.query_row),
+            "positive": cache.passage.lengths(batch.passage_row),
+            "negative": cache.negatives.lengths(batch.negatives.ravel()),
+        }
+        for name, rows in translations.rows(batch):
+            views[name] = (cache.passage if name == "passage_translation" else cache.query).lengths(rows.ravel())
+        if self.noisy_query and noise:
+            views["noisy_query"] = np.array([len(ids) for ids in noise.every(batch)])
+        if self.sampling.noise.probability and noise:
+            for item, ids in noise.some(batch).items():
+                views["query"][item] = len(ids)
+        return views
+
+    def count_tokens(self, least: int) -> list[int]:
+        """The tokens before each step and after the last, [steps + 1], of the fewest steps with `least` tokens or more.
+
+        No padding is counted, and each text as often as it is drawn.
+        """
+        before = [0]
+        while before[-1] < least:
+            before.append(before[-1] + sum(int(view.sum()) for view in self.lengths(len(before) - 1).values()))
+        return before
+
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TokenBatch:
         """The part of one rank of the global batch of `step`."""
         plan, cache, translations, noise = _open(self)
@@ -90,7 +126,8 @@ class BatchSource:
         if self.noisy_query and noise:
             views["noisy_query"] = noise.every(batch)
         if self.sampling.noise.probability and noise:
-            views["query"] = noise.replace(views["query"], batch)
+            noisy = noise.some(batch)
+            views["query"] = [noisy.get(item, ids) for item, ids in enumerate(views["query"])]
         texts = [text for view in views.values() for text in view]
         example = (plan.corpus.group_key[batch.groups], batch.query_language, batch.passage_language)
         groups = [plan.corpus.passage_group[batch.groups], plan.corpus.negative_group[batch.negatives.ravel()]]

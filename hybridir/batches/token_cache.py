@@ -98,10 +98,11 @@ class Ragged:
         size = self._dtype.itemsize
         return [np.frombuffer(os.pread(self._file, (b - a) * size, a * size), self._dtype) for a, b in spans]
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """The length of every sequence."""
-        return np.diff(self._start)
+    def lengths(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The lengths of the sequences at `rows`, or of all, int64; 0 for the row -1. Reads no sequence."""
+        if isinstance(rows, slice):
+            return np.diff(self._start)
+        return np.where(rows < 0, 0, self._start[rows + 1] - self._start[rows])
 
 
 class TokenCache:

@@ -140,6 +140,24 @@ class BenchmarkReader(Protocol):
     def __call__(self, config: BenchmarkConfig) -> Benchmark: ...
 
 
+@dataclass(frozen=True)
+class BenchmarkFormat:
+    """A benchmark, or a format of benchmarks.
+
+    Attributes:
+        read: reads it.
+        uses: those of the fields `path`, `facts`, `language` and `groups` of `BenchmarkConfig` that it reads; another
+            one that is set is refused.
+        license: licence of its texts; "" if it is a format that any texts can have.
+        hub_id: its id on the Hugging Face hub, if it is there.
+    """
+
+    read: BenchmarkReader
+    uses: tuple[str, ...] = ("path",)
+    license: str = ""
+    hub_id: str = ""
+
+
 def own_split(config: BenchmarkConfig) -> Split:
     """The split asked for, of a benchmark that is split by this project; `ValueError` for an unknown split."""
     wanted = config.split or "test"

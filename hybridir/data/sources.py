@@ -13,7 +13,7 @@ from typing import Literal
 
 from hybridir.data import build, intake
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
-from hybridir.data.formats import BENCHMARK_READERS, LICENSES, PAIR_READERS, ROWS, heldout, hub, lareqa, recognise
+from hybridir.data.formats import BENCHMARKS, LICENSES, PAIR_READERS, ROWS, hub, lareqa, recognise
 from hybridir.data.intake import take
 from hybridir.data.records import Benchmark, Part, Shard
 from hybridir.data.sets import SETS
@@ -95,30 +95,29 @@ def _imported(code: bytes) -> Iterator[str]:
 def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     """Reads the benchmark `config.name`; `ValueError` if it is unknown or a field is set that it does not use."""
     config = replace(config, name=config.name or "sample")
-    if config.name not in BENCHMARK_READERS:
-        near, known = did_you_mean(config.name, BENCHMARK_READERS), ", ".join(BENCHMARK_READERS)
+    if config.name not in BENCHMARKS:
+        near, known = did_you_mean(config.name, BENCHMARKS), ", ".join(BENCHMARKS)
         raise ValueError(f"benchmark.name {config.name!r} is unknown{near}; there are {known}")
-    is_sample, is_held_out = config.name == "sample", config.name in heldout.PARTS
-    uses = {"path": not is_sample, "facts": is_sample, "language": config.name == "beir", "groups": is_held_out}
-    for field, used in uses.items():
+    benchmark = BENCHMARKS[config.name]
+    for field in ("path", "facts", "language", "groups"):
         value = getattr(config, field)
-        if not used and value != getattr(BenchmarkConfig(), field):
+        if field not in benchmark.uses and value != getattr(BenchmarkConfig(), field):
             shown = without_secrets(str(value))
             raise ValueError(f"benchmark.{field} is {shown!r}, which {config.name} does not use: leave it out")
-    return BENCHMARK_READERS[config.name](config)
+    return benchmark.read(config)
 
 
 def benchmark_at(path: str) -> str:
     """The name of the benchmark in a folder; `ValueError` if it cannot be told."""
     try:
-        found = recognise.format_of(Source(path=path), BENCHMARK_READERS)
+        found = recognise.format_of(Source(path=path), BENCHMARKS)
     except ValueError as error:
         message = str(error).replace("data.format", "benchmark.name").replace("data.path", "benchmark.path")
         raise ValueError(message) from None
     if found == "lareqa":
         return lareqa.name_of(path)
     if found != "beir":
-        shown, known = without_secrets(path), ", ".join(BENCHMARK_READERS)
+        shown, known = without_secrets(path), ", ".join(BENCHMARKS)
         raise ValueError(f"benchmark.path {shown!r}: which benchmark it is cannot be told. Name it, one of {known}")
     return found
 

@@ -29,14 +29,13 @@ from hybridir.model.transforms import mean_of_weights
 from hybridir.retrieval.systems import rank_each
 from hybridir.runs.backend import Backend, Track, quiet_libraries
 from hybridir.runs.corpus import cache_folder, read_corpus
-from hybridir.runs.fill_in import own_part, read_own_part
+from hybridir.runs.fill_in import fill_in_steps, own_part, read_own_part
 from hybridir.runs.folder import Kind, begin_folder
 from hybridir.runs.prepare import prepare
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, TrackingConfig
 from hybridir.runs.results import write_json
-from hybridir.runs.training_run import open_output, train_model, validated
+from hybridir.runs.training_run import open_output, spent, train_model, validated
 from hybridir.runtime.durable import appended, replaced_folder
-from hybridir.runtime.history import read_history
 from hybridir.runtime.owner import own, owned
 from hybridir.runtime.secrets import without_secrets
 
@@ -182,9 +181,10 @@ def _run(run: ArmRun, backend: Backend) -> None:
 def _train(run: ArmRun, backend: Backend) -> dict[str, Any]:
     """Trains the model; returns what `results.json` says of it."""
     recipe = replace(run.recipe, resume=(run.output / "config.yaml").exists())
+    recipe = fill_in_steps(recipe, run.output, backend.read)
     prepared = prepare(recipe, open_output(recipe), backend.read, backend.tokenize)
     state = train_model(recipe, prepared, backend)
-    training = _spent(run.output) | {"stopped": state["stopped"]}
+    training = spent(run.output) | {"stopped": state["stopped"]}
     return {"training": training, "validation": validated(recipe, state)}
 
 
@@ -195,8 +195,8 @@ def _make(run: ArmRun) -> dict[str, Any]:
     made = run.make(*(Encoder.load(EncoderConfig(name=str(member / "model"))) for member in members))
     with replaced_folder(run.output / "model") as work:
         made.save(work)
-    spent = [_spent(member) for member in members]
-    return {"training": {name: sum(one[name] for one in spent) for name in spent[0]}}
+    each = [spent(member) for member in members]
+    return {"training": {name: sum(one[name] for one in each) for name in each[0]}}
 
 
 def _described(make: Callable[..., Encoder]) -> str:
@@ -204,12 +204,6 @@ def _described(make: Callable[..., Encoder]) -> str:
     given = make.keywords if isinstance(make, partial) else {}
     function = make.func if isinstance(make, partial) else make
     return " ".join([function.__name__, *(f"{name}={value}" for name, value in given.items())])
-
-
-def _spent(output: Path) -> dict[str, Any]:
-    """The number of steps, tokens and seconds in a run's history."""
-    lines = list(read_history(output / "history.jsonl"))
-    return {"step": len(lines)} | {name: sum(line[name] for line in lines) for name in ("tokens", "seconds")}
 
 
 def _with_corpus(recipe: Recipe) -> BenchmarkConfig:

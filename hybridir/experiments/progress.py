@@ -15,7 +15,7 @@ EVERY = 30.0
 
 
 class ArmProgress:
-    """While entered, a thread reads the histories of `runs` and prints their steps.
+    """While entered, a thread reads the histories of `runs` and prints how far they are.
 
     `expected` has the estimated seconds of each run, by output folder. `total` is the number of runs if not all of them
     are known at the start (see `began`).
@@ -52,7 +52,7 @@ class ArmProgress:
     def _left(self) -> str:
         """The time left: the estimate, corrected by how wrong it has been so far; empty without an estimate."""
         going = list(self._going.values())
-        left = sum((1 - _at(run) / run.recipe.train.steps) * self._expected.get(run.output, 0.0) for run in going)
+        left = sum((1 - _share(run)) * self._expected.get(run.output, 0.0) for run in going)
         past = sum(self._expected.values()) - left
         if not self._going or not past:
             return ""
@@ -60,8 +60,8 @@ class ArmProgress:
 
     def _tell(self) -> None:
         while not self._done.wait(EVERY):
-            found = [(run, line) for run in list(self._going.values()) if (line := _at(run))]
-            if told := [f"{run.label} at step {at} of {run.recipe.train.steps}" for run, at in found]:
+            found = [(run, share) for run in list(self._going.values()) if (share := _share(run))]
+            if told := [f"{run.label} {share:.0%}" for run, share in found]:
                 self._say(f"  {', '.join(told[:8])}{', ...' if len(told) > 8 else ''}")
 
     def _say(self, words: str) -> None:
@@ -76,7 +76,10 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _at(run: ArmRun) -> int:
-    """The number of steps done."""
-    line = last_line(run.output / "history.jsonl")
-    return line["step"] + 1 if line else 0
+def _share(run: ArmRun) -> float:
+    """The share of the training that is done; for a number of tokens about, from those of the last step."""
+    line, train = last_line(run.output / "history.jsonl"), run.recipe.train
+    if not line:
+        return 0.0
+    done = (line["step"] + 1) * (line["tokens"] if train.tokens else 1)
+    return min(1.0, done / (train.tokens or train.steps or done))

@@ -29,6 +29,7 @@ from hybridir.runtime.history import read_history
 from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
+from hybridir.training.config import LENGTHS, TrainConfig
 
 PROBE_STEPS = 12
 """Steps of the short run from which the times of all runs are estimated."""
@@ -146,22 +147,27 @@ def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict
     probed = next((run for run in todo if run.trains), None)
     if probed is None:
         return {}
-    train = replace(probed.recipe.train, steps=min(PROBE_STEPS, probed.recipe.train.steps))
+    steps = min(PROBE_STEPS, probed.recipe.train.steps or PROBE_STEPS)
+    train = replace(probed.recipe.train, steps=steps, epochs=None, tokens=None)
     folder = Path(recipe.output, "probe")
     shutil.rmtree(folder, ignore_errors=True)
-    say(f"estimating the time: {train.steps} steps and a measurement")
+    say(f"estimating the time: {steps} steps and a measurement")
     began = time.monotonic()
     short = replace(probed.recipe, train=train, output=str(folder / "run"))
     ((_, error),) = runner.start([replace(probed, recipe=short)])
     if error:
         say(f"no estimate, because these steps failed: {error}")
         return {}
-    steps = [line["seconds"] for line in read_history(folder / "run" / "history.jsonl")]
-    a_pair = statistics.median(steps) / train.batch_size
-    rest = time.monotonic() - began - sum(steps)
+    lines = list(read_history(folder / "run" / "history.jsonl"))
+    a_token = statistics.median(line["seconds"] / line["tokens"] for line in lines)
+    of_pair = statistics.mean(line["tokens"] for line in lines) / train.batch_size
+    rest = time.monotonic() - began - sum(line["seconds"] for line in lines)
     shutil.rmtree(folder)
-    trains = {run.output: run.trains * run.recipe.train.steps * run.recipe.train.batch_size for run in todo}
-    return {output: rest + a_pair * pairs for output, pairs in trains.items()}
+
+    def tokens(train: TrainConfig) -> float:
+        return train.tokens or (train.steps or 0) * train.batch_size * of_pair
+
+    return {run.output: rest + run.trains * a_token * tokens(run.recipe.train) for run in todo}
 
 
 def _runs(recipe: StudyRecipe, arm: Arm) -> list[ArmRun]:
@@ -215,9 +221,10 @@ def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
     for arm in arms:
         runs = _runs(recipe, arm)
         train = runs[0].recipe.train
-        size = ("", "") if arm.made_of else (str(train.steps), str(train.batch_size))
+        length = next((f"{value:,g} {name}" for name in LENGTHS if (value := getattr(train, name))), "")
+        size = ("", "") if arm.made_of else (length, str(train.batch_size))
         rows.append((arm.name, arm.about, *size, f"{sum(run.finished for run in runs)} of {len(runs)}"))
-    return Grid("the arms", ("arm", "what it does", "steps", "batch", "runs finished"), rows)
+    return Grid("the arms", ("arm", "what it does", "length", "batch", "runs finished"), rows)
 
 
 def _verdicts(results: dict[str, Any]) -> Grid:

@@ -26,6 +26,7 @@ from hybridir.training.validation import Metric, ValidationConfig, retrieval, va
 ERROR, POINT = "error.txt", "point.json"
 PAPER = {"alpha": {"low": 0, "high": 1, "step": 0.1}}
 """The grid of the ablation over alpha in arXiv 2408.10536."""
+_EQUAL_STEPS = "tuning compares points after equal steps: give train.steps, and no train.tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class TuneRecipe(Recipe):
             raise ValueError(
                 "validation.retrieval is 0: set the number of groups of questions to compare points on, for example 500"
             )
+        if self.train.tokens:
+            raise ValueError(_EQUAL_STEPS)
         for point in self.tuned.points() if self.tuned.is_grid else self.tuned.corners():
             _check(self, point)
         if not self.scaling.num_workers and (self.stop_early or not self.tuned.is_grid):
@@ -225,6 +228,8 @@ def _check(recipe: TuneRecipe, point: Point) -> None:
             raise ValueError(
                 f"space.{section}: points that differ here could not be compared, or would be equal: remove it"
             )
+        if section == "train" and not of_section.keys().isdisjoint(("epochs", "tokens")):
+            raise ValueError(_EQUAL_STEPS)
         hints = get_type_hints(type(config))
         for name, value in of_section.items():
             if name not in hints:

@@ -263,6 +263,7 @@ def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig
     trial = trial_of(recipe, held_out, _point(recipe, config))
     run, told, history = trial.first, 0, Tail(trial.first.output / "history.jsonl")
     last = run.recipe.train.steps
+    assert last, "tuning compares after equal steps"
     failed: list[str] = []
     thread = threading.Thread(target=lambda: failed.append(attempt(run, run_backend(recipe.scaling))), daemon=True)
     if not (trial.finished or trial.stopped):  # otherwise it only reports

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from hybridir.batches.sampling import KINDS
+from hybridir.data.formats import BENCHMARKS
 from hybridir.data.records import LICENSED
 from hybridir.data.sources import license_of
 from hybridir.evaluation.bias_summary import BIAS, bias_numbers
@@ -26,8 +27,6 @@ from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid, fenced, inline, paragraph, plain
 
 _COUNTS = ("n_queries", "excluded", "n_clusters")
-_ON_THE_HUB = {"xquad-r": "google-research-datasets/xquad_r", "miracl": "miracl/miracl"}
-"""Hub ids of the benchmarks that are datasets there."""
 _OF_ONE_PLACE = ("tracking", "output", "cache", "resume", "dry_run")
 """Sections of a config that influence no result; a public page should not show them."""
 
@@ -101,6 +100,7 @@ def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], traine
     hub = "hf://datasets/"
     ids = [path.removeprefix(hub) for path in paths if path.startswith(hub)]
     benchmark = results["benchmark"]
+    known = BENCHMARKS.get(benchmark)
     return ModelCardData(
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
@@ -113,7 +113,7 @@ def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], traine
             EvalResult(
                 task_type="information-retrieval",
                 task_name=f"{setting} retrieval",
-                dataset_type=_ON_THE_HUB.get(benchmark, benchmark),
+                dataset_type=(known.hub_id if known else "") or benchmark,
                 dataset_name=benchmark,
                 dataset_config=setting,
                 metric_type=measure,
@@ -146,6 +146,8 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
         f"- Languages trained on: {plain(', '.join(trained))}",
         f"- Languages only tested: {plain(', '.join(tested)) or 'none'}",
     ]
+    if (known := BENCHMARKS.get(results["benchmark"])) and known.license:
+        lines.append(f"- Measured on: {results['benchmark']} (licence: {known.license})")
     if best := results.get("validation"):
         lines.append(f"- Weights: of step {best['step']}, with {best['metric']} {best['value']:.4f}")
     return "\n".join(lines) + "\n"

@@ -20,11 +20,14 @@ from hybridir.data.intake import read_here
 from hybridir.runs.corpus import ShardReader, cache_folder, read_corpus
 from hybridir.runs.recipe import Recipe
 from hybridir.runtime.progress import say
+from hybridir.training.config import LENGTHS
 
 TEST_SHARE = 0.2
 """`data.test_share` of a run that is measured on held-out pairs of its own data."""
 LR_BUILT, LR_NAMED = 1e-3, 3e-5
 """Learning rates of an encoder that is built from nothing, and of one that is named."""
+STEPS = 400
+"""Steps of a run that does not say how long it trains."""
 MANY_EPOCHS = 1000
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
@@ -39,6 +42,8 @@ def fill_in(recipe: AnyRecipe) -> AnyRecipe:
     train = recipe.train
     if train.lr is None:
         train = replace(train, lr=LR_NAMED if recipe.encoder.name else LR_BUILT)
+    if all(getattr(train, name) is None for name in LENGTHS):
+        train = replace(train, steps=STEPS)
     return replace(recipe, data=data, benchmark=benchmark, train=train)
 
 
@@ -57,17 +62,17 @@ def epoch(recipe: Recipe, corpus: Corpus) -> int:
     return int((np.asarray(corpus.row_of)[corpus.groups("train")][:, chosen] >= 0).sum())
 
 
-def tell_epochs(recipe: Recipe, corpus: Corpus) -> None:
+def tell_epochs(recipe: Recipe, corpus: Corpus, steps: int) -> None:
     """Prints how many epochs the steps are, and what share of the pairs they are expected to draw at least once."""
-    pairs, items = epoch(recipe, corpus), recipe.train.steps * recipe.train.batch_size
+    pairs, items = epoch(recipe, corpus), steps * recipe.train.batch_size
     epochs = items / pairs
     drawn = -math.expm1(items * math.log1p(-1 / pairs)) if pairs > 1 else 1.0
     say(
-        f"training: {recipe.train.steps:,} steps of {recipe.train.batch_size} items are {epochs:,.3g} epochs of "
+        f"training: {steps:,} steps of {recipe.train.batch_size} items are {epochs:,.3g} epochs of "
         f"{pairs:,} pairs. Items are drawn with replacement: about {drawn:.1%} of the pairs are drawn at least once"
     )
     if epochs >= MANY_EPOCHS:
-        say(f"  note: {epochs:,.0f} epochs are very many: set train.epochs (10, for example) instead of train.steps")
+        say(f"  note: {epochs:,.0f} epochs are very many: set train.epochs (10, for example) instead")
 
 
 def own_part(config: BenchmarkConfig) -> bool:

@@ -121,25 +121,8 @@ def prepare(
     data = load_data(recipe, output, read)
     tell_data(data)
     recipe = check_recipe(recipe, data.corpus, found)
-    tell_epochs(recipe, data.corpus)
-
-    def make_tokens(job: TokenJob, n_chunks: int) -> Iterable[pa.RecordBatch]:
-        size = sum(file.stat().st_size for file in data.corpus.directory.iterdir())
-        check_space(recipe, output, data.corpus.directory.parent, size)
-        return watch_chunks("tokenised", tokenize(job, n_chunks), n_chunks)
-
-    tokens = build_cache(data.tokens, make_tokens)
-    source = BatchSource(
-        corpus=str(data.corpus.directory),
-        tokens=str(tokens),
-        sampling=recipe.sampling,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        token_job=data.tokens,
-        noisy_query="noisy_query" in recipe.loss.needs,
-    )
-    if source.noisy_query or recipe.sampling.noise.probability:
-        query_texts(data.corpus)  # made here, not by every worker
+    source = training_source(recipe, data, output, tokenize)
+    tokens = count_tokens(recipe, source)
     validation = {
         kind: replace(
             source,
@@ -159,13 +142,48 @@ def prepare(
         loss=recipe.loss,
         validation=recipe.validation,
         source=source,
+        tokens=tokens,
         validation_sources=validation,
         held_out=held_out(recipe, data.corpus),
         identity=fixed_part(public(recipe), TRAINING_MAY_CHANGE)
         | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer},
         defaults=fixed_part(public(type(recipe)()), TRAINING_MAY_CHANGE),
     )
+    tell_epochs(recipe, data.corpus, job.steps)
     return Prepared(job, data.initial, data.corpus)
+
+
+def training_source(recipe: Recipe, data: Data, output: Path, tokenize: ChunkRunner = tokenize_here) -> BatchSource:
+    """The batches of training, over the tokenised data."""
+
+    def make_tokens(job: TokenJob, n_chunks: int) -> Iterable[pa.RecordBatch]:
+        size = sum(file.stat().st_size for file in data.corpus.directory.iterdir())
+        check_space(recipe, output, data.corpus.directory.parent, size)
+        return watch_chunks("tokenised", tokenize(job, n_chunks), n_chunks)
+
+    tokens = build_cache(data.tokens, make_tokens)
+    source = BatchSource(
+        corpus=str(data.corpus.directory),
+        tokens=str(tokens),
+        sampling=recipe.sampling,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        token_job=data.tokens,
+        noisy_query="noisy_query" in recipe.loss.needs,
+    )
+    if source.noisy_query or recipe.sampling.noise.probability:
+        query_texts(data.corpus)  # made here, not by every worker
+    return source
+
+
+def count_tokens(recipe: Recipe, source: BatchSource) -> list[int]:
+    """`Job.tokens`, told on the screen too; empty if the run has another length."""
+    if recipe.train.tokens is None:
+        return []
+    say("counting the tokens of each step")
+    tokens = source.count_tokens(recipe.train.tokens)
+    say(f"training: {tokens[-1]:,} tokens, as train.tokens is {recipe.train.tokens:,} and steps are whole")
+    return tokens
 
 
 def check_recipe(recipe: Recipe, corpus: Corpus, found: Sequence[str] = ()) -> Recipe:

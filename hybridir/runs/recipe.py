@@ -8,7 +8,7 @@ from hybridir.batches.sampling import Sampling
 from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.model.config import EncoderConfig
 from hybridir.runtime.secrets import MASK, masked, without_secrets
-from hybridir.training.loop import TrainConfig
+from hybridir.training.config import LENGTHS, TrainConfig
 from hybridir.training.objective import LossConfig
 from hybridir.training.validation import ValidationConfig
 
@@ -140,7 +140,7 @@ MOST_USED = (
     *("data.path", "data.format", "data.columns", "data.language", "data.languages", "data.test_share"),
     *("sampling.method", "sampling.alpha", "sampling.languages", "sampling.negatives"),
     *("encoder.name", "encoder.max_query_length", "encoder.max_passage_length", "loss.temperature"),
-    *("train.steps", "train.epochs", "train.batch_size", "train.lr", "train.bf16", "validation.every"),
+    *("train.steps", "train.epochs", "train.tokens", "train.batch_size", "train.lr", "train.bf16", "validation.every"),
     *("benchmark.name", "benchmark.path", "benchmark.split", "benchmark.language", "benchmark.languages"),
     *("scaling.num_workers", "scaling.use_gpu", "tracking.enabled", "seed", "output", "resume", "dry_run"),
     *("compare_to", "label", "run_depth", "keep_embeddings"),  # of evaluations
@@ -150,9 +150,9 @@ MOST_USED = (
 MAY_CHANGE = frozenset(("scaling", "tracking", "output", "cache", "resume", "dry_run"))
 """Sections and fields that may change when a job of any kind is resumed."""
 TRAINING_MAY_CHANGE = MAY_CHANGE | {
-    *("benchmark", "train.steps", "train.epochs", "train.log_every", "data.max_rejected", "data.path"),
+    *("benchmark", *(f"train.{name}" for name in LENGTHS), "train.log_every", "data.max_rejected", "data.path"),
 }
-"""The same for a training run. Another `train.steps` also changes the decay of the learning rate. Another `data.path`
+"""The same for a training run. Another length also changes the decay of the learning rate. Another `data.path`
 must hold the same data."""
 
 

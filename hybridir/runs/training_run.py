@@ -30,13 +30,13 @@ from hybridir.runs.backend import Backend, Track, quiet_libraries, track_nothing
 from hybridir.runs.corpus import cache_folder
 from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part, tell_epochs
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
-from hybridir.runs.plans import check_plans, validation_identity
-from hybridir.runs.prepare import Prepared, check_recipe, load_data, prepare, tell_data
+from hybridir.runs.plans import validation_identity
+from hybridir.runs.prepare import Prepared, check_recipe, count_tokens, load_data, prepare, tell_data, training_source
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, public
 from hybridir.runs.results import write_results
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.history import last_attempt
+from hybridir.runtime.history import last_attempt, read_history
 from hybridir.runtime.owner import own, writing
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.problems import Problems
@@ -44,6 +44,7 @@ from hybridir.runtime.progress import Follow, say
 from hybridir.runtime.signals import INTERRUPTED, saving
 from hybridir.runtime.tables import show
 from hybridir.training import checkpoint
+from hybridir.training.config import LENGTHS
 from hybridir.training.loop import STOP, check_steps
 from hybridir.training.validation import full_name
 
@@ -85,7 +86,7 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
         facts = {
             "validation": validated(recipe, state) | validated_on(recipe, prepared.corpus),
             "data": {"fingerprint": prepared.corpus.fingerprint},
-            "training": {"step": state["step"], "stopped": state["stopped"]},
+            "training": {"step": state["step"], "stopped": state["stopped"], "tokens": spent(output)["tokens"]},
         }
         return measure_run(output, benchmark, prepared.initial, backend.encode, facts)
 
@@ -126,9 +127,9 @@ def train_model(recipe: Recipe, prepared: Prepared, backend: Backend) -> dict[st
     The best encoder is in the folder `model` of the output. If a signal asks the process to stop, it saves and exits
     with `INTERRUPTED`.
     """
-    output, train = prepared.job.output, prepared.job.train
+    job, output = prepared.job, prepared.job.output
     with (
-        Follow(output / "history.jsonl", train.steps, train.log_every),
+        Follow(output / "history.jsonl", job.steps, job.train.log_every),
         saving(output / STOP) as asked,
     ):
         state = backend.train(prepared, recipe)
@@ -151,6 +152,12 @@ def validated_on(recipe: Recipe, corpus: Corpus) -> dict[str, str]:
     return {"data": validation_identity(recipe, corpus), "of": data_name(public(recipe)["data"])}
 
 
+def spent(output: Path) -> dict[str, Any]:
+    """The number of steps, tokens and seconds in a run's history."""
+    lines = list(read_history(output / "history.jsonl"))
+    return {"step": len(lines)} | {name: sum(line[name] for line in lines) for name in ("tokens", "seconds")}
+
+
 def preview(recipe: Recipe, backend: Backend) -> None:
     """Prints what the data holds and which batches are planned; trains nothing and keeps no output."""
     quiet_libraries()
@@ -162,12 +169,16 @@ def preview(recipe: Recipe, backend: Backend) -> None:
             sources.read_benchmark(recipe.benchmark)
     with TemporaryDirectory() as output:
         data = load_data(recipe, Path(output), backend.read)
-    tell_data(data)
-    for table in card_tables(data.card):
-        show(table)
-    check_recipe(recipe, data.corpus, problems.found)
-    tell_epochs(recipe, data.corpus)
-    show_plan(check_plans(recipe, data.corpus), recipe.train.steps)
+        tell_data(data)
+        for table in card_tables(data.card):
+            show(table)
+        check_recipe(recipe, data.corpus, problems.found)
+        source = training_source(recipe, data, Path(output), backend.tokenize)
+    tokens = count_tokens(recipe, source)
+    steps = len(tokens) - 1 if tokens else recipe.train.steps
+    assert steps, "the recipe is filled in"
+    tell_epochs(recipe, data.corpus, steps)
+    show_plan(source, steps)
     benchmark = sources.read_benchmark(read_own_part(recipe.benchmark, data.corpus))
     say(f"the run would be {measured(benchmark)}")
     for note in benchmark.notes:
@@ -184,7 +195,8 @@ def open_output(recipe: Recipe) -> Path:
             newest = checkpoint.newest_whole(output / "checkpoints", say)
     open_folder(recipe, TRAINING, begun=newest is not None)
     if newest:
-        check_steps(checkpoint.read_state(newest), recipe.train.steps)
+        if recipe.train.steps is not None:  # of train.tokens, the steps are counted first
+            check_steps(checkpoint.read_state(newest), recipe.train.steps)
         say(f"resuming from {newest}")
     (output / STOP).unlink(missing_ok=True)  # left from the previous attempt; a new one counts
     begin_folder(replace(recipe, cache=str(cache_folder(recipe, output))), TRAINING)
@@ -199,14 +211,15 @@ def _finished(recipe: Recipe) -> Path | None:
     trained = json.loads((output / "results.json").read_text(encoding="utf-8")).get("training", {})
     config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
-    if recipe.train.epochs is not None:  # the number of steps follows from the data, which have not changed
-        ended = trained.get("stopped") == "end"
+    if recipe.train.steps is None:  # the number of steps follows from the data, which have not changed
+        ended = ended or (trained.get("stopped") == "end" and config["train"].get("tokens") == recipe.train.tokens)
     benchmark = load_yaml(yaml.safe_dump(public(recipe)["benchmark"]))
     if config["benchmark"].get("split") is None:  # of a run whose split was not filled in
         benchmark["split"] = None
     if not ended or benchmark != config["benchmark"]:
         return None
-    more = "" if trained["stopped"] == "patience" else ". To train on, raise train.steps"
+    length = next(name for name in LENGTHS if getattr(recipe.train, name) is not None)
+    more = "" if trained["stopped"] == "patience" else f". To train on, raise train.{length}"
     say(f"the run in {output} is finished ({trained['step']} steps): nothing is changed{more}")
     return output / "report.html"
 

@@ -7,11 +7,11 @@ torch is seeded at each step from (seed, step, rank).
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,7 @@ from hybridir.runtime.history import History, last_line, note
 from hybridir.training import checkpoint as ckpt
 from hybridir.training.agreement import exchange, not_finite_error
 from hybridir.training.clock import Clock
+from hybridir.training.config import TrainConfig
 from hybridir.training.identity import check_identity
 from hybridir.training.memory import memory_explained
 from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, batch_terms
@@ -37,61 +38,12 @@ STOP = "STOP"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Optimisation with AdamW.
-
-    Args:
-        steps: number of optimiser steps.
-        epochs: number of epochs, instead of `steps`. An epoch is as many items as there are training pairs in the
-            languages that are drawn; items are drawn with replacement.
-        batch_size: pairs in a global batch, all workers together.
-        lr: peak learning rate. Omitted: 3e-5 for an encoder that is named, 1e-3 for one built from nothing.
-        weight_decay: weight decay of matrices; biases, norms and the temperature have none.
-        warmup_steps: steps over which the learning rate rises linearly from 0.
-        schedule: after the warm-up, `linear` falls to 0 at the end, `constant` keeps the peak.
-        clip_norm: gradients with a larger norm are scaled down to this norm; 0 is off.
-        bf16: forward passes in bfloat16 (needs a GPU of the Ampere generation or later).
-        gradient_checkpointing: recompute activations in the backward pass: saves memory, costs a second forward pass.
-        checkpoint_every: steps between checkpoints; every validation writes one too.
-        keep_last: number of latest checkpoints to keep, besides the best.
-        log_every: steps between progress lines (where the output is not a terminal).
-    """
-
-    steps: int = 400
-    epochs: float | None = None
-    batch_size: int = 64
-    lr: float | None = None
-    weight_decay: float = 0.01
-    warmup_steps: int = 40
-    schedule: Literal["linear", "constant"] = "linear"
-    clip_norm: float = 1.0
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    checkpoint_every: int = 200
-    keep_last: int = 2
-    log_every: int = 20
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is {getattr(self, name)}: it must be at least 1")
-        if self.epochs is not None and not self.epochs > 0:
-            raise ValueError(f"train.epochs is {self.epochs}: it must be above 0")
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate at `step`, counted from 0; `lr` must be set."""
-        assert self.lr is not None, "the recipe is filled in"
-        rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        falling = (self.steps - step) / max(1, self.steps - self.warmup_steps)
-        return self.lr * min(rising, falling if self.schedule == "linear" else 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """Everything that the loop needs; the same on every rank.
 
     Attributes:
         source: the training plan over the tokenised pairs.
+        tokens: if `train.tokens` is given, the tokens of the plan before each step and after the last, [steps + 1].
         validation_sources: validation plan by kind of batch; their seed does not depend on the run's.
         held_out: questions for validation of retrieval; None for none.
         identity: fields that must not change on resume, and fingerprints of the data. A checkpoint with another
@@ -109,6 +61,18 @@ class Job:
     held_out: BenchmarkConfig | None
     identity: dict[str, Any]
     defaults: dict[str, Any] = field(default_factory=dict)
+    tokens: Sequence[int] = ()
+
+    @property
+    def done(self) -> Sequence[int]:
+        """What counts as done, tokens or steps, before each step and after the last, [steps + 1]."""
+        assert self.tokens or self.train.steps, "the recipe is filled in"
+        return self.tokens or range((self.train.steps or 0) + 1)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return len(self.done) - 1
 
 
 def train(
@@ -136,10 +100,10 @@ def train(
         # transformers 5 renamed the second method to the first.
         enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    optimizer = _optimizer(model, job.train)
+    optimizer = _optimizer(model, job.train.weight_decay)
     state = _restore(job, model, optimizer)
     start = state["step"]
-    if start < job.train.steps and not state["stopped"]:
+    if start < job.steps and not state["stopped"]:
         state = _steps(job, model, optimizer, state, stream, asked)
     if state["stopped"] != "signal":
         best = ckpt.folder(job.output / "checkpoints", state["best_step"])
@@ -167,9 +131,9 @@ def _steps(
     held_out = sources.read_benchmark(job.held_out) if job.held_out else None
     validation = Validation(job.validation, job.validation_sources, device, stream, held_out)
     wrapped: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
-    batches = stream(job.source, start, config.steps, rank(), world_size())
+    batches = stream(job.source, start, job.steps, rank(), world_size())
     clock = Clock()
-    for step in range(start, config.steps):
+    for step in range(start, job.steps):
         with clock.waiting():
             batch = next(batches)
         assert (batch.step, batch.rank) == (step, rank()), f"the stream gave {batch.step, batch.rank}, not {step}"
@@ -188,7 +152,7 @@ def _steps(
             if not math.isfinite(shared.loss + shared.norm):
                 raise not_finite_error(step, shared, job.source)
             for group in optimizer.param_groups:
-                group["lr"] = config.lr_at(step)
+                group["lr"] = config.lr_at(step, job.done)
             optimizer.step()
             optimizer.zero_grad()
 
@@ -202,12 +166,12 @@ def _steps(
             "tokens": shared.tokens,
             "world_size": world_size(),
             "time": time.time(),
-            "lr": config.lr_at(step),
+            "lr": config.lr_at(step, job.done),
             "grad_norm": float(norm),
             "temperature": float(model.log_temperature.detach().exp()),
             **clock.read(len(batch.example) * world_size()),
         }
-        last = step + 1 == config.steps
+        last = step + 1 == job.steps
         if (step + 1) % job.validation.every == 0 or last:
             line["validation"] = validation.run(model)
             clock.restart()
@@ -243,11 +207,12 @@ def _judge(state: dict[str, Any], found: dict[str, Any], config: ValidationConfi
     return {**state, "waited": waited, "stopped": "patience" if config.patience and waited >= config.patience else ""}
 
 
-def check_steps(state: dict[str, Any], steps: int) -> None:
-    """Raises `ValueError` if a run of `steps` steps has nothing left to do after a checkpoint's `state`."""
+def check_steps(state: dict[str, Any], steps: int, tokens: int | None = None) -> None:
+    """Raises `ValueError` if a run of `steps` steps (for `tokens`) has nothing left after a checkpoint's `state`."""
     at = state["step"]
     if at > steps or (at == steps and state["stopped"] in ("", "signal")):
-        raise ValueError(f"train.steps is {steps}, and the newest checkpoint is at step {at}: raise train.steps")
+        name, given = ("train.tokens", f"{tokens}, {steps} steps") if tokens else ("train.steps", str(steps))
+        raise ValueError(f"{name} is {given}, and the newest checkpoint is at step {at}: raise {name}")
 
 
 def _restore(job: Job, model: DualEncoder, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -272,9 +237,9 @@ def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
         return None, {"step": 0, **none_yet, "stopped": ""}
     check_identity(newest, job.identity, job.defaults)
     state = ckpt.read_state(newest)
-    check_steps(state, job.train.steps)
+    check_steps(state, job.steps, job.train.tokens)
     del state["identity"]
-    if state["stopped"] == "signal" or (state["stopped"] == "end" and state["step"] < job.train.steps):
+    if state["stopped"] == "signal" or (state["stopped"] == "end" and state["step"] < job.steps):
         state["stopped"] = ""
     if state["best_step"] and not state["stopped"]:
         best = ckpt.folder(root, state["best_step"])
@@ -287,11 +252,11 @@ def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
     return newest, state
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr_at(0))  # set anew at every step
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups)  # the learning rate is set at every step
 
 
 def _seed(seed: int, step: int) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hybridir.batches import draws
+from hybridir.batches.census import show_plan, take_census
 from hybridir.batches.plan import Plan
-from hybridir.batches.sampling import Noise, Sampling
+from hybridir.batches.sampling import Noise, Sampling, Translations
 from hybridir.batches.stream import BatchSource, TokenBatch
 from hybridir.batches.token_cache import query_texts
 from hybridir.model.tokenizer import load_tokenizer
@@ -122,3 +123,31 @@ def test_validation_stays_clean(make_run: Callable[..., Prepared], tmp_path: Pat
     assert Plan(run.corpus, Sampling(noise=Noise(probability=1)), 8, 0).batch(0).query_row.tolist() == (
         Plan(run.corpus, Sampling(), 8, 0).batch(0).query_row.tolist()
     )
+
+
+def test_lengths_are_counted_without_reading_texts(noisy: BatchSource) -> None:
+    """Of every view, with noise and translations; and the tokens before each step are their sums."""
+    sampling = replace(noisy.sampling, translations=Translations(passage=2, query=1))
+    source = replace(noisy, sampling=sampling, noisy_query=True)
+    totals = [0]
+    for step in range(6):
+        batch, found = source.batch(step), source.lengths(step)
+        assert {view: len(one) // 8 for view, one in found.items()} == batch.views
+        assert np.concatenate(list(found.values())).tolist() == batch.lengths.tolist()
+        totals.append(totals[-1] + sum(int(source.batch(step, rank, 2).lengths.sum()) for rank in range(2)))
+    assert source.count_tokens(totals[-1]) == totals
+    assert source.count_tokens(totals[-2] + 1) == totals
+    assert source.count_tokens(totals[-2]) == totals[:-1]
+
+
+def test_the_census_counts_noise_translations_tokens(noisy: BatchSource, capsys: pytest.CaptureFixture[str]) -> None:
+    source = replace(noisy, sampling=replace(noisy.sampling, translations=Translations(passage=1)))
+    census = take_census(source, 12)
+    assert census.tokens == [int(source.batch(step).lengths.sum()) for step in range(12)]
+    drawn = [uniform_numbers(noisy.seed, draws.QUERY_NOISE, *divmod(n, 8))(1)[0] < 0.5 for n in range(12 * 8)]
+    assert census.noise == {"delete": sum(drawn)}
+    show_plan(source, 12)
+    shown = capsys.readouterr().out
+    assert f"of all steps {sum(census.tokens):,}" in shown
+    assert f"passage translations of an item: {census.texts['passage_translation'] / 96:.2f} on average" in shown
+    assert "noise of queries" in shown

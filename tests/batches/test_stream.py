@@ -95,9 +95,9 @@ def test_cache_holds_every_text_with_its_prefix_and_cut(job, source):
     assert [ids.tolist() for ids in cache.query.take(rows)] == queries
     assert [ids.tolist() for ids in cache.passage.take(rows)] == passages
     assert [ids.tolist() for ids in cache.negatives.take(np.arange(3 * len(rows)))] == negatives
-    assert cache.passage.lengths.max() == 20  # some were cut, others not
-    assert cache.passage.lengths.min() < 20
-    assert cache.passage.lengths.tolist() == [len(ids) for ids in passages]
+    assert cache.passage.lengths().max() == 20  # some were cut, others not
+    assert cache.passage.lengths().min() < 20
+    assert cache.passage.lengths().tolist() == [len(ids) for ids in passages]
 
 
 def test_cache_is_made_once_and_named_by_what_it_holds(job, source, monkeypatch):
@@ -157,7 +157,7 @@ def test_failed_pass_leaves_no_cache(job, source):
     with pytest.raises(RuntimeError, match="disk"):
         build_cache(longer, lambda job, n: (_ for _ in ()).throw(RuntimeError("disk")))
     assert not list(build_cache(job).parent.glob("*.tmp"))
-    assert TokenCache(build_cache(longer)).query.lengths.max() <= 13
+    assert TokenCache(build_cache(longer)).query.lengths().max() <= 13
 
 
 def test_no_tokenizer(tmp_path):

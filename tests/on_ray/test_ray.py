@@ -44,7 +44,8 @@ from hybridir.runs.recipe import Recipe, ScalingConfig, TrackingConfig, public
 from hybridir.runs.training_run import open_output
 from hybridir.runtime.history import last_line
 from hybridir.runtime.signals import saving
-from hybridir.training.loop import STOP, TrainConfig
+from hybridir.training.config import TrainConfig
+from hybridir.training.loop import STOP
 from hybridir.training.validation import ValidationConfig
 from hybridir.translation.gates import GatesConfig
 from hybridir.translation.translation_job import Translation, run_translation

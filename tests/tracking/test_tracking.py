@@ -43,7 +43,8 @@ from hybridir.tracking.remote import ARTIFACTS
 from hybridir.tracking.result_metrics import numbers_of
 from hybridir.tracking.state import begin, load, save
 from hybridir.tracking.target import Target, reason, trouble
-from hybridir.training.loop import TrainConfig, train
+from hybridir.training.config import TrainConfig
+from hybridir.training.loop import train
 
 START = 1_700_000_000.25
 """Unix seconds of step 0 of every run."""

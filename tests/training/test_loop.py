@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -30,7 +31,8 @@ from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, ScalingConfig, fix
 from hybridir.runtime.history import EVENTS, History, Tail, last_line, read_history
 from hybridir.training import checkpoint as ckpt
 from hybridir.training import loop as train_module
-from hybridir.training.loop import STOP, Job, TrainConfig, train
+from hybridir.training.config import TrainConfig
+from hybridir.training.loop import STOP, Job, train
 from hybridir.training.losses.multilingual import Multilingual
 from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, batch_terms
 from hybridir.training.validation import Validation
@@ -556,7 +558,7 @@ def test_fixed_temperature(make_run: MakeRun, tmp_path: Path) -> None:
 
 def test_weight_decay_is_for_matrices(small_run: Prepared) -> None:
     model = DualEncoder(Encoder.load(small_run.initial), LossConfig(learn_temperature=True))
-    optimizer = train_module._optimizer(model, TrainConfig(weight_decay=0.3))
+    optimizer = train_module._optimizer(model, 0.3)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay.pop(id(model.log_temperature)) == 0
     for name, parameter in model.encoder.named_parameters():
@@ -566,14 +568,21 @@ def test_weight_decay_is_for_matrices(small_run: Prepared) -> None:
 
 
 def test_learning_rates() -> None:
-    linear = TrainConfig(steps=10, warmup_steps=4, lr=1.0)
+    linear = TrainConfig(warmup_steps=4, lr=1.0)
     rates = [0.25, 0.5, 0.75, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
-    assert [linear.lr_at(step) for step in range(10)] == pytest.approx(rates)
-    constant = TrainConfig(steps=4, warmup_steps=2, lr=0.1, schedule="constant")
-    assert [constant.lr_at(step) for step in range(4)] == pytest.approx([0.05, 0.1, 0.1, 0.1])
-    assert TrainConfig(steps=2, warmup_steps=0, lr=1.0).lr_at(0) == 1.0
-    short = TrainConfig(steps=2, warmup_steps=10, lr=1.0)
-    assert [short.lr_at(0), short.lr_at(1)] == pytest.approx([0.1, 0.2])
+    assert [linear.lr_at(step, range(11)) for step in range(10)] == pytest.approx(rates)
+    constant = TrainConfig(warmup_steps=2, lr=0.1, schedule="constant")
+    assert [constant.lr_at(step, range(5)) for step in range(4)] == pytest.approx([0.05, 0.1, 0.1, 0.1])
+    assert TrainConfig(warmup_steps=0, lr=1.0).lr_at(0, range(3)) == 1.0
+    short = TrainConfig(warmup_steps=10, lr=1.0)
+    assert [short.lr_at(step, range(3)) for step in range(2)] == pytest.approx([0.1, 0.2])
+
+
+def test_learning_rates_fall_with_tokens() -> None:
+    """Steps of 10, 30, 20, 40 and 10 tokens, the first of them warm-up: 100 are left after it, then 70, 50, 10."""
+    tokens = TrainConfig(warmup_steps=1, lr=2.0)
+    rates = [tokens.lr_at(step, [0, 10, 40, 60, 100, 110]) for step in range(5)]
+    assert rates == [2.0, 2.0, 1.4, 1.0, 0.2]
 
 
 def test_learning_rates_are_those_used(make_run: MakeRun, tmp_path: Path) -> None:
@@ -593,6 +602,55 @@ def with_negatives(source: Source) -> list[Shard]:
     others = [[pairs[(place + count * k) % len(pairs)].passage for k in (1, 2)] for place in range(len(pairs))]
     found = [replace(pair, negatives=tuple(two)) for pair, two in zip(pairs, others, strict=True)]
     return [Shard(lambda: found, "negatives", "negatives")]
+
+
+def test_a_number_of_tokens_with_negatives_and_translations(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops with the step that reaches it; resumed, bit for bit the same; the learning rate falls with the tokens."""
+    monkeypatch.setitem(PAIR_READERS, "negatives", with_negatives)
+    sections: dict[str, dict[str, Any]] = {
+        "data": {"format": "negatives"},
+        "sampling": {"negatives": 2, "translations": Translations(passage=2)},
+        "loss": {"multilingual": Multilingual(weight=1.0)},
+        "train": {"steps": None, "tokens": 5000},
+    }
+    whole, killed = (make_run(tmp_path / name, **sections) for name in ("whole", "killed"))
+    (state, encoder), lines = train_here(whole), history(whole)
+    tokens = [line["tokens"] for line in lines]
+    assert len(tokens) == state["step"] > 5
+    assert sum(tokens[:-1]) < 5000 <= sum(tokens)
+    assert [line["terms"].keys() for line in lines] == [{"info_nce", "multilingual"}] * len(lines)
+    assert [line["lr"] for line in lines[:2]] == [2.5e-3, 5e-3]  # two steps of warm-up
+    assert lines[-1]["lr"] == pytest.approx(5e-3 * tokens[-1] / sum(tokens[2:]))
+    with pytest.raises(KeyboardInterrupt):
+        train_here(killed, **at_step(4, die))
+    again, resumed = train_here(killed)
+    assert again == state
+    assert history(killed) == lines
+    assert_equal(resumed.state_dict(), encoder.state_dict())
+
+
+def test_arms_of_equal_tokens(make_run: MakeRun, tmp_path: Path) -> None:
+    """A batch with translations has more tokens, so fewer steps; the arms stop within one step of each other."""
+    ends = {}
+    for name, sampling in {
+        "X-X-mono": {"mono": 1, "cross": 0},
+        "sum": {"mono": 0, "cross": 0, "both": 1},
+        "translations": {"mono": 1, "cross": 0, "translations": Translations(passage=1)},
+    }.items():
+        run = make_run(tmp_path / name, sampling=sampling, train={"steps": None, "tokens": 6000})
+        ends[name] = (run.job.steps, run.job.tokens[-1], max(np.diff(run.job.tokens)))
+    assert ends["translations"][0] < ends["X-X-mono"][0]
+    most = max(step for _, _, step in ends.values())
+    assert all(6000 <= total < 6000 + most for _, total, _ in ends.values())
+
+
+def test_a_run_has_one_length() -> None:
+    with pytest.raises(ValueError, match=r"train\.steps is 5 and train\.tokens is 7: give only one of them"):
+        TrainConfig(steps=5, tokens=7)
+    with pytest.raises(ValueError, match=r"train\.tokens is 0: it must be at least 1"):
+        TrainConfig(tokens=0)
 
 
 def test_hard_negatives(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The readers, one module per file format. A new format is one module here and one line in the dict it belongs to."""
 
 from hybridir.data import rows
-from hybridir.data.config import BenchmarkReader, PairReader
+from hybridir.data.config import BenchmarkFormat, PairReader
 from hybridir.data.formats import (
     beir,
     heldout,
@@ -40,11 +40,13 @@ LICENSES = {
     "lareqa": "XQuAD-R: CC-BY-SA-4.0, MLQA-R: CC-BY-NC-4.0",  # README at `lareqa.SOURCE`, at that commit
 }
 """Licences of formats that are only used by published data."""
-BENCHMARK_READERS: dict[str, BenchmarkReader] = {
-    "sample": sample.read_benchmark,
-    "xquad-r": lareqa.read_benchmark,
-    "mlqa-r": lareqa.read_benchmark,
-    "beir": beir.read_benchmark,
-    "miracl": miracl.read_benchmark,
-    **dict.fromkeys(heldout.PARTS, heldout.read_benchmark),
+BENCHMARKS: dict[str, BenchmarkFormat] = {
+    "sample": BenchmarkFormat(sample.read_benchmark, ("facts",), "Unicode-3.0"),
+    "xquad-r": BenchmarkFormat(
+        lareqa.read_benchmark, license="CC-BY-SA-4.0", hub_id="google-research-datasets/xquad_r"
+    ),
+    "mlqa-r": BenchmarkFormat(lareqa.read_benchmark, license="CC-BY-NC-4.0"),
+    "beir": BenchmarkFormat(beir.read_benchmark, ("path", "language")),
+    "miracl": BenchmarkFormat(miracl.read_benchmark, hub_id="miracl/miracl"),
+    **dict.fromkeys(heldout.PARTS, BenchmarkFormat(heldout.read_benchmark, ("path", "groups"))),
 }

@@ -1,12 +1,13 @@
 """What does the mix of batches do? Arms are the methods of arXiv 2408.10536 and LAReQA (2004.05484), and rivals.
 
-All arms train for the same number of steps, except the two "half" arms, which exist to be averaged. Every rival that
-takes twice the tokens also has a variant that takes as many tokens as the other arms.
+All arms train for the same number of steps (or of tokens, with `train.tokens`), except the two "half" arms, which exist
+to be averaged. Every rival that takes twice the tokens also has a variant that takes as many tokens as the other arms.
 """
 
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.claims import Claim, Languages, Part, Relation
 from hybridir.experiments.study import Arm, Published, Study, StudyRecipe
+from hybridir.training.config import LENGTHS
 
 MONO, CROSS, HYBRID = "X-X-mono", "X-Y", "hybrid"
 MONO_HALF, CROSS_HALF = "X-X-mono half", "X-Y half"
@@ -15,9 +16,14 @@ SUM, SUM_DOUBLE = "sum", "sum double tokens"
 
 
 def arms(recipe: StudyRecipe) -> list[Arm]:
-    """All arms. Steps and batch size are the recipe's unless an arm changes them; En-En needs English in the data."""
-    steps = recipe.train.steps
-    half = {"steps": max(1, steps // 2), "warmup_steps": recipe.train.warmup_steps // 2}
+    """All arms. Length and batch size are the recipe's unless an arm changes them.
+
+    En-En needs English in the data, and `mono then cross` a number of steps.
+    """
+    train = recipe.train
+    length = {name: value for name in LENGTHS if (value := getattr(train, name))}
+    half = {name: max(1, value // 2) for name, value in length.items()} | {"warmup_steps": train.warmup_steps // 2}
+    double = {"batch_size": 2 * train.batch_size} | ({"tokens": 2 * train.tokens} if train.tokens else {})
     english = "en" in (recipe.sampling.languages or recipe.data.languages or ("en",))
     found = [
         Arm(name=MONO, about="every batch in one language", changes=_mix(mono=1)),
@@ -41,10 +47,14 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
             about="a batch is as in X-X-mono, X-X or X-Y, each with probability 1/3",
             changes=_mix(mono=1 / 3, mixed=1 / 3, cross=1 - 2 / 3),
         ),
-        Arm(
-            name="mono then cross",
-            about="X-X-mono for the first half of the steps, then X-Y; the learning rate decays once over both",
-            changes={"sampling": _mix(cross=1)["sampling"] | {"mono_first": steps // 2}},
+        *(
+            Arm(
+                name="mono then cross",
+                about="X-X-mono for the first half of the steps, then X-Y; the learning rate decays once over both",
+                changes={"sampling": _mix(cross=1)["sampling"] | {"mono_first": steps // 2}},
+            )
+            for steps in [train.steps]
+            if steps
         ),
         Arm(
             name=SUM,
@@ -54,10 +64,10 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
         Arm(
             name=SUM_DOUBLE,
             about="sum, with batches twice as large: twice the tokens",
-            changes=_mix(both=1) | {"train": {"batch_size": 2 * recipe.train.batch_size}},
+            changes=_mix(both=1) | {"train": double},
         ),
-        Arm(name=MONO_HALF, about="X-X-mono for half the steps", changes=_mix(mono=1) | {"train": half}),
-        Arm(name=CROSS_HALF, about="X-Y for half the steps", changes=_mix(cross=1) | {"train": half}),
+        Arm(name=MONO_HALF, about="X-X-mono for half as long", changes=_mix(mono=1) | {"train": half}),
+        Arm(name=CROSS_HALF, about="X-Y for half as long", changes=_mix(cross=1) | {"train": half}),
         Arm(
             name=AVERAGE,
             about="the mean of the weights of X-X-mono and X-Y: twice the tokens",

@@ -24,11 +24,12 @@ def _training(results: dict[str, Any], config: dict[str, Any]) -> dict[str, str]
     names = [one["name"] or one["path"] or f"embedded {one['format']}" for one in sources(config)]
     languages = config["sampling"]["languages"] or config["data"].get("languages") or []
     ends = {"patience": ", stopped early"}.get(trained["stopped"], "")
+    tokens = f" ({trained['tokens']:,} tokens)" if "tokens" in trained else ""
     best = f"; weights of step {chosen['step']:,}, with {chosen['metric']} {number(chosen['value'])}" if chosen else ""
     facts = {
         "Data": f"{listed(names)}{f', in {listed(list(map(coded, languages)))}' if languages else ''}",
         "Model": base_model(config["encoder"]),
         "Mix": mix(config["sampling"]),
-        "Training": f"{trained['step']:,} steps of {config['train']['batch_size']} pairs{ends}{best}",
+        "Training": f"{trained['step']:,} steps of {config['train']['batch_size']} pairs{tokens}{ends}{best}",
     }
     return {name: without_secrets(text) for name, text in facts.items()}

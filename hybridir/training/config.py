@@ -1,0 +1,70 @@
+"""How a run is optimised: its length, batch size and learning rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+LENGTHS = ("steps", "epochs", "tokens")
+"""The fields of `TrainConfig` of which one says how long to train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Optimisation with AdamW.
+
+    Args:
+        steps: number of optimiser steps. Omitted, as `epochs` and `tokens`: 400.
+        epochs: number of epochs, instead of `steps`. An epoch is as many items as there are training pairs in the
+            languages that are drawn; items are drawn with replacement.
+        tokens: number of tokens, instead of `steps`, of all texts of the batches, without padding: training ends with
+            the step that reaches it.
+        batch_size: pairs in a global batch, all workers together.
+        lr: peak learning rate. Omitted: 3e-5 for an encoder that is named, 1e-3 for one built from nothing.
+        weight_decay: weight decay of matrices; biases, norms and the temperature have none.
+        warmup_steps: steps over which the learning rate rises linearly from 0.
+        schedule: after the warm-up, `linear` falls to 0 at the end, over steps, or over `tokens` if these are
+            given; `constant` keeps the peak.
+        clip_norm: gradients with a larger norm are scaled down to this norm; 0 is off.
+        bf16: forward passes in bfloat16 (needs a GPU of the Ampere generation or later).
+        gradient_checkpointing: recompute activations in the backward pass: saves memory, costs a second forward pass.
+        checkpoint_every: steps between checkpoints; every validation writes one too.
+        keep_last: number of latest checkpoints to keep, besides the best.
+        log_every: steps between progress lines (where the output is not a terminal).
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    tokens: int | None = None
+    batch_size: int = 64
+    lr: float | None = None
+    weight_decay: float = 0.01
+    warmup_steps: int = 40
+    schedule: Literal["linear", "constant"] = "linear"
+    clip_norm: float = 1.0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 200
+    keep_last: int = 2
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "tokens", "batch_size", "checkpoint_every", "keep_last", "log_every"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"train.{name} is {value}: it must be at least 1")
+        if self.epochs is not None and not self.epochs > 0:
+            raise ValueError(f"train.epochs is {self.epochs}: it must be above 0")
+        lengths = {f"train.{name}": getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
+        if len(lengths) > 1:
+            given = " and ".join(f"{name} is {value:g}" for name, value in lengths.items())
+            raise ValueError(f"{given}: give only one of them (null takes back the value of a configuration)")
+
+    def lr_at(self, step: int, done: Sequence[int]) -> float:
+        """Learning rate at `step`, counted from 0; `lr` must be set.
+
+        `done` is what counts as done, tokens or steps, before each step and after the last: [steps + 1].
+        """
+        assert self.lr is not None, "the recipe is filled in"
+        rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        warm = done[min(self.warmup_steps, len(done) - 1)]
+        falling = (done[-1] - done[step]) / max(1, done[-1] - warm)
+        return self.lr * min(rising, falling if self.schedule == "linear" else 1.0)
