@@ -221,7 +221,7 @@ def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
     for arm in arms:
         runs = _runs(recipe, arm)
         train = runs[0].recipe.train
-        length = next((f"{value:,g} {name}" for name in LENGTHS if (value := getattr(train, name))), "")
+        length = next((f"{value:,} {name}" for name in LENGTHS if (value := getattr(train, name))), "")
         size = ("", "") if arm.made_of else (length, str(train.batch_size))
         rows.append((arm.name, arm.about, *size, f"{sum(run.finished for run in runs)} of {len(runs)}"))
     return Grid("the arms", ("arm", "what it does", "length", "batch", "runs finished"), rows)
