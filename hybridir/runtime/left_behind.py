@@ -1,7 +1,8 @@
-"""Settings of a config that belong to the model it names leave with that model.
+"""Settings of a config file that do not count, because the command line names what they do not go with.
 
 A prefix or a pooling that was chosen for one model is wrong for another. So where the command line names another
-`encoder.name` than a config file, the other fields of `encoder` in that file do not count.
+`encoder.name` than a config file, the other fields of `encoder` in that file do not count. And a run has one length:
+where the command line names it in steps, epochs or tokens, that of the file does not count.
 """
 
 import json
@@ -14,12 +15,15 @@ import yaml
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 
+_LENGTHS = ("--train.steps", "--train.epochs", "--train.tokens")
+
 
 def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
-    """The arguments, with `encoder` fields of config files set back to their defaults where another model is named.
+    """The arguments, with fields of config files set back to their defaults where they do not count.
 
-    What was set back is printed. Fields that stand on the command line after the file count as ever.
+    What was set back of `encoder` is printed. Fields that stand on the command line after the file count as ever.
     """
+    has_length = any(field.name == "train" for field in fields(recipe))
     defaults = next((asdict(f.default_factory()) for f in fields(recipe) if f.name == "encoder"), {})  # type: ignore
     joined = _joined(arguments)
     found: list[str] = []
@@ -28,6 +32,9 @@ def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
         option, _, file = argument.partition("=")
         if option != "--config":
             continue
+        options = {one.partition("=")[0] for one in joined[n + 1 :]}
+        if has_length and not options.isdisjoint(_LENGTHS):
+            found += [f"{length}=null" for length in _LENGTHS if length not in options]
         names = [one.partition("=")[2] for one in joined[n + 1 :] if one.startswith("--encoder.name=")]
         written = _encoder_of(file)
         given = [name for name, value in defaults.items() if name != "name" and written.get(name, value) != value]

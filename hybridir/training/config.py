@@ -56,7 +56,7 @@ class TrainConfig:
         lengths = {f"train.{name}": getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) > 1:
             given = " and ".join(f"{name} is {value:g}" for name, value in lengths.items())
-            raise ValueError(f"{given}: give only one of them (null takes back the value of a configuration)")
+            raise ValueError(f"{given}: give only one of them")
 
     def lr_at(self, step: int, done: Sequence[int]) -> float:
         """Learning rate at `step`, counted from 0; `lr` must be set.

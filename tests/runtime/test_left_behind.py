@@ -57,3 +57,21 @@ def test_other_recipes_and_files(tmp_path: Path) -> None:
     file.write_text("encoder: {pooling: cls\n")
     with pytest.raises(Exception, match="flow mapping"):
         encoder("--config", file, "--encoder.name", "b", recipe=Evaluation)
+
+
+@pytest.mark.parametrize("named", [{"epochs": 2.0}, {"tokens": 5000}, {"steps": 7}])
+@pytest.mark.parametrize("config", [("--config", SAMPLE), ()])
+def test_the_length_that_is_named_counts(named: dict[str, float], config: tuple[object, ...]) -> None:
+    """The file has `train.steps`, and other fields of `train`, which stay."""
+    ((name, value),) = named.items()
+    train = parse(Recipe, "a job", None, [*map(str, config), f"--train.{name}", str(value)], SAMPLE).train
+    assert {one: getattr(train, one) for one in ("steps", "epochs", "tokens")} == dict.fromkeys(
+        ("steps", "epochs", "tokens")
+    ) | named
+    assert train.warmup_steps == 40
+    assert parse(Recipe, "a job", None, [*map(str, config)], SAMPLE).train.steps == 400
+
+
+def test_two_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"train\.steps is 7 and train\.epochs is 2: give only one"):
+        parse(Recipe, "a job", None, ["--train.steps", "7", "--train.epochs", "2"], SAMPLE)
