@@ -13,15 +13,14 @@ class Source:
     """A source of pairs in one format.
 
     Args:
-        format: `jsonl`, `parquet`, `csv` or `tsv` (fields: hybridir/data/README.md), `tevatron`,
-            `sentence-transformers`, `beir`, `mmarco`, `lareqa` or `sample` (embedded, takes no path); or a published
-            set by name, such as `wikiqa` (all in hybridir/data/README.md). Omitted: as the name of the file says, or
-            what lies in the folder; the sample without a path.
+        format: {formats}; or a published set by name, such as `wikiqa` (all in hybridir/data/README.md). The sample is
+            embedded and takes no path. Omitted: as the name of the file says, or what lies in the folder; the sample
+            without a path.
         path: file or folder, or a URI that pyarrow opens (s3://, gs://, ...), in which `{language}` stands for any
-            language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the first six
-            formats.
+            language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the formats
+            {rows}.
         columns: names of columns in the data that differ from those of the format: `{query: question, passage: answer,
-            language: lang}` reads the query from the column `question`. For the first six formats.
+            language: lang}` reads the query from the column `question`. For {rows}.
         name: name of the source in the batch plan and in reports. Omitted: the path, if there are several sources.
         language: language code of all rows that do not have their own.
         languages: language codes to read. Omitted: all, but the nine training languages for the sample.
@@ -98,10 +97,10 @@ class BenchmarkConfig:
     """The benchmark that encoders are measured on.
 
     Args:
-        name: `sample`, `xquad-r`, `mlqa-r`, `miracl`; `beir` for a folder in that format; `heldout` for the test part
-            of a run's own data (`data.test_share`), or `validation` for its validation pairs. Omitted: what lies at
-            `path`; without a path `heldout` in a run on your own data, the part left out of XQuAD-R or MLQA-R in a run
-            on these, else the sample.
+        name: {benchmarks}. `beir` is for a folder in that format, `heldout` for the test part of a run's own data
+            (`data.test_share`), `validation` for its validation pairs. Omitted: what lies at `path`; without a path
+            `heldout` in a run on your own data, the part left out of XQuAD-R or MLQA-R in a run on these, else the
+            sample.
         path: folder with the files of the benchmark; not for the sample. For heldout and validation: folder of the run
             whose data they are, or of a corpus; omitted, this run. For beir, `{language}` in the path stands for any
             language code: one folder per language, in which queries with the same id are translations of each other.

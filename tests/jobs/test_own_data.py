@@ -13,7 +13,7 @@ import yaml
 from helpers import ROOT, job
 
 from hybridir.data.config import Source
-from hybridir.data.formats import sample
+from hybridir.data.formats import BENCHMARKS, PAIR_READERS, sample
 from hybridir.data.records import Pair
 
 SMALL = [
@@ -188,3 +188,11 @@ def test_the_sample_is_measured_whole_unless_a_model_was_trained_on_it(run: tupl
         assert "but run trained on a part of sample" in refused.stderr
     finally:
         config.write_text(own)
+
+
+def test_help_lists_what_there_is() -> None:
+    words = " ".join(job("--help").stdout.split())
+    for name in (*PAIR_READERS, *BENCHMARKS):
+        assert f"`{name}`" in words
+    assert "{formats}" not in words
+    assert "{benchmarks}" not in words

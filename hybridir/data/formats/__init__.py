@@ -1,7 +1,7 @@
 """The readers, one module per file format. A new format is one module here and one line in the dict it belongs to."""
 
 from hybridir.data import rows
-from hybridir.data.config import BenchmarkFormat, PairReader
+from hybridir.data.config import BenchmarkConfig, BenchmarkFormat, PairReader, Source
 from hybridir.data.formats import (
     beir,
     heldout,
@@ -50,3 +50,14 @@ BENCHMARKS: dict[str, BenchmarkFormat] = {
     "miracl": BenchmarkFormat(miracl.read_benchmark, hub_id="miracl/miracl"),
     **dict.fromkeys(heldout.PARTS, BenchmarkFormat(heldout.read_benchmark, ("path", "groups"))),
 }
+
+
+def _list_in_help() -> None:
+    """Writes the names above into the help of the options that take them; `config.py` cannot import them."""
+    names = {"{formats}": PAIR_READERS, "{rows}": ROWS, "{benchmarks}": BENCHMARKS}
+    for config in (Source, BenchmarkConfig):
+        for mark, known in names.items():
+            config.__doc__ = (config.__doc__ or "").replace(mark, ", ".join(f"`{name}`" for name in known))
+
+
+_list_in_help()
