@@ -54,7 +54,7 @@ BENCHMARKS: dict[str, BenchmarkFormat] = {
 
 def _list_in_help() -> None:
     """Writes the names above into the help of the options that take them; `config.py` cannot import them."""
-    names = {"{formats}": PAIR_READERS, "{rows}": ROWS, "{benchmarks}": BENCHMARKS}
+    names = {"{formats}": [*PAIR_READERS], "{rows}": [*ROWS], "{benchmarks}": [*BENCHMARKS]}
     for config in (Source, BenchmarkConfig):
         for mark, known in names.items():
             config.__doc__ = (config.__doc__ or "").replace(mark, ", ".join(f"`{name}`" for name in known))
