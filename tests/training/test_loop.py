@@ -20,8 +20,8 @@ from torch import Tensor
 from hybridir.batches.sampling import Noise, Translations
 from hybridir.batches.stream import BatchSource, TokenBatch, local_stream
 from hybridir.data.config import DataConfig, Source
-from hybridir.data.formats import PAIR_READERS
 from hybridir.data.records import Shard, place
+from hybridir.data.sources import READERS
 from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import barrier, rank
 from hybridir.model.encoder import Encoder
@@ -364,7 +364,7 @@ def test_data_that_changed_under_the_same_recipe_is_refused(
         pairs = [replace(pair, query=pair.query + mark) for pair in pairs_of(replace(source, format="sample"))]
         return [Shard(lambda: pairs, "marked", f"marked {mark}")]
 
-    monkeypatch.setitem(PAIR_READERS, "marked", find)
+    monkeypatch.setitem(READERS, "marked", find)
     mark = ""
     train_here(make_run(tmp_path / "run", data={"format": "marked"}, train={"steps": 2}))
     mark = " really?"
@@ -608,7 +608,7 @@ def test_a_number_of_tokens_with_negatives_and_translations(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops with the step that reaches it; resumed, bit for bit the same; the learning rate falls with the tokens."""
-    monkeypatch.setitem(PAIR_READERS, "negatives", with_negatives)
+    monkeypatch.setitem(READERS, "negatives", with_negatives)
     sections: dict[str, dict[str, Any]] = {
         "data": {"format": "negatives"},
         "sampling": {"negatives": 2, "translations": Translations(passage=2)},
@@ -654,7 +654,7 @@ def test_a_run_has_one_length() -> None:
 
 
 def test_hard_negatives(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PAIR_READERS, "negatives", with_negatives)
+    monkeypatch.setitem(READERS, "negatives", with_negatives)
     run = make_run(tmp_path / "run", data={"format": "negatives"}, sampling={"negatives": 2}, train={"steps": 4})
     batch = run.job.source.batch(0)
     assert len(batch.lengths) == 8 * 4
