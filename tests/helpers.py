@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 
 from hybridir.batches.sampling import Sampling
 from hybridir.data.build import build_corpus
-from hybridir.data.config import DataConfig, Source
+from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import PAIR_READERS
 from hybridir.data.intake import to_batches
@@ -55,6 +55,7 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
         "loss": {},
         "train": {"steps": 8, "batch_size": 8, "lr": 5e-3, "warmup_steps": 2, "checkpoint_every": 3},
         "validation": {"every": 4, "batches": 2, "batch_size": 4},
+        "benchmark": {"name": "sample"},
         "scaling": {"num_workers": 0},
     }
     classes = {
@@ -64,6 +65,7 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
         "loss": LossConfig,
         "train": TrainConfig,
         "validation": ValidationConfig,
+        "benchmark": BenchmarkConfig,
         "scaling": ScalingConfig,
     }
     made = {name: classes[name](**defaults[name] | sections.get(name, {})) for name in classes}
