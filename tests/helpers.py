@@ -55,7 +55,7 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
         "loss": {},
         "train": {"steps": 8, "batch_size": 8, "lr": 5e-3, "warmup_steps": 2, "checkpoint_every": 3},
         "validation": {"every": 4, "batches": 2, "batch_size": 4},
-        "benchmark": {"name": "sample"},
+        "benchmark": {"name": "sample", "split": "test"},
         "scaling": {"num_workers": 0},
     }
     classes = {
