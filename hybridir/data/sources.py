@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import sys
+from collections import ChainMap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from hybridir.runtime.words import did_you_mean
 
 _READS = "hybridir.data."
 """Prefix of the modules whose code decides what is in a corpus."""
-READERS = PAIR_READERS | {name: one.find_shards for name, one in SETS.items()}
+READERS = ChainMap(PAIR_READERS, {name: one.find_shards for name, one in SETS.items()})
 """Readers of pairs by format, or by the name of a published set."""
 
 

@@ -152,7 +152,9 @@ def _loaded(config: ModelConfig, kind: str, **options: Any) -> Any:
 
     revision = None if os.path.isdir(config.name) else config.revision
     try:
-        return getattr(transformers, kind).from_pretrained(config.name, revision=revision, **options)
+        return getattr(transformers, kind).from_pretrained(
+            config.name, revision=revision, trust_remote_code=False, **options
+        )
     except Exception as error:  # a missing or broken file can raise anything
         raise ValueError(
             f"no translation model at {config.name!r}: name a hub id or a folder; if its tokenizer has only a "

@@ -74,6 +74,7 @@ def evaluate(output: Path, encoder: Path, *others: Path) -> Path:
     done = job(
         *("--encoder.name", encoder, "--compare_to", others_named, "--output", output),
         *("--benchmark.name", "xquad-r", "--benchmark.path", XQUAD_R, "--benchmark.languages", json.dumps(LANGUAGES)),
+        *("--benchmark.split", "test"),
         name="evaluate",
     )
     assert done.returncode == 0, done.stderr

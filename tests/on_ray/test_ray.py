@@ -61,7 +61,9 @@ def recipe(output: Path, workers: int, timeout: int = 300, **train: Any) -> Reci
         data=DataConfig(facts=300, languages=languages),
         encoder=EncoderConfig(name=str(output.parent / "encoder"), dropout=0.0),
         sampling=Sampling(mono=0.4, mixed=0.2, cross=0.4),
-        train=TrainConfig(**{"steps": STEPS, "batch_size": 16, "warmup_steps": 5, "schedule": "constant"} | train),
+        train=TrainConfig(
+            **{"steps": STEPS, "batch_size": 16, "lr": 1e-3, "warmup_steps": 5, "schedule": "constant"} | train
+        ),
         validation=ValidationConfig(every=25, batches=4, batch_size=8),
         benchmark=BenchmarkConfig(facts=100, languages=languages),
         scaling=ScalingConfig(num_workers=workers, timeout=timeout),

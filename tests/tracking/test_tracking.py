@@ -135,6 +135,10 @@ def run_of(output: Path) -> str:
     return found[0][0]
 
 
+def count(config: Any) -> int:
+    return sum(map(count, config.values())) if isinstance(config, dict) else 1
+
+
 def points(output: Path, key: str) -> dict[int, tuple[float, int]]:
     """Value and timestamp (ms) of a metric by step; no step twice."""
     query = "select step, value, timestamp from metrics where run_uuid = ? and key = ? order by step"
@@ -199,7 +203,7 @@ def test_a_run_is_written_once(
     config = yaml.safe_load((output / "config.yaml").read_text())
     expected = {"train.weight_decay": "0.01", "data.languages": "null", "train.bf16": "false", "seed": "0"}
     assert expected.items() <= run.data.params.items()
-    assert len(run.data.params) == sum(len(v) if isinstance(v, dict) else 1 for v in config.values())
+    assert len(run.data.params) == count(config)
     assert {"version.torch", "version.mlflow", "hardware.cpu", "hardware.gpus"} <= run.data.tags.keys()
     assert run.data.tags["mlflow.note.content"] == "# The data\n"
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
