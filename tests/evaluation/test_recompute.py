@@ -90,7 +90,7 @@ def test_every_number_agrees(made: Made, results: Path) -> None:
     agreement = recompute.recompute(results, XQUAD_R, [made.embeddings, made.tied])
     assert agreement.failures == []
     assert agreement.tolerance == TOLERANCE
-    assert agreement.numbers > 1000
+    assert agreement.numbers > 900
 
 
 def test_ties_are_many(made: Made) -> None:

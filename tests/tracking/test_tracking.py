@@ -65,7 +65,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_of(output: Path, steps: int = 10, **tracking: Any) -> Recipe:
     config = TrackingConfig(**{"system_metrics_every": 0.2} | tracking)
     return Recipe(
-        output=str(output), cache=str(output.parent / "cache"), train=TrainConfig(steps=steps), tracking=config
+        data=DataConfig(format="sample"),
+        output=str(output),
+        cache=str(output.parent / "cache"),
+        train=TrainConfig(steps=steps),
+        tracking=config,
     )
 
 
