@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import sys
-from collections import ChainMap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -23,7 +22,7 @@ from hybridir.runtime.words import did_you_mean
 
 _READS = "hybridir.data."
 """Prefix of the modules whose code decides what is in a corpus."""
-READERS = ChainMap(PAIR_READERS, {name: one.find_shards for name, one in SETS.items()})
+READERS = PAIR_READERS | {name: one.find_shards for name, one in SETS.items()}
 """Readers of pairs by format, or by the name of a published set."""
 
 
