@@ -42,7 +42,7 @@ def run(pairs: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -
 def test_the_lines_of_the_readme(
     pairs: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = (ROOT / "hybridir" / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(from hybridir import.*?)```", readme, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
