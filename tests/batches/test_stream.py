@@ -10,7 +10,6 @@ from helpers import corpus_of
 
 from hybridir.batches import token_cache as tokens
 from hybridir.batches.census import show_plan, take_census
-from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
 from hybridir.batches.stream import BatchSource, TokenBatch, from_table, to_table
 from hybridir.batches.token_cache import Ragged, TokenCache, TokenJob, build_cache
@@ -307,7 +306,7 @@ def test_changed_byte_of_the_cache_shows_where_it_is_used_and_nowhere_else(sourc
 
 def test_census_counts_what_was_drawn(source):
     plan = source.plan()
-    census, batches = take_census(plan, 25), [plan.batch(step) for step in range(25)]
+    census, batches = take_census(source, 25), [plan.batch(step) for step in range(25)]
     corpus = plan.corpus
     assert census.kinds == {k: sum(b.kind == k for b in batches) for k in census.kinds}
     assert sum(census.kinds.values()) == 25
@@ -324,14 +323,13 @@ def test_census_counts_what_was_drawn(source):
 
 
 def test_census_of_one_kind(source):
-    plan = Plan(source.plan().corpus, Sampling(mono=1, cross=0), 8, seed=0)
-    census = take_census(plan, 10)
+    census = take_census(replace(source, sampling=Sampling(mono=1, cross=0)), 10)
     assert census.kinds == {"mono": 10}
     assert all(x == y for x, y in census.pairs)
     assert census.negatives == census.same_language == 10 * 8 * 7
 
 
-def test_preview_prints_texts_as_they_are(tmp_path, capsys):
+def test_preview_prints_texts_as_they_are(job, tmp_path, capsys):
     """Square brackets are markup to rich: `[/x]` would be an error, and `[bold]` would vanish."""
     corpus = corpus_of(
         [
@@ -346,7 +344,11 @@ def test_preview_prints_texts_as_they_are(tmp_path, capsys):
         ],
         tmp_path,
     )
-    show_plan(Plan(corpus, Sampling(mono=1, cross=0), 4, seed=0), steps=5)
+    cache = build_cache(replace(job, corpus=str(corpus.directory)))
+    few = BatchSource(
+        corpus=str(corpus.directory), tokens=str(cache), sampling=Sampling(mono=1, cross=0), batch_size=4, seed=0
+    )
+    show_plan(few, steps=5)
     printed = capsys.readouterr().out
     for expected in ("en  what is [bold] 2 [/x]", "en  answer [red] 2", "[blue]", "step 2: mono, 4 items"):
         assert expected in printed

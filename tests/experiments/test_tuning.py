@@ -231,7 +231,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     ("fields", "says"),
     [
         ({"space": {"trian.lr": [1.0]}}, "there is no section trian"),
-        ({"space": {"train.lrr": [1.0]}}, "train has steps, epochs, batch_size"),
+        ({"space": {"train.lrr": [1.0]}}, "train has steps, epochs, tokens, batch_size"),
         ({"space": {"train.steps": {"low": 1, "high": 5}}}, "integer"),
         ({"space": {"train.bf16": [1]}}, "the field takes bool"),
         ({"space": {"train.schedule": ["linear", "cosine"]}}, "has the value 'cosine'"),

@@ -165,7 +165,7 @@ Made = tuple[Page, Path, dict[str, Any]]
 def test_is_one_page_that_needs_no_other_and_no_eyes(made: Made) -> None:
     page, _, _ = made
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(set(ids)) == len(ids) == len(STUDY)
+    assert len(set(ids)) == len(ids) == len(STUDY) - 1  # all but the one on changed queries, which were not measured
     for tag, attributes in page.tags:
         assert tag not in ("link", "img", "iframe", "b")
         assert "src" not in attributes
