@@ -67,6 +67,12 @@ def cluster(num_cpus: int) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if not joined and "ray" not in sys.modules:  # Ray reads it at import; later it would only half work
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if not joined and os.environ.get("RAY_AUTH_MODE") != "token":
+        print(
+            "Ray starts without a token, so other users of this machine could run commands as you: set RAY_AUTH_MODE="
+            "token before Ray is imported",
+            flush=True,
+        )
     import ray
     import ray.data
 

@@ -35,9 +35,9 @@ _MORE = 64
 def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
     """Scores by dot product, which is cosine similarity for normalised embeddings.
 
-    A score is the exact sum, rounded once to float32: it depends on its two vectors alone, not on how many are scored
-    together, nor on the processor. A product in float64 gives it, except where its own error leaves two roundings open:
-    those few are summed again in a fixed order.
+    A score is a float64 sum rounded once to float32, and depends on its two vectors alone, not on how many are scored
+    together, nor on the processor: a product in float64 gives it, except where its own error leaves two roundings open.
+    Those few are summed again in a fixed order.
     """
 
     def score(queries: slice, passages: slice) -> np.ndarray:
@@ -85,7 +85,7 @@ def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndar
     a query for which these cannot be known to be enough is scored against all passages.
 
     Raises:
-        ValueError: an embedding is not finite.
+        ValueError: an embedding or a score is not finite.
     """
     for name, one in (("query", query_QD), ("passage", passage_PD)):
         if not np.isfinite(one).all():
@@ -103,20 +103,34 @@ def top_k(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndar
         score_QM[row] = _sums(query[None], passage_PD[place_QM[row]])
     scores, places = _keep(score_QM, place_QM, k)
     left_out_Q = rough_QM[:, -1] + 2 * _error(query_QD, passage_PD)  # no other passage scores higher
-    unsure = np.flatnonzero(scores[:, -1] <= left_out_Q) if more < len(passage_PD) else np.empty(0, dtype=np.int64)
+    unsure = np.flatnonzero(~(scores[:, -1] > left_out_Q)) if more < len(passage_PD) else np.empty(0, dtype=np.int64)
     if len(unsure):
         scores[unsure], places[unsure] = _top_k_of_all(query_QD[unsure], passage_PD, k)
-    return scores, places
+    return _finite(scores), places
+
+
+def _finite(score: np.ndarray) -> np.ndarray:
+    if not np.isfinite(score).all():
+        raise ValueError("a score is not finite: the embeddings are too long for float32, normalise them")
+    return score
 
 
 def _top_k_of_all(query_QD: np.ndarray, passage_PD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    best_score = np.empty((len(query_QD), 0), dtype=np.float32)
-    best_place = np.empty((len(query_QD), 0), dtype=np.int64)
     score = dot_scorer(query_QD, passage_PD)
-    for start in range(0, len(passage_PD), PASSAGE_SHARD):
-        scores = score(slice(None), slice(start, start + PASSAGE_SHARD))
-        best_score, best_place = _merge(best_score, best_place, scores, start, k)
-    return best_score, best_place
+    rows = max(16, _BLOCK_SCORES // max(1, min(len(passage_PD), PASSAGE_SHARD)))
+    blocks = []
+    for first in range(0, len(query_QD), rows):
+        some = slice(first, first + rows)
+        best_score = np.empty((len(query_QD[some]), 0), dtype=np.float32)
+        best_place = np.empty((len(query_QD[some]), 0), dtype=np.int64)
+        for start in range(0, len(passage_PD), PASSAGE_SHARD):
+            scores = _finite(score(some, slice(start, start + PASSAGE_SHARD)))
+            best_score, best_place = _merge(best_score, best_place, scores, start, k)
+        blocks.append((best_score, best_place))
+    if not blocks:
+        return np.empty((0, k), dtype=np.float32), np.empty((0, k), dtype=np.int64)
+    found_scores, found_places = zip(*blocks, strict=True)
+    return np.concatenate(found_scores), np.concatenate(found_places)
 
 
 def _keep(score: np.ndarray, place: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

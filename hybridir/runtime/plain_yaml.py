@@ -32,9 +32,13 @@ def check_yaml(text: str | bytes) -> None:
             sizes[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(map(size, parts)))
         return sizes[id(node)]
 
-    root = yaml.compose(text, yaml.SafeLoader)
-    repeats = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-    if repeats and root is not None and size(root) > _MOST_REPEATED:
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+        repeats = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        large = repeats and root is not None and size(root) > _MOST_REPEATED
+    except RecursionError:
+        raise ValueError("the YAML is nested too deeply: write it flatter") from None
+    if large:
         raise ValueError(
             f"the YAML repeats itself by aliases (*name) until it has over {_MOST_REPEATED:,} values: write them out"
         )

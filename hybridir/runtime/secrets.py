@@ -47,6 +47,7 @@ _NAME_OF_A_PATH = re.compile(r"_(DIR|FILE|PATH|HOME)$", re.I)
 _INSIDE = re.compile(
     r"://[^\s/?#@:]*:([^\s]+)@|(?:pass(?:word)?|pwd|key|secret|token|signature)\s*=\s*([^;\s&]+)", re.I
 )
+_LOCAL_PATH = re.compile(r"""(?<![^\s"'<>=(\[,])(?:(?:sqlite|file):/{2,4})?[^\s"'<>:]*/[^\s"'<>:]*""")
 _SHORTEST = 6
 """Characters. Shorter values of environment variables are not masked: they may be ordinary words."""
 _LONGEST_WORD = 16
@@ -60,10 +61,18 @@ def without_secrets(text: str) -> str:
 
     Masked are user and password in URIs, the values in query strings and fragments of URIs, headers that log in, keys
     of known shapes, and the values of environment variables whose name suggests a secret (TOKEN, PASSWORD, ..._KEY) and
-    passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64.
+    passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64. Such a value
+    stays where it is the name of a folder or file in a local path, for that would be found no more.
     """
     if values := _values():
-        text = _pattern(values).sub(MASK, text)
+        paths = [path.span() for path in _LOCAL_PATH.finditer(text)]
+
+        def mask(found: re.Match[str]) -> str:
+            within = any(start < found.start() and found.end() <= end for start, end in paths)
+            around = text[found.start() - 1], text[found.end() : found.end() + 1]
+            return found[0] if within and around[0] == "/" and not around[1].strip("/\"',;:.) \n") else MASK
+
+        text = _pattern(values).sub(mask, text)
     text = _SHAPES.sub(MASK, _HEADER.sub(rf"\1\2{MASK}", text))
     text = _USERINFO.sub(rf"\1{MASK}@", text)
     text = _URI_QUERY.sub(lambda uri: uri[1] + _BARE_PART.sub(MASK, uri[2]), text)

@@ -179,7 +179,13 @@ def test_paths_are_kept_where_they_are_found_again(tmp_path: Path, monkeypatch: 
     found = {"output": str(output), "uri": "http://a:airflow2@h", "note": "airflow2"}
     shown = {"output": str(output), "uri": "http://***@h", "note": "***"}
     assert masked(found, keep_paths=True) == shown
-    assert masked(found)["output"].endswith("/***/run")
+    assert masked(found) == shown
+    later = [f"sqlite:///{tmp_path}/airflow2/mlflow.db", "data/../airflow2/*.jsonl", "./airflow2/ru*", "/mnt/airflow2"]
+    assert masked(later) == later
+    command = f"go on with: python jobs/train.py --config {output}/config.yaml --resume"
+    assert without_secrets(command) == command
+    assert without_secrets("https://h/airflow2/x") == "https://h/***/x"
+    assert without_secrets("/x/airflow2-token") == "/x/***-token"
 
 
 def test_errors_end_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
