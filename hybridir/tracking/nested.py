@@ -47,15 +47,17 @@ def record(config: TrackingConfig, output: Path, study: Path) -> None:
 def _write(goal: Target, state: State, output: Path) -> None:
     """Writes the run once MLflow has its parent, which a thread writes; waits while that thread locks the database.
 
-    What is written twice is stored once.
+    Any other error gets a second try: it may come from a row, of the experiment or the data set, which that thread has
+    created at the same moment. What is written twice is stored once.
     """
-    until = time.monotonic() + PATIENCE
+    until, tried_again = time.monotonic() + PATIENCE, False
     while True:
         try:
             complete(MlflowRun(goal, state, output), state)
             return
         except Exception as error:
-            may_pass = isinstance(error, LookupError) or "database is locked" in str(error)
-            if not may_pass or time.monotonic() > until:
+            waits = isinstance(error, LookupError) or "database is locked" in str(error)
+            if time.monotonic() > until or (tried_again and not waits):
                 raise
+            tried_again |= not waits
             time.sleep(0.5)

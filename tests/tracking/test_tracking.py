@@ -39,6 +39,7 @@ from hybridir.runtime.history import History, Tail
 from hybridir.tracking import __main__ as job
 from hybridir.tracking import follow as follow_module
 from hybridir.tracking.follow import SILENT_LIMIT, follow
+from hybridir.tracking.nested import record
 from hybridir.tracking.remote import ARTIFACTS
 from hybridir.tracking.result_metrics import numbers_of
 from hybridir.tracking.state import begin, load, save
@@ -76,7 +77,7 @@ def recipe_of(output: Path, steps: int = 10, **tracking: Any) -> Recipe:
 def line(step: int, shift: float = 0.0) -> dict[str, Any]:
     """A line of the history; every fifth has a validation."""
     found = {"step": step, "loss": 1 / (step + 1), "kind": ("mono", "cross")[step % 2], "lr": 1e-3}
-    found |= {"example_ids_sha256": "ab", "world_size": 2, "time": START + step + shift}
+    found |= {"example_ids_sha256": "ab", "world_size": 2, "seconds": 0.5, "time": START + step + shift}
     return found | ({"validation": {"loss": 2.0, "mono": 1.0, "cross": 3.0}} if step % 5 == 4 else {})
 
 
@@ -87,8 +88,8 @@ def write_steps(output: Path, start: int, stop: int, shift: float = 0.0) -> None
     history.close()
 
 
-def write_card(output: Path) -> None:
-    (output / "data_card.json").write_text(json.dumps({"fingerprint": "f" * 64}))
+def write_card(output: Path, fingerprint: str = "f" * 64) -> None:
+    (output / "data_card.json").write_text(json.dumps({"fingerprint": fingerprint}))
     (output / "data_card.md").write_text("# The data\n")
 
 
@@ -452,6 +453,35 @@ def test_two_runs_may_make_the_database_at_once(tmp_path: Path) -> None:
     assert [process.wait() for process in running] == [0, 0]
     for output in outputs:
         assert_steps(output, 10)
+
+
+def test_runs_of_the_same_data_may_be_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow stores a data set once: of two runs that create it at once, one gets an error."""
+    study, log_inputs = tmp_path / "study", MlflowClient.log_inputs
+    write_run(study)
+    sync(study)
+    both, seen = threading.Barrier(2), set()
+
+    def at_the_same_moment(client: MlflowClient, run_id: str, *arguments: Any) -> None:
+        if run_id not in seen:
+            seen.add(run_id)
+            both.wait()
+        log_inputs(client, run_id, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", at_the_same_moment)
+    for turn in range(4):
+        outputs = [study / "arms" / f"{turn}-{name}" for name in ("one", "two")]
+        for output in outputs:
+            write_run(output)
+            write_card(output, fingerprint=f"{turn}" * 64)
+        threads = [threading.Thread(target=record, args=(TrackingConfig(), output, study)) for output in outputs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    statuses = rows(tmp_path, "select status from runs join tags using (run_uuid) where key = 'mlflow.parentRunId'")
+    assert statuses == [("FINISHED",)] * 8
+    assert rows(tmp_path, "select count(*) from datasets") == [(4,)]
 
 
 def test_a_database_that_cannot_be_written_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
