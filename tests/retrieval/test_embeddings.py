@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_search import random_benchmark
+from made import random_benchmark
 
 from hybridir.retrieval import embeddings
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings

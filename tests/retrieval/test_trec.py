@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers import rows_of
-from test_search import benchmark, random_benchmark, scorer
+from made import benchmark, random_benchmark, scorer
 
 from hybridir.data.passages import Passages
 from hybridir.evaluation.scores import Scores, read_scores, stack, write_scores
