@@ -1,18 +1,27 @@
-"""What a perturbation is, and what its kinds share: the units of a text, and how many of them are edited."""
+"""What a perturbation is: the places of a text that it could change, how many of them it does, and to what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import regex
 
 from hybridir.runtime.random_numbers import Uniform
 
-_CLUSTER = regex.compile(r"\X")
-_EDITABLE = regex.compile(r"\P{N}*\p{L}\P{N}*")
 Severity = float | Literal["one"]
-"""The share of the editable units of a text that are edited, 0 to 1; or `one`: exactly one edit in every text."""
+"""The share of the sites of a text that are edited, 0 to 1; or `one`: exactly one edit in every text."""
+
+
+class Site(NamedTuple):
+    """A place of a text that can be edited: text[start:end] becomes one of the options, none of which is what it was.
+
+    Options are equally likely, or in proportion to `weights`.
+    """
+
+    start: int
+    end: int
+    options: Sequence[str]
+    weights: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +29,51 @@ class Perturbation:
     """A way to put noise into a text.
 
     Attributes:
-        applies: language code -> whether there is such noise in that language.
-        apply: (text, language, random numbers, severity) -> the text with noise. The same arguments give the same
-            text; severity 0 gives the text itself; and with the same random numbers, the edits at one severity are
-            among those at a higher one. A text without anything to edit comes back as it was.
+        sites: (text, language) -> the places that can be edited. Where two overlap, only one of them is.
         unit: what is edited and counted, in the plural.
+        about: what is done to them, in a few words.
+        languages: the languages that have such noise; None for all. A code with a script or territory, such as
+            `zh_Hant`, counts as its language.
+        first: (text, language) -> text, done to every text before its sites are looked for.
+        edits_per_site: edits per site at severity 1, if not 1.
     """
 
-    applies: Callable[[str], bool]
-    apply: Callable[[str, str, Uniform, Severity], str]
+    sites: Callable[[str, str], list[Site]]
     unit: str
+    about: str = ""
+    languages: Collection[str] | None = None
+    first: Callable[[str, str], str] | None = None
+    edits_per_site: float = 1.0
+
+    def applies(self, language: str) -> bool:
+        """Whether there is such noise in a language."""
+        return self.languages is None or base_of(language) in self.languages
+
+    def apply(self, text: str, language: str, rng: Uniform, severity: Severity) -> str:
+        """The text with noise.
+
+        The same arguments give the same text; severity 0 gives the text itself; and with the same random numbers, the
+        edits at one severity are among those at a higher one. A text without anything to edit comes back as it was, and
+        no edit leaves a text of nothing but spaces.
+
+        Raises:
+            ValueError: the severity is neither `one` nor within 0 to 1.
+        """
+        check_severity(severity)
+        if severity == 0:
+            return text
+        changed = self.first(text, language) if self.first else text
+        if not changed.strip():
+            return text
+        edits = choose(self.sites(changed, base_of(language)), rng, severity, self.edits_per_site)
+        while not (found := edit(changed, edits)).strip():
+            edits.pop()
+        return found
+
+
+def base_of(language: str) -> str:
+    """The language of a code, without script and territory: `zh` of `zh_Hant`."""
+    return language.partition("_")[0]
 
 
 def check_severity(severity: Severity, name: str = "the severity of noise") -> None:
@@ -38,25 +82,39 @@ def check_severity(severity: Severity, name: str = "the severity of noise") -> N
         raise ValueError(f"{name} is {severity}: it must be from 0 to 1, or one")
 
 
-def clusters(text: str) -> list[str]:
-    """The grapheme clusters of a text: what a reader sees as one character (Unicode Standard Annex 29)."""
-    return _CLUSTER.findall(text)
+def choose(
+    sites: Sequence[Site], rng: Uniform, severity: Severity, edits_per_site: float = 1.0
+) -> list[tuple[Site, str]]:
+    """The sites to edit, no two of them overlapping, with their new texts, in the order in which severity adds them.
 
-
-def is_editable(cluster: str) -> bool:
-    """Whether a cluster is a letter with its marks. Digits, punctuation and spaces are left alone."""
-    return _EDITABLE.fullmatch(cluster) is not None
-
-
-def choose_sites(n_sites: int, rng: Uniform, severity: Severity) -> np.ndarray:
-    """The sites to edit, int64 [edits], all different, in the order in which a growing severity adds them.
-
-    There are floor(severity * n_sites + u) edits, with u uniform in [0, 1): severity * n_sites on average, in short
-    texts too. Rounding to at least one edit would give short texts, such as Chinese questions, more noise than long.
-
-    Raises:
-        ValueError: the severity is not within 0 to 1.
+    There are floor(severity * number of sites + u) edits, with u uniform in [0, 1): severity * number of sites on
+    average, in short texts too, as long as so many do not overlap. Rounding to at least one edit would give short
+    texts, such as Chinese questions, more noise than long.
     """
-    check_severity(severity)
-    u, order = rng(1)[0], np.argsort(rng(n_sites), kind="stable")
-    return order[: 1 if severity == "one" else int(severity * n_sites + u)]
+    u, order = rng(1)[0], np.argsort(rng(len(sites)), kind="stable")
+    wanted = 1 if severity == "one" else int(severity * len(sites) * edits_per_site + u)
+    pick = rng(len(sites)) if any(len(site.options) > 1 for site in sites) else np.zeros(len(sites))
+    edits: list[tuple[Site, str]] = []
+    for n in order.tolist():
+        if len(edits) == wanted:
+            break
+        if not any(other.start < sites[n].end and sites[n].start < other.end for other, _ in edits):
+            edits.append((sites[n], _picked(sites[n], float(pick[n]))))
+    return edits
+
+
+def edit(text: str, edits: Sequence[tuple[Site, str]]) -> str:
+    """The text with edits that do not overlap."""
+    parts, done = [], 0
+    for site, new in sorted(edits, key=lambda one: one[0][:2]):
+        parts += [text[done : site.start], new]
+        done = site.end
+    return "".join([*parts, text[done:]])
+
+
+def _picked(site: Site, number: float) -> str:
+    """The option for a number in [0, 1)."""
+    if not site.weights:
+        return site.options[int(number * len(site.options))]
+    limits = np.cumsum(site.weights) / sum(site.weights)
+    return site.options[min(int(np.searchsorted(limits, number, side="right")), len(site.options) - 1)]

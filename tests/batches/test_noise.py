@@ -15,8 +15,7 @@ from hybridir.batches.stream import BatchSource, TokenBatch
 from hybridir.batches.token_cache import query_texts
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.perturbations import PERTURBATIONS
-from hybridir.perturbations.edits import delete
-from hybridir.perturbations.perturbation import Perturbation
+from hybridir.perturbations.perturbation import Perturbation, Site
 from hybridir.runs.prepare import Prepared
 from hybridir.runtime.random_numbers import uniform_numbers
 
@@ -52,7 +51,7 @@ def test_half_of_the_queries_lose_a_letter_and_all_else_stays(clean: BatchSource
                 assert ours[item] == before[item]
                 continue
             rng(1)  # one kind among one
-            text = delete(plan.corpus.pair(int(batch.query_row[item]))["query"], "", rng, "one")
+            text = PERTURBATIONS["delete"].apply(plan.corpus.pair(int(batch.query_row[item]))["query"], "", rng, "one")
             ids = tokenizer(clean.token_job.query_prefix + text)["input_ids"]
             assert ours[item] == (ids if len(ids) <= 64 else [*ids[:63], ids[-1]])
             changed += ours[item] != before[item]
@@ -79,7 +78,7 @@ def test_severity_0_is_the_clean_batch(clean: BatchSource) -> None:
 
 
 def test_a_kind_comes_only_where_it_applies(clean: BatchSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    shout = Perturbation(applies="de".__eq__, apply=lambda text, *_: "x", unit="texts")
+    shout = Perturbation(languages={"de"}, sites=lambda text, _: [Site(0, len(text), ("x",))], unit="texts")
     monkeypatch.setitem(PERTURBATIONS, "shout", shout)
     with pytest.raises(ValueError, match=r"shout, but none of them applies to queries in en, es: add a kind"):
         with_noise(clean, probability=1, kinds=("shout",)).batch(0)

@@ -89,8 +89,8 @@ def test_names_and_errors() -> None:
         "delete 1.0, seed 2",
         "delete 0.05",
     ]
-    with pytest.raises(ValueError, match="the perturbation of a condition is 'swap': name one of delete"):
-        Condition(perturbation="swap")
+    with pytest.raises(ValueError, match="the perturbation of a condition is 'typo': name one of delete"):
+        Condition(perturbation="typo")
     with pytest.raises(ValueError, match="the severity of a condition is 2: it must be from 0 to 1, or one"):
         Condition(perturbation="delete", severity=2)
     with pytest.raises(ValueError, match="the seed of a condition is -1"):
