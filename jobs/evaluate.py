@@ -1,6 +1,7 @@
 """Measures retrievers across languages: python jobs/evaluate.py --encoder.name NAME [--section.key VALUE]."""
 
 import sys
+from functools import partial
 
 from hybridir.runtime.job import job
 
@@ -12,6 +13,7 @@ def main() -> None:
         from hybridir.runs.recipe import MOST_USED
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
+        from hybridir.tracking.target import named_uris
 
         recipe = parse(Evaluation, "python jobs/evaluate.py", __doc__, sys.argv[1:], shown=MOST_USED)
         if recipe.dry_run:
@@ -22,7 +24,7 @@ def main() -> None:
             from hybridir.on_ray.train import ray_backend
 
             backend = stack.enter_context(ray_backend(recipe.scaling))
-        print(run_evaluation(recipe, backend.encode, follow))
+        print(run_evaluation(recipe, backend.encode, partial(follow, named=named_uris(sys.argv[1:]))))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Trains the arms of a study and tests its claims: python jobs/study.py NAME [--config FILE] [--section.key VALUE]."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from hybridir.runtime.job import job
@@ -21,6 +22,7 @@ def main() -> None:
         from hybridir.runtime.words import did_you_mean
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
+        from hybridir.tracking.target import named_uris
 
         known = "\n".join(f"  {study.name:10}{study.title}" for study in STUDIES.values())
         if name in ("-h", "--help"):
@@ -33,13 +35,15 @@ def main() -> None:
         if recipe.dry_run:
             preview_study(STUDIES[name], recipe)
             return
+        named = named_uris(arguments)
+        track, record_run = partial(follow, named=named), partial(record, named=named)
         start, at_once = arms_here(here(recipe.scaling.use_gpu)), 1
         if recipe.scaling.num_workers:
             from hybridir.on_ray.many import ray_arms
 
             arms = stack.enter_context(ray_arms(recipe.scaling))
             start, at_once = arms.start, arms.at_once
-        page, failed = run_study(STUDIES[name], recipe, Runner(start, at_once, follow, record))
+        page, failed = run_study(STUDIES[name], recipe, Runner(start, at_once, track, record_run))
         print(page)
         if failed:
             sys.exit(f"error: {failed} runs failed, see the page: correct the cause, and continue with --resume")

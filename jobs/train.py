@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 
 from hybridir.runtime.job import job
@@ -16,6 +17,7 @@ def main() -> None:
         from hybridir.runs.training_run import preview, run_training
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
+        from hybridir.tracking.target import named_uris
 
         recipe = parse(Recipe, "python jobs/train.py", __doc__, sys.argv[1:], SAMPLE, MOST_USED)
         if recipe.dry_run:
@@ -26,7 +28,7 @@ def main() -> None:
             from hybridir.on_ray.train import ray_backend
 
             compute = ray_backend(recipe.scaling, recipe.train.batch_size)
-        print(run_training(recipe, compute, follow))
+        print(run_training(recipe, compute, partial(follow, named=named_uris(sys.argv[1:]))))
 
 
 if __name__ == "__main__":

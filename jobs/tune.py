@@ -1,6 +1,7 @@
 """Tunes the mix of batches, or any other field: python jobs/tune.py [--config FILE] [--space.NAME VALUES]."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from hybridir.runtime.job import job
@@ -18,19 +19,22 @@ def main() -> None:
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
         from hybridir.tracking.nested import record
+        from hybridir.tracking.target import named_uris
 
         recipe = parse(TuneRecipe, "python jobs/tune.py", __doc__, sys.argv[1:], SAMPLE, MOST_USED)
         if recipe.dry_run:
             preview_tune(recipe)
             return
+        named = named_uris(sys.argv[1:])
+        track, record_run = partial(follow, named=named), partial(record, named=named)
         backend = here(recipe.scaling.use_gpu)
-        runner = Runner(arms_here(backend), 1, follow, record)
+        runner = Runner(arms_here(backend), 1, track, record_run)
         try_points, encode = points_here(backend), backend.encode
         if recipe.scaling.num_workers:
             from hybridir.on_ray.tuning import ray_tune
 
             ray = stack.enter_context(ray_tune(recipe.scaling))
-            runner = Runner(ray.start, ray.at_once, follow, record)
+            runner = Runner(ray.start, ray.at_once, track, record_run)
             try_points, encode = ray.try_points, ray.encode
         page, failed = run_tune(recipe, try_points, runner, encode)
         print(page)

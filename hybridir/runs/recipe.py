@@ -61,7 +61,7 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         shown = without_secrets(self.uri)
-        if self.uri and ("://" not in self.uri or self.uri.startswith("file:")):
+        if self.uri and ("://" not in self.uri or self.uri.lower().startswith("file:")):
             raise ValueError(f"tracking.uri is {shown!r}: name a server (http://...) or a database (sqlite:///FILE)")
         if MASK in self.uri:
             raise ValueError(

@@ -30,7 +30,7 @@ def _write(output: Path, uri: str | None) -> None:
     if not (output / "config.yaml").exists():
         raise ValueError(f"{output} holds no run (there is no config.yaml): give the --output folder of a run")
     config = load_yaml((output / "config.yaml").read_text(encoding="utf-8")).get("tracking", {})
-    goal = target(TrackingConfig(**config | ({"uri": uri} if uri else {})), output)
+    goal = target(TrackingConfig(**config | ({"uri": uri} if uri else {})), output, [uri] if uri else [])
     try:
         with only_writer(output):
             _complete(output, goal)

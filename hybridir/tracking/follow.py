@@ -6,7 +6,7 @@ MLflow. Their errors are reported and retried; they never reach the run.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,9 +32,10 @@ SAY_EVERY = 15.0
 
 
 @contextmanager
-def follow(config: TrackingConfig, output: Path, ended: bool = False) -> Iterator[None]:
+def follow(config: TrackingConfig, output: Path, ended: bool = False, named: Sequence[str] = ()) -> Iterator[None]:
     """While entered, the run in `output` (with its `config.yaml`) is written to MLflow; on leaving, so is the rest.
 
+    `named` are the URIs that the caller named: where `config` comes from a file, credentials go to no other server.
     For a run that `ended` earlier, only what is missing is written (its driver may have been killed too early).
 
     The status is FAILED after an exception other than KeyboardInterrupt and SystemExit. Otherwise it is FINISHED if
@@ -43,7 +44,7 @@ def follow(config: TrackingConfig, output: Path, ended: bool = False) -> Iterato
     if not config.enabled or (ended and not is_incomplete(output)):
         yield
         return
-    follower = _begin(config, output)
+    follower = _begin(config, output, named)
     status = FAILED
     try:
         yield
@@ -56,9 +57,9 @@ def follow(config: TrackingConfig, output: Path, ended: bool = False) -> Iterato
             follower.finish(status)
 
 
-def _begin(config: TrackingConfig, output: Path) -> "_Follower | None":
+def _begin(config: TrackingConfig, output: Path, named: Sequence[str]) -> "_Follower | None":
     try:
-        return _Follower(config, output)
+        return _Follower(config, output, named)
     except Exception as error:
         say(f"tracking is off because it could not start ({reason(error)}); the run goes on")
         return None
@@ -67,8 +68,8 @@ def _begin(config: TrackingConfig, output: Path) -> "_Follower | None":
 class _Follower:
     """The two threads of one attempt. They start once the run's key is in `tracking.json`."""
 
-    def __init__(self, config: TrackingConfig, output: Path) -> None:
-        self._output, self._target = output, target(config, output)
+    def __init__(self, config: TrackingConfig, output: Path, named: Sequence[str]) -> None:
+        self._output, self._target = output, target(config, output, named)
         self._seconds = config.system_metrics_every
         self._done = threading.Event()
         self._remote: MlflowRun | None = None

@@ -1,6 +1,7 @@
 """Runs of a study or of tuning, as child runs of its own run in MLflow; each is written when it has ended."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +18,17 @@ PATIENCE = 30.0
 """Seconds to wait until MLflow has the parent run."""
 
 
-def record(config: TrackingConfig, output: Path, study: Path) -> None:
+def record(config: TrackingConfig, output: Path, study: Path, named: Sequence[str] = ()) -> None:
     """Writes the ended run in `output` to the MLflow of the folder `study`, as a child of that folder's run.
 
     Its status is FINISHED if it has results, KILLED if it was stopped early, else FAILED. An error of MLflow is not
-    raised but printed, with the command that writes the run later.
+    raised but printed, with the command that writes the run later. `named`: as for `follow`.
     """
     if not config.enabled or not (output / "config.yaml").exists():  # it failed before it had a config
         return
     status = FINISHED if results_time(output) else KILLED if (output / STOPPED).exists() else FAILED
     quiet()
-    goal = target(config, study)
+    goal = target(config, study, named)
     try:
         state = load(output)
         if state.complete and state.status == status:

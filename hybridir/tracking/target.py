@@ -5,8 +5,7 @@ import os
 import re
 import shlex
 import sqlite3
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,20 +28,29 @@ DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """MLflow's environment variables, unless the user set them: quiet, no telemetry, short waits for a dead server."""
-CREDENTIALS = {
-    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AWS_SIGV4"),
-    *("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_CLIENT_CERT_PATH", "PGPASSWORD", "MYSQL_PWD"),
-}
-"""Environment variables with which MLflow, or a database's client, logs in to whatever server a URI names."""
+CREDENTIALS = re.compile(
+    "MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN|AWS_SIGV4|AUTH|CLIENT_CERT_PATH)|PGPASSWORD|MYSQL_PWD"
+    "|DATABRICKS_(TOKEN|PASSWORD|CLIENT_SECRET|CONFIG_PROFILE|AZURE_CLIENT_SECRET)"
+    "|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|PROFILE|WEB_IDENTITY_TOKEN_FILE)"
+    "|AZURE_STORAGE_(ACCESS_KEY|CONNECTION_STRING)|GOOGLE_APPLICATION_CREDENTIALS"
+)
+"""Environment variables with which MLflow, a database's client or the client of the place that a server names for files
+logs in to whatever server a URI names."""
+_CREDENTIAL_FILES = ("~/.mlflow/credentials", "~/.databrickscfg", "~/.aws/credentials", "~/.pgpass")
+"""Files that the same clients read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The MLflow of a run: `uri` (may hold credentials: never show it), experiment, name of the registered model."""
+    """The MLflow of a run: `uri` (may hold credentials: never show it), experiment, name of the registered model.
+
+    `named` are the URIs that the caller named, not a file: only to their servers go the credentials of this user.
+    """
 
     uri: str
     experiment: str
     model_name: str
+    named: tuple[str, ...] = ()
 
     def file(self) -> Path | None:
         """The sqlite file; None if `uri` names something else."""
@@ -75,27 +83,26 @@ class Target:
 
     def _check_origin(self) -> None:
         """`ValueError` if this user's credentials would go to a server that only a file names: it may be foreign."""
-        has = sorted(CREDENTIALS & os.environ.keys())
-        if Path("~/.mlflow/credentials").expanduser().exists():
-            has.append("~/.mlflow/credentials")
-        if self.uri.startswith("sqlite:") or not has:
+        has = sorted(filter(CREDENTIALS.fullmatch, os.environ))
+        has += [file for file in _CREDENTIAL_FILES if os.path.exists(os.path.expanduser(file))]
+        if urlsplit(self.uri).scheme.partition("+")[0] == "sqlite" or not has:
             return
-        named = [os.environ.get("MLFLOW_TRACKING_URI", ""), *_named(sys.argv[1:])]
+        named = [os.environ.get("MLFLOW_TRACKING_URI", ""), *self.named]
         if "\\" not in self.uri and _origin(self.uri) in map(_origin, named):  # parsers differ about a backslash
             return
         raise ValueError(
             f"only a file names this server, and {has[0]} would be sent there: if you trust it, name it by "
-            "MLFLOW_TRACKING_URI, --tracking.uri or --uri"
+            "MLFLOW_TRACKING_URI, --tracking.uri or --uri (in Python: follow(..., named=[URI]))"
         )
 
 
-def _named(arguments: list[str]) -> list[str]:
-    """The URIs that are named on the command line."""
+def named_uris(arguments: Sequence[str]) -> list[str]:
+    """The URIs that a job's arguments name, not its config file."""
     return [
         value or after
         for (one, after) in pairwise([*arguments, ""])
         for option, _, value in [one.partition("=")]
-        if option in ("--uri", "--tracking.uri")
+        if option == "--tracking.uri"
     ]
 
 
@@ -105,11 +112,11 @@ def _origin(uri: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def target(config: TrackingConfig, output: Path) -> Target:
-    """The MLflow for the run in `output`."""
+def target(config: TrackingConfig, output: Path, named: Sequence[str]) -> Target:
+    """The MLflow for the run in `output`; `named`: the URIs that the caller named, see `Target`."""
     beside = re.sub(r"%(?=[0-9A-Fa-f]{2})|[?]", lambda one: quote(one[0]), str(output.absolute().parent / "mlflow.db"))
     uri = config.uri or f"sqlite:///{beside}"  # MLflow decodes it
-    return Target(uri=uri, experiment=config.experiment, model_name=config.model_name)
+    return Target(uri=uri, experiment=config.experiment, model_name=config.model_name, named=tuple(named))
 
 
 def command(uri: str, output: Path) -> str:

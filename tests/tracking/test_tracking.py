@@ -43,7 +43,7 @@ from hybridir.tracking.nested import record
 from hybridir.tracking.remote import ARTIFACTS
 from hybridir.tracking.result_metrics import numbers_of
 from hybridir.tracking.state import begin, load, save
-from hybridir.tracking.target import Target, reason, trouble
+from hybridir.tracking.target import CREDENTIALS, Target, named_uris, reason, target, trouble
 from hybridir.training.config import TrainConfig
 from hybridir.training.loop import train
 
@@ -781,12 +781,37 @@ def test_a_foreign_folder_gets_no_password(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
         with pytest.raises(SystemExit, match="404"):
             sync(output, "--uri", f"{address}/base")
+        seen.clear()
+        with follow(recipe_of(output, uri=address).tracking, output, named=[address]):  # a caller in Python names it
+            write_steps(output, 3, 5)
     assert set(seen) == {"Basic " + b64encode(b"ann:canary4711").decode()}
+
+
+@pytest.mark.parametrize("name", ["DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"])
+def test_no_credentials_of_any_kind_go_to_a_server_that_only_a_file_names(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in filter(CREDENTIALS.fullmatch, list(os.environ)):
+        monkeypatch.delenv(other)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = TrackingConfig(uri="postgresql://127.0.0.1/x")
+    with target(config, tmp_path, []).set_up():
+        pass
+    monkeypatch.setenv(name, "canary4711")
+    with pytest.raises(ValueError, match=f"only a file names this server, and {name} would be sent"):
+        target(config, tmp_path, ["postgresql://127.0.0.2/x"]).set_up().__enter__()
+    for trusted in (
+        target(config, tmp_path, named_uris(["--tracking.uri", config.uri])),
+        target(TrackingConfig(), tmp_path, []),
+    ):
+        with trusted.set_up():
+            pass
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"uri": "File:///runs"}, "sqlite:///FILE"),
         ({"uri": "mlflow.db"}, "sqlite:///FILE"),
         ({"uri": "file:///runs"}, "sqlite:///FILE"),
         ({"uri": "http://***@host"}, "MLFLOW_TRACKING_PASSWORD"),
