@@ -17,7 +17,9 @@ from hybridir.data.records import Benchmark
 from hybridir.evaluation.metrics import MEASURES, Measure
 from hybridir.evaluation.scores import Scores
 from hybridir.model.encoder import Encoder
-from hybridir.retrieval.search import Ranking, Scorer, dot_scorer, rank_all
+from hybridir.retrieval.dot import Scorer
+from hybridir.retrieval.nearest import rank_vectors
+from hybridir.retrieval.search import Ranking, rank_all
 
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
 
@@ -26,7 +28,7 @@ def evaluate_encoder(encoder: Encoder, benchmark: Benchmark) -> Scores:
     """Encodes and ranks the benchmark; returns the scores of every query."""
     queries = encoder.encode([query.text for query in benchmark.queries], "query")
     passages = encoder.encode(benchmark.passages.texts, "passage")
-    return evaluate_scores(dot_scorer(queries, passages), benchmark)
+    return measure(rank_vectors(queries, passages, benchmark), benchmark)
 
 
 def evaluate_scores(score: Scorer, benchmark: Benchmark) -> Scores:

@@ -19,7 +19,8 @@ import bm25s
 import numpy as np
 
 from hybridir.data.records import Benchmark, Passage
-from hybridir.retrieval.search import Scorer, passage_shards
+from hybridir.retrieval.dot import Scorer
+from hybridir.retrieval.search import passage_shards
 
 _UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 """How the Unicode names of characters in scripts without spaces begin; IDEOGRAPHIC covers 々, 〆 and 〇."""

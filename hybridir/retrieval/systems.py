@@ -19,7 +19,8 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.files import commit_of, model_of
 from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings
-from hybridir.retrieval.search import DEPTH, Ranking, dot_scorer, rank_all
+from hybridir.retrieval.nearest import rank_vectors
+from hybridir.retrieval.search import DEPTH, Ranking, rank_all
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
@@ -122,10 +123,10 @@ def rank_each(
     """
     first, *others = benchmarks
     query_QD, passage_PD = embedded or embed(config, first, encode)
-    rankings = [rank_all(dot_scorer(query_QD, passage_PD), first, DEPTH)]
+    rankings = [rank_vectors(query_QD, passage_PD, first, DEPTH)]
     for one in others:
         query_QD, _ = encode(config, [query.text for query in one.queries], [])
-        rankings.append(rank_all(dot_scorer(query_QD, passage_PD), one))
+        rankings.append(rank_vectors(query_QD, passage_PD, one))
     return rankings
 
 

@@ -23,7 +23,8 @@ from hybridir.reports.data_card import card_tables
 from hybridir.reports.in_short import data_name, measured, trained_and_measured
 from hybridir.reports.model_card import write_model_card
 from hybridir.retrieval.bm25 import bm25_scorer
-from hybridir.retrieval.search import DEPTH, dot_scorer, rank_all
+from hybridir.retrieval.nearest import rank_vectors
+from hybridir.retrieval.search import DEPTH, rank_all
 from hybridir.retrieval.systems import Encode, embed, fingerprint
 from hybridir.retrieval.too_long import count_cut, describe_cut
 from hybridir.runs.backend import Backend, Track, quiet_libraries, track_nothing
@@ -100,9 +101,9 @@ def measure_run(
     """
     best = replace(initial, name=str(output / "model"), revision=None, pooling=None)
     encoders = {"trained": best, "untrained": initial}
-    scorers = {name: dot_scorer(*embed(one, benchmark, encode)) for name, one in encoders.items()}
-    scorers["BM25"] = bm25_scorer(benchmark)
-    rankings = {name: [rank_all(scorer, benchmark, DEPTH)] for name, scorer in scorers.items()}
+    embedded = {name: embed(one, benchmark, encode) for name, one in encoders.items()}
+    rankings = {name: [rank_vectors(*both, benchmark, DEPTH)] for name, both in embedded.items()}
+    rankings["BM25"] = [rank_all(bm25_scorer(benchmark), benchmark, DEPTH)]
     config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     card = json.loads((output / "data_card.json").read_text(encoding="utf-8"))
     made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best), "untrained": fingerprint(initial)}

@@ -15,7 +15,7 @@ from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
 from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.settings import evaluate_scores, summarise
-from hybridir.retrieval.search import Scorer
+from hybridir.retrieval.dot import Scorer
 
 HEADER = "query-id\tcorpus-id\tscore"
 GRADED = (

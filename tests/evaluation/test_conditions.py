@@ -10,7 +10,8 @@ import pytest
 from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.evaluation.conditions import Condition, check_conditions, under
-from hybridir.retrieval.search import Scorer, rank_all
+from hybridir.retrieval.dot import Scorer
+from hybridir.retrieval.search import rank_all
 from hybridir.runs.results import write_results
 
 QUERIES = {"cat": "en:1", "2 + 2": "en:2", "Haus 7": "de:3"}

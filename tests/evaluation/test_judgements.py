@@ -13,7 +13,8 @@ from hybridir.data.records import Benchmark, benchmark_fingerprint
 from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.settings import evaluate_scores, measure, summarise
 from hybridir.retrieval import search
-from hybridir.retrieval.search import Scorer, rank_all
+from hybridir.retrieval.dot import Scorer
+from hybridir.retrieval.search import rank_all
 from hybridir.retrieval.trec import write_qrels, write_runs
 from hybridir.runs.results import write_results
 

@@ -125,7 +125,7 @@ def test_planted_error_of_one_rank_is_seen(monkeypatch, by):
 def test_planted_error_in_ties_is_seen(monkeypatch):
     rng = np.random.default_rng(0)
     made, scores = random_benchmark(rng), rng.integers(6, size=(40, 60)).astype(np.float32)
-    right = search._count
-    monkeypatch.setattr(search, "_count", lambda s, first, own, place: right(s, first, own, place + 1))
+    right = search.count_above
+    monkeypatch.setattr(search, "count_above", lambda s, first, own, place: right(s, first, own, place + 1))
     with pytest.raises(AssertionError):
         assert_agrees(made, scores)

@@ -21,7 +21,8 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import build_small_encoder
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.retrieval import systems
-from hybridir.retrieval.search import Ranking, Scorer, dot_scorer, rank_all
+from hybridir.retrieval.nearest import rank_vectors
+from hybridir.retrieval.search import Ranking
 from hybridir.retrieval.trec import write_qrels, write_runs
 from hybridir.runs.prepare import Prepared
 
@@ -109,16 +110,16 @@ def test_from_the_encoder_on_all_but_near_ties_agree(made: Made) -> None:
     assert agreement.close > 0.75 * agreement.numbers
 
 
-def one_rank_wrong(score: Scorer, benchmark: Benchmark, depth: int = 0) -> Ranking:
-    """`rank_all`, but the best-placed Arabic answer stands a place lower among its language."""
-    ranking = rank_all(score, benchmark, depth)
+def one_rank_wrong(query_QD: np.ndarray, passage_PD: np.ndarray, benchmark: Benchmark, depth: int = 0) -> Ranking:
+    """`rank_vectors`, but the best-placed Arabic answer stands a place lower among its language."""
+    ranking = rank_vectors(query_QD, passage_PD, benchmark, depth)
     arabic = ranking.above[: len(benchmark.queries) : len(LANGUAGES), 0]  # of the Arabic queries, which are first
     arabic[np.argmin(arabic)] += 1
     return ranking
 
 
 def test_one_rank_off_by_one_is_found(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systems, "rank_all", one_rank_wrong)
+    monkeypatch.setattr(systems, "rank_vectors", one_rank_wrong)
     results = evaluate(tmp_path / "wrong", made.embeddings)
     agreement = recompute.recompute(results, XQUAD_R, [made.embeddings])
     assert agreement.failures[0].startswith("monolingual.mAP: ")
@@ -168,7 +169,7 @@ def test_map_of_whole_runs_agrees_with_ir_measures(made: Made, results: Path, tm
     benchmark = sources.read_benchmark(config)
     query_QD, passage_PD, _ = recompute.embeddings(made.tied, made.world)
     depth = len(benchmark.passages)
-    write_runs(rank_all(dot_scorer(query_QD, passage_PD), benchmark, depth), benchmark, tmp_path, "tied", depth)
+    write_runs(rank_vectors(query_QD, passage_PD, benchmark, depth), benchmark, tmp_path, "tied", depth)
     write_qrels(benchmark, tmp_path)
     ours = json.loads((results / "results.json").read_text())["systems"][made.tied.name]
     theirs = by_ir_measures(tmp_path, "tied", "monolingual", [ir_measures.AP])

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from made import benchmark, ordered, random_benchmark, scorer
 
-from hybridir.retrieval import search
-from hybridir.retrieval.search import passage_shards, rank_all, top_k
+from hybridir.retrieval import dot, search
+from hybridir.retrieval.dot import dot_scorer
+from hybridir.retrieval.nearest import rank_vectors, top_k
+from hybridir.retrieval.search import passage_shards, rank_all
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -102,36 +104,20 @@ def embeddings(rng, rows, dimension=4):
 
 @pytest.mark.parametrize("shard", [7, 65536])
 @pytest.mark.parametrize("k", [1, 3, 49, 50, 80])
-@pytest.mark.parametrize("path", [search.top_k, search._top_k_of_all], ids=["faiss", "all"])
-def test_top_k_with_ties_at_the_border(monkeypatch, path, k, shard):
-    if path is search.top_k:
-        pytest.importorskip("faiss")
+def test_top_k_with_ties_at_the_border(monkeypatch, k, shard):
     monkeypatch.setattr(search, "PASSAGE_SHARD", shard)
     rng = np.random.default_rng(k)
     queries, passages = embeddings(rng, 30), embeddings(rng, 50)
-    scores, places = path(queries, passages, k)
+    scores, places = top_k(queries, passages, k)
     exact = queries @ passages.T
     expected = [ordered(row, range(50))[:k] for row in exact]
     assert places.tolist() == expected
     assert scores.tolist() == np.take_along_axis(exact, np.array(expected), axis=1).tolist()
 
 
-def test_top_k_without_faiss(monkeypatch):
-    rng = np.random.default_rng(0)
-    queries, passages = embeddings(rng, 5), embeddings(rng, 20)
-    with_faiss = top_k(queries, passages, 4)
-    monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
-    for a, b in zip(with_faiss, top_k(queries, passages, 4), strict=True):
-        assert np.array_equal(a, b)
-        assert a.dtype == b.dtype
-
-
-@pytest.mark.parametrize("with_faiss", [True, False])
 @pytest.mark.parametrize("where", ["queries", "passages"])
-def test_top_k_refuses_what_is_not_a_number(monkeypatch, where, with_faiss):
+def test_top_k_refuses_what_is_not_a_number(where):
     """A place of -1 would be the last passage in Python."""
-    if not with_faiss:
-        monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
     made = {"queries": np.ones((3, 4), np.float32), "passages": np.ones((200, 4), np.float32)}
     made[where][-1, 2] = np.nan
     with pytest.raises(ValueError, match="embedding is not finite"):
@@ -158,27 +144,25 @@ def test_identical_passages_have_identical_scores(dimension, monkeypatch):
             monkeypatch.setattr(search, "PASSAGE_SHARD", shard)
             monkeypatch.setattr(search, "_BLOCK_SCORES", block)
             positive = queries[:n] * np.sign(queries[:n] @ one.T)
-            assert rank_all(search.dot_scorer(positive, passages), made).above.tolist() == [[0]] * n
+            assert rank_all(dot_scorer(positive, passages), made).above.tolist() == [[0]] * n
+            assert rank_vectors(positive, passages, made).above.tolist() == [[0]] * n
             scores, places = top_k(positive, passages, 34)
             assert places.tolist() == [list(range(34))] * n
             assert (scores[:, :33] == scores[:, :1]).all()
 
 
-@pytest.mark.parametrize("with_faiss", [True, False])
-def test_a_score_is_that_of_its_two_vectors(monkeypatch, with_faiss):
+def test_a_score_is_that_of_its_two_vectors():
     """The exact sum, rounded once, by rational arithmetic; in any company, and by either search."""
     rng = np.random.default_rng(1)
     queries, passages = unit(rng, 7, 100), unit(rng, 300, 100)
     passages[200:] = passages[:100]
-    scores = search.dot_scorer(queries, passages)(slice(None), slice(None))
+    scores = dot_scorer(queries, passages)(slice(None), slice(None))
     for q, p in ((0, 0), (3, 250), (6, 299)):
         exact = sum(
             (Fraction(float(a)) * Fraction(float(b)) for a, b in zip(queries[q], passages[p], strict=True)), Fraction(0)
         )
         assert scores[q, p] == np.float32(float(exact))
-        assert search.dot_scorer(queries[q : q + 1], passages[p : p + 1])(slice(None), slice(None)) == scores[q, p]
-    if not with_faiss:
-        monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+        assert dot_scorer(queries[q : q + 1], passages[p : p + 1])(slice(None), slice(None)) == scores[q, p]
     found, places = top_k(queries, passages, 150)
     assert places.tolist() == [ordered(row, range(300))[:150] for row in scores]
     assert (found == np.take_along_axis(scores, places, axis=1)).all()
@@ -188,9 +172,9 @@ def test_what_rounding_leaves_open_is_summed_again(monkeypatch):
     """With a bound that leaves all open: the same scores, now all by the sum of fixed order."""
     rng = np.random.default_rng(2)
     queries, passages = unit(rng, 9, 50), unit(rng, 60, 50)
-    scores = search.dot_scorer(queries, passages)(slice(None), slice(None))
-    monkeypatch.setattr(search, "_error", lambda *_: 1.0)
-    assert (search.dot_scorer(queries, passages)(slice(None), slice(None)) == scores).all()
+    scores = dot_scorer(queries, passages)(slice(None), slice(None))
+    monkeypatch.setattr(dot, "_error", lambda *_: 1.0)
+    assert (dot_scorer(queries, passages)(slice(None), slice(None)) == scores).all()
 
 
 def test_top_k_of_no_passages():
@@ -203,6 +187,6 @@ def test_top_k_agrees_with_exact_ranks():
     made = random_benchmark(rng, languages=("en",))
     queries, passages = embeddings(rng, 40), embeddings(rng, 60)
     _, places = top_k(queries, passages, 60)
-    ranks = 1 + rank_all(search.dot_scorer(queries, passages), made).above[:, 0]
+    ranks = 1 + rank_all(dot_scorer(queries, passages), made).above[:, 0]
     pairs = [(q, place) for q, relevant in enumerate(made.relevant) for place in relevant]
     assert ranks.tolist() == [places[q].tolist().index(place) + 1 for q, place in pairs]

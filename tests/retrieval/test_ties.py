@@ -10,10 +10,12 @@ from threadpoolctl import threadpool_limits
 from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.evaluation.settings import evaluate_scores, summarise
-from hybridir.retrieval import search
+from hybridir.retrieval import dot
 from hybridir.retrieval.bm25 import bm25_scorer
+from hybridir.retrieval.dot import dot_scorer
 from hybridir.retrieval.embeddings import read_embeddings, write_embeddings
-from hybridir.retrieval.search import dot_scorer, rank_all, top_k
+from hybridir.retrieval.nearest import top_k
+from hybridir.retrieval.search import rank_all
 from hybridir.retrieval.trec import write_qrels, write_runs
 
 COPIES = 33
@@ -83,14 +85,14 @@ READERS = (
 @pytest.mark.parametrize("few", [64, 1])
 def test_sparse_vectors_score_exactly_and_in_little_memory(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most products of sparse vectors are 0, where every rounding is open: bounds of their own settle these."""
-    monkeypatch.setattr(search, "_FEW", few)  # 1: without these bounds
-    monkeypatch.setattr(search, "_SUMS", 7)
+    monkeypatch.setattr(dot, "_FEW", few)  # 1: without these bounds
+    monkeypatch.setattr(dot, "_SUMS", 7)
     rng = np.random.default_rng(0)
     queries, passages = (unit(rng, rows, 60) * (rng.random((rows, 60)) < 0.03) for rows in (9, 200))
     queries[3] = passages[5] = 0
     summed: list[int] = []
-    sums = search._sums
-    monkeypatch.setattr(search, "_sums", lambda q, p: summed.append(len(q)) or sums(q, p))  # type: ignore[func-returns-value]
+    sums = dot.sums
+    monkeypatch.setattr(dot, "sums", lambda q, p: summed.append(len(q)) or sums(q, p))  # type: ignore[func-returns-value]
     found = dot_scorer(queries, passages)(slice(None), slice(None))
     assert found.tolist() == [[float(np.float32(sum_of(q, p))) for p in passages] for q in queries]
     assert max(summed, default=0) <= 7
