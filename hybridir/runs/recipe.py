@@ -150,7 +150,8 @@ MOST_USED = (
 MAY_CHANGE = frozenset(("scaling", "tracking", "output", "cache", "resume", "dry_run"))
 """Sections and fields that may change when a job of any kind is resumed."""
 TRAINING_MAY_CHANGE = MAY_CHANGE | {
-    *("benchmark", *(f"train.{name}" for name in LENGTHS), "train.log_every", "data.max_rejected", "data.path"),
+    *("benchmark", *(f"train.{name}" for name in LENGTHS), "train.chunk_tokens", "train.log_every"),
+    *("data.max_rejected", "data.path"),
 }
 """The same for a training run. Another length also changes the decay of the learning rate. Another `data.path`
 must hold the same data."""

@@ -36,16 +36,19 @@ class Shared:
     not_finite: list[int]
 
 
-def exchange(losses: Tensor, terms: dict[str, Tensor], norm: float, stop: bool, batch: TokenBatch) -> Shared:
-    """Gathers the losses [b] with their terms, gradient norm, stop request and batch; the same result on all ranks."""
-    means = [losses.mean().item(), *(term.mean().item() for term in terms.values())]
-    head = np.array([norm, stop, batch.lengths.sum(), *means], dtype=np.float64).view(np.int64)
-    finite = losses.detach().isfinite().cpu().numpy().astype(np.int64)
+def exchange(losses: Tensor, terms: dict[str, Tensor], norm: Tensor, stop: bool, batch: TokenBatch) -> Shared:
+    """Gathers the losses [b] with their terms, gradient norm, stop request and batch; the same result on all ranks.
+
+    It copies once from the device of the losses, which the host waits for; what needs no device is done before.
+    """
+    values = torch.stack([value.double() for value in (norm, losses.mean(), *(term.mean() for term in terms.values()))])
+    computed = torch.cat([values.view(torch.int64), losses.isfinite().long()])
+    known = torch.from_numpy(np.concatenate([[stop, batch.lengths.sum()], batch.digests()]))
     backend = torch.device("cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu")
-    mine = torch.from_numpy(np.concatenate([head, finite, batch.digests()])).to(backend)
-    ends = [len(head), len(head) + len(finite)]
-    heads, finites, digests = np.split(gather(mine[None]).cpu().numpy(), ends, axis=1)
-    norms, stops, tokens, *by_term = np.ascontiguousarray(heads).view(np.float64).T
+    mine = torch.cat([computed.to(backend), known.to(backend)])
+    ends = np.cumsum([len(values), len(losses), 1, 1])
+    found, finites, stops, tokens, digests = np.split(gather(mine[None]).cpu().numpy(), ends, axis=1)
+    norms, *by_term = np.ascontiguousarray(found).view(np.float64).T
     loss, *others = (float(each.mean()) for each in by_term)
     return Shared(
         loss=loss,

@@ -100,7 +100,7 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
     for name, parameter in model.named_parameters():
         fields = {k.removeprefix(f"{name}|"): v for k, v in saved.items() if k.startswith(f"{name}|")}
         optimizer.state[parameter] = {
-            k: v.clone() if k == "step" else v.to(parameter.device, parameter.dtype, copy=True)  # no view of the file
+            k: v.to(parameter.device, v.dtype if k == "step" else parameter.dtype, copy=True)  # no view of the file
             for k, v in fields.items()
         }
 

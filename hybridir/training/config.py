@@ -25,7 +25,11 @@ class TrainConfig:
         schedule: after the warm-up, `linear` falls to 0 at the end, over steps, or over `tokens` if these are
             given; `constant` keeps the peak.
         clip_norm: gradients with a larger norm are scaled down to this norm; 0 is off.
-        bf16: forward passes in bfloat16 (needs a GPU of the Ampere generation or later).
+        chunk_tokens: tokens, without padding, that a worker encodes at a time. Memory then follows from this number
+            and not from `batch_size`, and all chunks but one are encoded twice (GradCache, arXiv 2101.06983): first set
+            the number that fits. Omitted: the whole batch at once.
+        bf16: forward passes in bfloat16; scores and loss stay float32. For GPUs of the Ampere generation or later, and
+            CPUs with AMX or AVX512-BF16.
         gradient_checkpointing: recompute activations in the backward pass: saves memory, costs a second forward pass.
         checkpoint_every: steps between checkpoints; every validation writes one too.
         keep_last: number of latest checkpoints to keep, besides the best.
@@ -41,6 +45,7 @@ class TrainConfig:
     warmup_steps: int = 40
     schedule: Literal["linear", "constant"] = "linear"
     clip_norm: float = 1.0
+    chunk_tokens: int | None = None
     bf16: bool = False
     gradient_checkpointing: bool = False
     checkpoint_every: int = 200
@@ -48,7 +53,7 @@ class TrainConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("steps", "tokens", "batch_size", "checkpoint_every", "keep_last", "log_every"):
+        for name in ("steps", "tokens", "batch_size", "chunk_tokens", "checkpoint_every", "keep_last", "log_every"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"train.{name} is {value}: it must be at least 1")
         if self.epochs is not None and not self.epochs > 0:

@@ -23,14 +23,16 @@ from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.model.distributed import barrier, broadcast_object, rank, world_size
 from hybridir.model.encoder import Encoder
+from hybridir.model.precision import multiplies_bfloat16
 from hybridir.runtime.history import History, last_line, note
 from hybridir.training import checkpoint as ckpt
 from hybridir.training.agreement import exchange, not_finite_error
 from hybridir.training.clock import Clock
 from hybridir.training.config import TrainConfig
+from hybridir.training.grad_cache import add_gradients
 from hybridir.training.identity import check_identity
 from hybridir.training.memory import memory_explained
-from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, batch_terms
+from hybridir.training.objective import DualEncoder, LossConfig
 from hybridir.training.validation import Validation, ValidationConfig, cost, value_of
 
 STOP = "STOP"
@@ -95,6 +97,8 @@ def train(
         OSError: the output folder cannot be written.
     """
     model = DualEncoder(encoder, job.loss).to(device).train()
+    if job.train.bf16 and device.type == "cpu" and not multiplies_bfloat16() and rank() == 0:
+        note(job.output, "train.bf16 is on, but this CPU has no bfloat16 (AMX, AVX512-BF16): float32 would be faster")
     if job.train.gradient_checkpointing:
         backbone: Any = encoder.backbone
         # transformers 5 renamed the second method to the first.
@@ -132,7 +136,7 @@ def _steps(
     validation = Validation(job.validation, job.validation_sources, device, stream, held_out)
     wrapped: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
     batches = stream(job.source, start, job.steps, rank(), world_size())
-    clock = Clock()
+    clock, temperature = Clock(), model.read_temperature()
     for step in range(start, job.steps):
         with clock.waiting():
             batch = next(batches)
@@ -140,21 +144,21 @@ def _steps(
         with memory_explained(batch):
             if step == start and world_size() > 1:
                 # Discarded: DDP rebuilds its buckets after the first backward pass, and gloo's sums depend on them.
-                batch_loss(wrapped, batch, device, config.bf16).mean().backward()
+                add_gradients(wrapped, batch, device, config)
                 optimizer.zero_grad()
             _seed(job.seed, step)
-            terms = batch_terms(wrapped, batch, device, config.bf16)
-            losses = job.loss.total(terms)
-            losses.mean().backward()
+            terms = add_gradients(wrapped, batch, device, config)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
             stop = asked() or (rank() == 0 and (job.output / STOP).exists())
-            shared = exchange(losses, terms, norm.item(), stop, batch)
+            shared = exchange(job.loss.total(terms), terms, norm, stop, batch)
             if not math.isfinite(shared.loss + shared.norm):
                 raise not_finite_error(step, shared, job.source)
             for group in optimizer.param_groups:
                 group["lr"] = config.lr_at(step, job.done)
             optimizer.step()
             optimizer.zero_grad()
+            if job.loss.learn_temperature:
+                temperature = model.read_temperature()
 
         state = {**state, "step": step + 1}
         line: dict[str, Any] = {
@@ -167,8 +171,8 @@ def _steps(
             "world_size": world_size(),
             "time": time.time(),
             "lr": config.lr_at(step, job.done),
-            "grad_norm": float(norm),
-            "temperature": float(model.log_temperature.detach().exp()),
+            "grad_norm": shared.norm,
+            "temperature": temperature,
             **clock.read(len(batch.example) * world_size()),
         }
         last = step + 1 == job.steps
@@ -256,7 +260,7 @@ def _optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups)  # the learning rate is set at every step
+    return torch.optim.AdamW(groups, fused=True)  # the learning rate is set at every step
 
 
 def _seed(seed: int, step: int) -> None:

@@ -22,7 +22,7 @@ def memory_explained(batch: TokenBatch, section: str = "train") -> Iterator[None
 
 def memory_error(batch: TokenBatch, reason: str, section: str = "train") -> MemoryError:
     """The error for a worker that ran out of memory on `batch`; `section` is `train` or `validation`."""
-    more = "switch on train.gradient_checkpointing or train.bf16, or take more workers"
+    more = "set train.chunk_tokens, switch on train.gradient_checkpointing or train.bf16, or take more workers"
     return MemoryError(
         f"out of memory in step {batch.step}{' of validation' * (section == 'validation')}, with {len(batch.example)} "
         f"pairs on this worker and a longest text of {batch.lengths.max()} tokens. Lower {section}.batch_size or "

@@ -5,7 +5,6 @@ Shapes: b queries of this rank, n hard negatives a query, N texts of this rank, 
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field, make_dataclass
 from operator import attrgetter
 from typing import TypeVar
@@ -111,10 +110,14 @@ class DualEncoder(nn.Module):
             embeddings = whole.index_put((torch.nonzero(there)[:, 0].to(whole.device),), embeddings)
         return embeddings, self.log_temperature.exp()
 
+    def read_temperature(self) -> float:
+        """The temperature as a number: on a GPU, the host waits for it."""
+        return float(self.log_temperature.detach().exp())
+
 
 def batch_loss(model: nn.Module, batch: TokenBatch, device: torch.device, bf16: bool = False) -> Tensor:
     """The training loss [b] of this rank's items: the weighted sum of `batch_terms`."""
-    return _config(model).total(batch_terms(model, batch, device, bf16))
+    return loss_of(model).total(batch_terms(model, batch, device, bf16))
 
 
 def batch_terms(model: nn.Module, batch: TokenBatch, device: torch.device, bf16: bool = False) -> dict[str, Tensor]:
@@ -122,20 +125,24 @@ def batch_terms(model: nn.Module, batch: TokenBatch, device: torch.device, bf16:
 
     Queries are scored against the passages of all ranks. `model`: a `DualEncoder`, or DDP of one.
     """
-    context = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
-    with context:
-        embeddings, temperature = model(*to_torch(batch, device))
-    embedded = _by_view(batch, embeddings, temperature)
-    return {name: term(embedded) for name, term in _config(model).terms.items()}
+    embedded = by_view(batch, *embed(model, *to_torch(batch, device), bf16))
+    return {name: term(embedded) for name, term in loss_of(model).terms.items()}
 
 
-def _config(model: nn.Module) -> LossConfig:
+def embed(model: nn.Module, ids: Tensor, lengths: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
+    """What `DualEncoder.forward` returns; embeddings are float32 or wider also with `bf16`."""
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
+        return model(ids, lengths)
+
+
+def loss_of(model: nn.Module) -> LossConfig:
+    """The loss of a `DualEncoder`, or DDP of one."""
     dual = getattr(model, "module", model)  # DDP wraps it
     assert isinstance(dual, DualEncoder)
     return dual.loss
 
 
-def _by_view(batch: TokenBatch, embeddings: Tensor, temperature: Tensor) -> EmbeddedBatch:
+def by_view(batch: TokenBatch, embeddings: Tensor, temperature: Tensor) -> EmbeddedBatch:
     """Gathers all views but the queries from all ranks, with gradients, in the order of the global batch."""
     size, device = len(batch.example), embeddings.device
     items = size * world_size()

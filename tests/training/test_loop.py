@@ -32,9 +32,10 @@ from hybridir.runtime.history import EVENTS, History, Tail, last_line, read_hist
 from hybridir.training import checkpoint as ckpt
 from hybridir.training import loop as train_module
 from hybridir.training.config import TrainConfig
+from hybridir.training.grad_cache import add_gradients
 from hybridir.training.loop import STOP, Job, train
 from hybridir.training.losses.multilingual import Multilingual
-from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, batch_terms
+from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
 from hybridir.training.validation import Validation
 
 MakeRun = Callable[..., Prepared]
@@ -425,9 +426,9 @@ def test_a_loss_that_is_not_finite_names_the_examples_and_writes_nothing(
 
     def poisoned(*arguments: Any) -> dict[str, Tensor]:
         calls.append(1)
-        return {k: v * (poison if len(calls) == 3 else 1) for k, v in batch_terms(*arguments).items()}
+        return {k: v * (poison if len(calls) == 3 else 1) for k, v in add_gradients(*arguments).items()}
 
-    monkeypatch.setattr(train_module, "batch_terms", poisoned)
+    monkeypatch.setattr(train_module, "add_gradients", poisoned)
     with pytest.raises(FloatingPointError, match=r"step 2: .* loss of 2 of 8 examples is not finite") as raised:
         train_here(run)
     assert_named(run, 2, [3, 6], str(raised.value))
@@ -456,9 +457,9 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is_finite(
     def poisoned(model: DualEncoder, *arguments: Any) -> dict[str, Tensor]:
         weight = next(model.parameters())
         weight.register_hook(lambda gradient: gradient * float("nan"))
-        return batch_terms(model, *arguments)
+        return add_gradients(model, *arguments)
 
-    monkeypatch.setattr(train_module, "batch_terms", poisoned)
+    monkeypatch.setattr(train_module, "add_gradients", poisoned)
     with pytest.raises(FloatingPointError, match=r"step 0: .*the losses are finite and the gradient is not"):
         train_here(run)
     assert history(run) == []
@@ -469,13 +470,13 @@ def test_out_of_memory_names_the_batch_and_what_helps(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path / "run")
-    monkeypatch.setattr(train_module, "batch_terms", lambda *_: torch.empty(1 << 50))
+    monkeypatch.setattr(train_module, "add_gradients", lambda *_: torch.empty(1 << 50))
     with pytest.raises(MemoryError) as raised:
         train_here(run)
     longest = run.job.source.batch(0).lengths.max()
     for words in ("step 0", "8 pairs", f"{longest} tokens", "train.batch_size", "encoder.max_passage_length"):
         assert words in str(raised.value)
-    monkeypatch.setattr(train_module, "batch_terms", lambda *_: torch.ones(2) @ torch.ones(3))
+    monkeypatch.setattr(train_module, "add_gradients", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         train_here(run)
 
@@ -684,7 +685,9 @@ def test_gradient_checkpointing_changes_no_loss(make_run: MakeRun, tmp_path: Pat
     assert saving == pytest.approx(plain, rel=1e-9)
 
 
-def test_bfloat16_is_near(make_run: MakeRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_bfloat16_is_near(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr(train_module, "multiplies_bfloat16", lambda: there)
     runs = [make_run(tmp_path / str(on), train={"steps": 2, "bf16": on}) for on in (False, True)]
     for run in runs:
         train_here(run)
@@ -692,6 +695,7 @@ def test_bfloat16_is_near(make_run: MakeRun, tmp_path: Path) -> None:
     assert half[0] == pytest.approx(plain[0], abs=0.05)
     weights, others = (checkpoint_tensors(run, 2) for run in runs)
     assert not all(torch.equal(weights[name], others[name]) for name in weights)
+    assert ["this CPU has no bfloat16" in events(run) for run in runs] == [False, not there]
 
 
 # Ranks
@@ -766,7 +770,7 @@ def stop_on_rank_1(job: Job, initial: EncoderConfig, poison: bool, folder: str) 
 
     def poisoned(*arguments: Any) -> dict[str, Tensor]:
         bad = torch.tensor([1.0, 1, float("nan"), 1]) if (rank(), len(steps)) == (1, 3) else 1.0
-        return {name: value * bad for name, value in batch_terms(*arguments).items()}
+        return {name: value * bad for name, value in add_gradients(*arguments).items()}
 
     def stream(*arguments: Any) -> Iterator[TokenBatch]:
         for batch in local_stream(*arguments):
@@ -775,7 +779,7 @@ def stop_on_rank_1(job: Job, initial: EncoderConfig, poison: bool, folder: str) 
             yield batch
 
     if poison:
-        train_module.batch_terms = poisoned
+        train_module.add_gradients = poisoned
     try:
         ended = str(train(job, Encoder.load(initial), CPU, stream, lambda: (rank(), steps) == (1, [0, 1, 2])))
     except FloatingPointError as error:

@@ -27,10 +27,11 @@ class EmbeddedBatch:
     """A batch in embeddings. A loss computes nothing of its own with the encoder: there is one forward pass a step.
 
     Attributes:
-        query_bD: the queries of this rank, normalised.
+        query_bD: queries of this rank, normalised: all, or a part (`grad_cache`). The value of an item may depend on
+            the embeddings of all other views, but on no other query.
         views: all other views of all ranks, [I, n, D], with gradients to every rank; zeros where there is no text.
         there: bool [I, n] by view, whether there is a text.
-        first: place of this rank's first item among all items.
+        first: place of the first of these queries' items among all items.
         groups: int64 [I, n] by view, the passage group of the text (for queries, of their positive); -1 for no text.
         pool_I: int64, the half of a batch of the kind `both` that an item is in. None: other kinds.
         temperature: a scalar, above 0.
@@ -46,7 +47,7 @@ class EmbeddedBatch:
 
     @property
     def own_b(self) -> Tensor:
-        """The places of this rank's items among all items, int64 [b]."""
+        """The places of these queries' items among all items, int64 [b]."""
         return self.first + torch.arange(len(self.query_bD), device=self.query_bD.device)
 
     def passages(self, *names: str) -> Passages:
@@ -75,4 +76,4 @@ class Loss(Protocol):
         """Its factor in the training loss; 0 is off."""
 
     def __call__(self, batch: EmbeddedBatch) -> Tensor:
-        """One value an item of this rank, [b], in float32 or wider. A term over the whole batch repeats its value."""
+        """One value a query of `batch`, [b], in float32 or wider. A term over the whole batch repeats its value."""
