@@ -43,8 +43,8 @@ class Pair:
     `group_id` ties the translations of a question; it is unique within `source`. `passage_group_id`, if given, ties
     further passages that count as the same; passages with the same group, id or text are tied without it. `negatives`
     (hard negatives) are passages in the same language that look relevant but are not; `negative_scores`, empty or one
-    for each, say how relevant another model finds them. `split` is empty if the format
-    has no splits. `file` and `line` (from 1; 0 if there are no lines) say where the pair was read.
+    for each, say how relevant another model finds them. `split` is empty if the format has no splits. `file` and `line`
+    (from 1; 0 if there are no lines) say where the pair was read.
     """
 
     group_id: str

@@ -1,6 +1,7 @@
 """Reads rows of JSONL, CSV, TSV (also gzipped) and Parquet files, for all formats with one or more pairs in a row."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -156,6 +157,17 @@ def list_of(row: Row, field: str) -> list[Any]:
     if len(value) > MOST_IN_LIST:
         raise BadRow("over-long list", f"{field} has {len(value)} items, at most {MOST_IN_LIST}")
     return value
+
+
+def scores_of(row: Row, n_negatives: int) -> tuple[float, ...]:
+    """The numbers in `negative_scores`, one for each hard negative; none if the field is missing."""
+    scores = list_of(row, "negative_scores")
+    for one in scores:
+        if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
+            raise BadRow("wrong type", f"negative_scores must be a list of numbers; found {one!r:.80}")
+    if scores and len(scores) != n_negatives:
+        raise BadRow("wrong number of scores", f"{len(scores)} negative_scores for {n_negatives} negatives")
+    return tuple(map(float, scores))
 
 
 def language_of(row: Row, language: str | None) -> str:

@@ -32,7 +32,9 @@ _PROMPTS: dict[Side, tuple[str, ...]] = {"query": ("query",), "passage": ("docum
 """The names that models give the prompt of a side; the first that is not empty counts."""
 _COUNTS = {r"(n|num|encoder|decoder)_(\w+_)?(layers?|groups?|blocks?|experts?)|inner_group_num|depth": 200}
 _COUNTS |= {"num_labels": 100_000}
-"""Settings of config.json of which transformers makes as many objects, and the most that is taken."""
+"""Settings of config.json of which transformers makes as many objects, and the most that is taken (in lists, too)."""
+_LONGEST_LIST = 10_000
+"""Values: of lists such as `block_sizes` or `layer_types`, an object is made of each."""
 
 
 @dataclass(frozen=True)
@@ -160,17 +162,24 @@ def _check_config(name: str, revision: str | None, backbone: str) -> None:
     adapter = read_settings(name, revision, os.path.join(backbone, "adapter_config.json"))
     if adapter:
         base = adapter.get("base_model_name_or_path")
+        kind = (adapter.get("auto_mapping") or {}).get("base_model_class")
+        kind = kind if re.fullmatch(r"[A-Za-z]\w*", str(kind)) and kind else "AutoModel"
         raise ValueError(
-            f"{name!r} has an adapter (adapter_config.json, of {base}), which is not applied here: merge it once by "
-            f"peft.PeftModel.from_pretrained(transformers.AutoModel.from_pretrained({base!r}), {name!r})"
-            ".merge_and_unload().save_pretrained(FOLDER), put the tokenizer and the other files into FOLDER, and name "
-            "FOLDER"
+            f"{name!r} has an adapter (adapter_config.json, of {base or 'a model that it does not name'}), which is not"
+            f" applied here: merge it once by peft.PeftModel.from_pretrained(transformers.{kind}.from_pretrained("
+            f"{repr(base) if base else 'BASE'}), {name!r}).merge_and_unload().save_pretrained(FOLDER)"
+            f"{'' if base else ', where BASE is the model that it was trained on'}, put the tokenizer and the other "
+            "files into FOLDER, and name FOLDER"
         )
     config = read_settings(name, revision, os.path.join(backbone, "config.json"))
     for key, value in _flat(config):
         for pattern, most in _COUNTS.items():
             if re.fullmatch(pattern, key) and isinstance(value, int | float) and value > most:
                 raise ValueError(f"{name!r}: config.json says {key} {value}: more than {most} are not supported")
+        if isinstance(value, list) and len(value) > _LONGEST_LIST:
+            raise ValueError(
+                f"{name!r}: config.json lists {len(value)} values of {key}: more than {_LONGEST_LIST} are not supported"
+            )
         if "attn_implementation" in key.lower() and "/" in str(value):
             raise ValueError(
                 f"{name!r}: config.json asks for the attention code {value!r} of others, which is not run: remove "
@@ -198,8 +207,11 @@ def _flat(config: Any) -> list[tuple[str, Any]]:
     found = []
     for key, value in config.items():
         found.append((key, value))
-        if isinstance(value, dict):
-            found += _flat(value)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                found += _flat(one)
+            elif isinstance(value, list):
+                found.append((key, one))
     return found
 
 

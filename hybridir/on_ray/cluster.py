@@ -7,7 +7,6 @@ import math
 import os
 import re
 import secrets
-import shlex
 import shutil
 import socket
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hybridir.on_ray.token import check_token_file
 from hybridir.runs.recipe import ScalingConfig
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
@@ -81,29 +81,38 @@ def cluster(num_cpus: int) -> Iterator[None]:
         return
     has_token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if "RAY_AUTH_TOKEN" not in os.environ and (joined or has_token):
-        _check_token_file()
+        check_token_file()
     if joined:
         _check_answers(os.environ["RAY_ADDRESS"])
     cpus = max(num_cpus, len(os.sched_getaffinity(0)))
-    local: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-    local = {} if joined else local | {"_temp_dir": _session_folder()}
+    folder, local = "", dict[str, Any]()
+    if not joined:
+        folder = _session_folder()
+        local = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        local |= {"_temp_dir": os.path.join(folder, "r")}  # Ray opens its own folder to all: not its parent
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = False  # 127.0.0.1 also where Ray was imported before
     own_token = {} if joined or has_token else {"RAY_AUTH_TOKEN": _TOKEN}
     os.environ.update(own_token)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors arrive as exceptions
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     print(f"{'joining the Ray cluster' if joined else 'starting Ray on this machine'} (about 10 s)", flush=True)
-    with handlers_kept():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
-    if joined:
-        _ask_for([])  # withdraws the request of a driver that was killed while waiting
     try:
+        with handlers_kept():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
+        if joined:
+            _ask_for([])  # withdraws the request of a driver that was killed while waiting
         yield
+    except Exception:
+        if folder:
+            say(f"Ray's logs of this run are kept in {folder}: delete it when you need them no more")
+            folder = ""
+        raise
     finally:
         ray.shutdown()
         for name in own_token:
             os.environ.pop(name, None)
-    if not joined:
-        shutil.rmtree(os.path.dirname(local["_temp_dir"]), ignore_errors=True)  # after an error, Ray's logs stay
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _session_folder() -> str:
@@ -117,20 +126,7 @@ def _session_folder() -> str:
             f"the folder for temporary files, {root}, is too long for Ray's sockets: set RAY_TMPDIR to a folder with a "
             f"path of at most {_LONGEST_ROOT} bytes, such as /tmp"
         )
-    return os.path.join(
-        tempfile.mkdtemp(prefix="ray", dir=root), "r"
-    )  # Ray opens its own folder to all: not its parent
-
-
-def _check_token_file() -> None:
-    """`ValueError` if others can read the file with the token: whoever has it can run commands as this user."""
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    with contextlib.suppress(OSError):
-        if file.stat().st_mode & 0o077:
-            raise ValueError(
-                f"{file} can be read by other users, who could then run anything on the cluster as you: "
-                f"chmod 600 {shlex.quote(str(file))}, and make a new token if others use this machine"
-            )
+    return tempfile.mkdtemp(prefix="ray", dir=root)
 
 
 def _check_answers(address: str) -> None:
@@ -141,14 +137,26 @@ def _check_answers(address: str) -> None:
         with socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_TAKES) as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "0":
                 connection.sendall(_HELLO)
-                with connection.makefile("rb") as reply:
-                    if reply.read(9)[3:4] != b"\4":
-                        raise OSError("what listens there is not Ray")
+                if _read(connection, 9)[3:4] != b"\4":
+                    raise OSError("what listens there is not Ray")
     except (OSError, OverflowError) as error:
         raise ValueError(
             f"no Ray cluster answers at RAY_ADDRESS={address} ({error}): start it, correct the address, or unset "
             "RAY_ADDRESS to work on this machine alone"
         ) from None
+
+
+def _read(connection: socket.socket, n: int) -> bytes:
+    """`n` bytes, fewer if the other side ends; `TimeoutError` if all of them together take too long."""
+    found, until = b"", time.monotonic() + _ANSWER_TAKES
+    while len(found) < n:
+        if (left := until - time.monotonic()) <= 0:
+            raise TimeoutError("timed out")
+        connection.settimeout(left)
+        if not (more := connection.recv(n - len(found))):
+            break
+        found += more
+    return found
 
 
 def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = None, can_wait: bool = False) -> int:

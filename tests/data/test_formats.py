@@ -742,3 +742,19 @@ def test_only_the_code_that_reads_a_corpus_changes_its_key(tmp_path: Path) -> No
         "intake True True",
         "build True True",
     ], done.stderr
+
+
+def test_scores_of_tevatron_stay_with_their_negatives(tmp_path: Path) -> None:
+    """The second negative is the positive, so it goes, and its score with it."""
+    passages = [{"docid": name, "text": f"text {name}"} for name in "abc"]
+    row = {"query_id": "1", "query": "q", "positive_passages": [passages[1]], "negative_passages": passages}
+    lines = [row | {"negative_scores": scores} for scores in ([0.5, 9, -1], [0.5], ["x", 1, 2])]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pair, few, text = pairs_of(Source(format="tevatron", path=str(tmp_path / "x.jsonl"), language="en"))
+    assert isinstance(pair, Pair)
+    assert [one.passage_id for one in pair.negatives] == ["a", "c"]
+    assert pair.negative_scores == (0.5, -1.0)
+    assert isinstance(few, Rejected)
+    assert (few.reason, few.value) == ("wrong number of scores", "1 negative_scores for 3 negatives")
+    assert isinstance(text, Rejected)
+    assert text.reason == "wrong type"

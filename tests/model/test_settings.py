@@ -309,6 +309,34 @@ def test_adapters_say_how_they_are_merged(with_base: bool, model: Path) -> None:
         check_encoder(EncoderConfig(name=str(model)))
 
 
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"base_model_name_or_path": None}, r"of a model that it does not name\).*AutoModel.from_pretrained\(BASE\)"),
+        ({"base_model_name_or_path": "b", "auto_mapping": {"base_model_class": "T5EncoderModel"}},
+         r"transformers\.T5EncoderModel\.from_pretrained\('b'\)"),
+    ],
+)  # fmt: skip
+def test_the_command_that_merges_names_what_is_known(about: dict[str, Any], message: str, model: Path) -> None:
+    (model / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | about))
+    with pytest.raises(ValueError, match=message):
+        check_encoder(EncoderConfig(name=str(model)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_layers": [1, 10**9]}, "num_layers 1000000000: more than 200"),
+        ({"stages": [{"depth": 10**9}]}, "depth 1000000000: more than 200"),
+        ({"block_sizes": [1] * 10_001}, "lists 10001 values of block_sizes: more than 10000"),
+    ],
+)
+def test_counts_in_lists_are_bounded(settings: dict[str, Any], message: str, model: Path) -> None:
+    edit(model / "config.json", lambda c: c.update(settings))
+    with pytest.raises(ValueError, match=message):
+        check_encoder(EncoderConfig(name=str(model)))
+
+
 def test_the_pooler_that_lacks_is_found_before_weights_are_read(tmp_path: Path) -> None:
     folder = save_xlmr(tmp_path / "model")
     check_encoder(EncoderConfig(name=str(folder)))

@@ -1,6 +1,9 @@
 """Joining and starting Ray: what is refused before Ray is started."""
 
+import contextlib
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import pytest
 from helpers import ROOT
 
 from hybridir.on_ray import cluster as cluster_module
+from hybridir.on_ray import token
 from hybridir.on_ray.cluster import cluster
 
 
@@ -89,3 +93,80 @@ def test_a_long_folder_for_temporary_files_is_refused(tmp_path: Path, monkeypatc
     assert len(os.fsencode(tmp_path)) > 26
     with pytest.raises(ValueError, match=r"too long for Ray's sockets: set RAY_TMPDIR to a folder .* such as /tmp"):
         cluster(1).__enter__()
+
+
+def test_a_token_of_others_or_in_their_reach_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys" / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setattr(sys, "argv", ["token"])
+    before = os.umask(0)
+    try:
+        token.main()
+    finally:
+        os.umask(before)
+    made = file.read_text()
+    assert len(made) == 64
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    with pytest.raises(SystemExit, match="is there already and stays"):
+        token.main()
+    assert file.read_text() == made
+    file.parent.chmod(0o770)
+    with pytest.raises(ValueError, match=r"other users can put a token of theirs in place of .*chmod go-w"):
+        cluster(1).__enter__()
+    file.parent.chmod(0o700)
+    if os.geteuid():
+        monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    else:  # what belongs to the superuser would be trusted
+        os.chown(file, 12345, -1)
+    with pytest.raises(ValueError, match="belongs to another user"):
+        cluster(1).__enter__()
+
+
+def test_a_port_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte every .3 s is no silence, but no answer either."""
+    monkeypatch.setattr(cluster_module, "_ANSWER_TAKES", 0.5)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+
+        def drip() -> None:
+            with contextlib.suppress(OSError):
+                for _ in range(9):
+                    theirs.sendall(b"\4")
+                    time.sleep(0.3)
+
+        dripping = pool.submit(drip)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            cluster_module._read(ours, 9)
+        assert time.monotonic() - began < 2
+        ours.close()
+        dripping.result()
+
+
+IMPORTED_BEFORE = """
+import os, ray, psutil
+from hybridir.on_ray.cluster import cluster
+try:
+    with cluster(1):
+        mine = {one.pid for one in psutil.Process().children(recursive=True)} | {os.getpid()}
+        found = {one.laddr.ip for one in psutil.net_connections("inet") if one.status == "LISTEN" and one.pid in mine}
+        print("LISTEN", sorted(found))
+        raise RuntimeError("x")
+except RuntimeError:
+    pass
+"""
+
+
+def test_ray_that_was_imported_before_listens_on_the_loopback_and_its_logs_are_named() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", IMPORTED_BEFORE]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    found = next(line for line in done.stdout.splitlines() if line.startswith("LISTEN"))
+    kept = re.search(r"logs of this run are kept in (\S+): delete it", done.stdout)
+    assert kept
+    folder = Path(kept[1])
+    assert folder.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(folder)
+    assert set(re.findall(r"'(.*?)'", found)) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

@@ -5,7 +5,6 @@ cross-lingual batches cannot use. Rows with the same query are then one passage 
 """
 
 import hashlib
-import math
 from collections.abc import Iterator
 
 from hybridir.data import rows
@@ -39,7 +38,7 @@ def pair_of(row: Row, language: str | None, query_field: str, passage_field: str
         passage=Passage(passage_id=rows.id_of(row, "passage_id", ""), language=language, text=passage),
         passage_group_id=passage_group_id,
         negatives=negatives,
-        negative_scores=_scores(row, len(negatives)),
+        negative_scores=rows.scores_of(row, len(negatives)),
         source=rows.id_of(row, "source", ""),
         domain=rows.id_of(row, "domain", ""),
     )
@@ -58,17 +57,6 @@ def _negatives(row: Row, language: str) -> Iterator[Passage]:
     for name, value in row.items():
         if name.startswith("negative") and name not in ("negatives", "negative_scores") and value is not None:
             yield Passage(passage_id="", language=language, text=rows.text_of(row, name))
-
-
-def _scores(row: Row, n_negatives: int) -> tuple[float, ...]:
-    """The numbers in `negative_scores`, one for each hard negative; none if the field is missing."""
-    scores = rows.list_of(row, "negative_scores")
-    for one in scores:
-        if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
-            raise BadRow("wrong type", f"negative_scores must be a list of numbers; found {one!r:.80}")
-    if scores and len(scores) != n_negatives:
-        raise BadRow("wrong number of scores", f"{len(scores)} negative_scores for {n_negatives} negatives")
-    return tuple(map(float, scores))
 
 
 def digest(*texts: str) -> str:

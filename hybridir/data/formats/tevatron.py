@@ -23,7 +23,9 @@ def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
     if not positives:
         raise rows.BadRow("missing field", "positive_passages")
     negatives = [rows.document(one, "docid", language) for one in rows.list_of(row, "negative_passages")]
-    negatives_of_all = rows.without(negatives, positives)
+    scores = rows.scores_of(row, len(negatives))
+    kept = rows.without(negatives, positives)
+    kept_scores = tuple(score for one, score in zip(negatives, scores, strict=False) if one in kept)
     ids = rows.positives(query_id, [positive.passage_id for positive in positives])
     for (group_id, passage_group_id), positive in zip(ids, positives, strict=True):
         yield Pair(
@@ -32,12 +34,13 @@ def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
             query=query,
             passage=positive,
             passage_group_id=passage_group_id,
-            negatives=negatives_of_all,
+            negatives=kept,
+            negative_scores=kept_scores,
         )
 
 
 FIELDS = rows.Fields(
     pairs_of,
-    frozenset(("query_id", "query", "positive_passages", "negative_passages", "language")),
+    frozenset(("query_id", "query", "positive_passages", "negative_passages", "negative_scores", "language")),
     required=("query_id", "query", "positive_passages"),
 )
