@@ -27,6 +27,13 @@ _ENDINGS = {"csv": _CSV, "tsv": _TSV, "sentence-transformers": _OTHERS + _CSV + 
 """The files that are read for a format; `_OTHERS` for all others. A file named `.json` is read if it is the path."""
 _LOOKED_AT = 1000
 """Rows after which a column that none of them has is an error."""
+_USUAL = {
+    "query": ("question", "anchor"),
+    "passage": ("answer", "positive", "text"),
+    "language": ("lang", "locale"),
+    "group_id": ("id", "question_id", "query_id", "qid"),
+}
+"""Other names that columns often have, by field."""
 MOST_IN_LIST = 10_000
 """Items of the longest list in a row."""
 
@@ -80,8 +87,16 @@ class Fields:
             raise ValueError(
                 f"{file} has no column {', '.join(missing)}. Expected: {', '.join(columns.values())}; optional: "
                 f"{optional}. Found: {', '.join(sorted(found)):.1000}. Say which column is which, as in --data.columns "
-                "'{query: question, language: lang}', or give the language of all rows as data.language"
+                f"'{self._guess(found)}', or give the language of all rows as data.language"
             )
+
+    def _guess(self, found: Collection[str]) -> str:
+        """The columns that `data.columns` probably has to name; an example if none has a usual name."""
+        missing = [field for field in _USUAL if self.has(field) and field not in found]
+        guessed = {field: column for field in missing for column in _USUAL[field][::-1] if column in found}
+        right = {field: column for field, column in self.columns if column in found}
+        shown = guessed | right or {"query": "question", "language": "lang"}
+        return f"{{{', '.join(f'{field}: {column}' for field, column in shown.items())}}}"
 
 
 def shards(source: Source, fields: Fields) -> list[Shard]:

@@ -1,5 +1,6 @@
 """A study from recipe to page: trains the runs that are not finished, compares the arms, writes the results."""
 
+import json
 import shutil
 import statistics
 import time
@@ -16,6 +17,7 @@ from hybridir.experiments.progress import ArmProgress, duration
 from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
 from hybridir.experiments.study_results import Finished, study_results
 from hybridir.reports.html.pages import write_study
+from hybridir.reports.in_short import trained_and_measured
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.corpus import cache_folder
 from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part
@@ -64,10 +66,11 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
             errors = _run_all(recipe, runs, runner)
             say("comparing the arms")
             trained = recipe.sampling.languages or corpus.languages_of("train")
+            card = json.loads((output / "data_card.json").read_text(encoding="utf-8"))
             facts = {
                 "study": study.name,
                 "title": study.title,
-                "about": study.about,
+                "about": f"{trained_and_measured(public(recipe), card, benchmark, _ways(arms, recipe))} {study.about}",
                 "reference": study.reference,
                 "sources": dict(study.sources),
                 **_published(study, benchmark.name),
@@ -180,6 +183,10 @@ def _published(study: Study, benchmark: str) -> dict[str, Any]:
     if not study.published or benchmark not in study.published.rows:
         return {}
     return {"published": list(study.published.rows[benchmark]), "published_note": study.published.note}
+
+
+def _ways(arms: Sequence[Arm], recipe: StudyRecipe) -> str:
+    return f"in {len(arms)} ways, with {recipe.seeds} seed{'s' * (recipe.seeds != 1)} each, "
 
 
 def _notes(recipe: StudyRecipe) -> list[str]:

@@ -17,6 +17,7 @@ from hybridir.experiments.one_run import ArmRun
 from hybridir.experiments.space import described, values_of
 from hybridir.experiments.study_results import Finished, study_results
 from hybridir.experiments.tuning import ERROR, Trial, TuneRecipe, outcome, validations
+from hybridir.reports.in_short import trained_and_measured
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import public
 from hybridir.runtime.durable import replace_text
@@ -40,8 +41,11 @@ def tune_results(
     shown = _short_names(ranked)
     names = list(dict.fromkeys(name for trial in ranked for name in described(trial.point)))
     trained = recipe.sampling.languages or corpus.languages_of("train")
+    card = json.loads(Path(recipe.output, "data_card.json").read_text(encoding="utf-8"))
+    config = public(recipe) | {"benchmark": {"path": ""}}  # points are compared on these data, whatever the test is
     facts = {
         "study": "tuning",
+        "about": trained_and_measured(config, card, benchmark, f"with {len(ranked)} values of {' and '.join(names)} "),
         "title": f"Tuning of {', '.join(names)}",
         "metric": recipe.validation.metric,
         "objectives": list(recipe.sought),

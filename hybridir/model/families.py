@@ -13,7 +13,7 @@ class Family:
         names: pattern of the last part of their names, in lower case.
         query, passage: the prompts that they were trained with.
         pooling: how they pool.
-        temperature: what similarities were divided by in training; None if it was not published.
+        temperature: what similarities were divided by in training, where a public source is known; else None.
     """
 
     title: str
@@ -25,14 +25,13 @@ class Family:
 
 
 FAMILIES = (
-    Family(  # arXiv 2402.05672; the task is that of the model card
+    Family(  # arXiv 2402.05672; the task is that of the model card, which gives no temperature
         title="multilingual E5 instruct",
         names=r"multilingual-e5-\w+-instruct",
         query="Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
         pooling="mean",
-        temperature=0.01,
     ),
-    Family(  # arXiv 2212.03533, 2402.05672
+    Family(  # arXiv 2212.03533, 2402.05672; the temperature is in the FAQ of the model cards (intfloat/e5-base-v2)
         title="E5",
         names=r"(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?",
         query="query: ",
@@ -40,7 +39,9 @@ FAMILIES = (
         pooling="mean",
         temperature=0.01,
     ),
-    Family(title="BGE-M3", names=r"bge-m3(-unsupervised)?", pooling="cls", temperature=0.02),  # arXiv 2402.03216
+    # arXiv 2402.03216; the temperature is that of the authors' script for training it further,
+    # examples/finetune/embedder/encoder_only/m3.sh in github.com/FlagOpen/FlagEmbedding
+    Family(title="BGE-M3", names=r"bge-m3(-unsupervised)?", pooling="cls", temperature=0.02),
     Family(title="LaBSE", names=r"labse", pooling="pooler"),  # arXiv 2007.01852
     Family(title="GTE multilingual", names=r"gte-multilingual-(base|mlm-base)", pooling="cls"),  # arXiv 2407.19669
     Family(  # arXiv 2506.05176

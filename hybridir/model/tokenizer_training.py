@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from hybridir.data.corpus import Corpus
 from hybridir.runtime.durable import made_once
+from hybridir.runtime.progress import say
 
 MAX_PAIRS = 100_000
 """The most pairs that a tokenizer is trained on."""
@@ -30,6 +31,7 @@ def train_tokenizer(corpus: Corpus, vocab_size: int) -> Path:
     folder = corpus.directory.parent / f"tokenizer-{name}"
     with made_once(folder) as work:
         if work:
+            say("building a vocabulary from the training pairs")
             special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
             tokenizer = _train(corpus, vocab_size, list(special.values()))
             PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(work)

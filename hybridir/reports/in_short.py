@@ -9,14 +9,14 @@ from hybridir.data.records import Benchmark
 from hybridir.runtime.secrets import without_secrets
 
 
-def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark: Benchmark) -> str:
-    """The sentence about a training run, from its configuration and its data card."""
+def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark: Benchmark, how: str = "") -> str:
+    """The sentence about training, from its configuration and its data card. `how`: in how many ways, with a space."""
     part = card["parts"]["train"]
     languages = config["sampling"]["languages"] or list(card["languages"])
     start = config["encoder"]["name"] or "a new small encoder"
-    own = config["data"]["path"] and not config["benchmark"]["path"]
+    own = not config["benchmark"]["path"]
     return (
-        f"{without_secrets(start)}, trained on {part['pairs']:,} pairs ({part['groups']:,} questions) of "
+        f"{without_secrets(start)}, trained {how}on {part['pairs']:,} pairs ({part['groups']:,} questions) of "
         f"{data_name(config['data'])} in {_in(languages)}; {measured(benchmark, 'these data' if own else '')}."
     )
 

@@ -1,6 +1,6 @@
 """The table of results for the screen, and the sentences below comparisons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -10,19 +10,29 @@ from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 
 
+def settings_of(results: Mapping[str, Any]) -> list[str]:
+    """The settings to show: with passages in one language, all three are the same, and the first is shown alone."""
+    one = len(results.get("languages", [])) < 2 and "mAP" not in results.get("crosslingual", {})
+    return [name for name in SETTINGS if "mAP" in results.get(name, {})][: 1 if one else None]
+
+
+def repeats_success(values: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether R@1 is success@1 in all these values, as it is where no query has several right answers."""
+    return all(of.get("R@1") == of.get("success@1") for of in values)
+
+
 def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
     """The main measures in each setting, below the name of each system (name -> results).
 
-    80 columns are enough: a name too long for its column goes on in the next line. R@1 is left out where no query has
-    several right answers, as it is success@1 then.
+    80 columns are enough: a name too long for its column goes on in the next line. R@1 is left out where it is
+    success@1.
     """
     rows = {
-        system: [(setting, values) for setting in SETTINGS if "mAP" in (values := results[setting])]
-        for system, results in systems.items()
+        system: [(setting, results[setting]) for setting in settings_of(results)] for system, results in systems.items()
     }
     values = [of for found in rows.values() for _, of in found]
     main = {name: one for name, one in MEASURES.items() if one.main and any(name in of for of in values)}
-    if all(of.get("R@1") == of.get("success@1") for of in values):
+    if repeats_success(values):
         main.pop("R@1", None)
     table = Table(title=title, title_justify="left")
     table.add_column("", overflow="fold", min_width=max(map(len, SETTINGS)) + 2)

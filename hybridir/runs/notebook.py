@@ -20,7 +20,6 @@ from hybridir.runs.training_run import run_training
 from hybridir.runtime.durable import replace_text
 
 Made = TypeVar("Made")
-_SUFFIXES = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,6 @@ def train(data: str | Path | Iterable[Mapping[str, Any]], *, output: str | Path 
     folder = output_folder(str(output), "train")
     if isinstance(data, str | Path):
         source = {"path": str(data)}
-        if Path(data).suffix in _SUFFIXES:
-            source["format"] = _SUFFIXES[Path(data).suffix]
     else:
         cache = Path(sections.get("cache") or folder.parent / "cache")
         source = {"path": str(_written(data, cache)), "format": "jsonl"}

@@ -102,6 +102,7 @@ def _cached_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
     code = hashlib.sha256(Path(data_card.__code__.co_filename).read_bytes()).hexdigest()[:8]
     file = corpus.directory.parent / f"{corpus.directory.name}-card-{tokens.fingerprint()}-{code}.json"
     if not file.exists():
+        say("counting tokens, languages and groups for the data card")
         replace_text(file, json.dumps(data_card(corpus, tokens), ensure_ascii=False))
     return json.loads(file.read_text(encoding="utf-8"))
 

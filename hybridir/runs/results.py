@@ -15,7 +15,7 @@ from hybridir.evaluation.conditions import condition_results
 from hybridir.evaluation.scores import Scores, join, stack, write_scores
 from hybridir.evaluation.settings import SETTINGS, measure, summarise
 from hybridir.reports.html.pages import write_report
-from hybridir.reports.tables import bases, results_table
+from hybridir.reports.tables import bases, results_table, settings_of
 from hybridir.retrieval.search import Ranking
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.progress import say
@@ -171,7 +171,8 @@ def _system(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> dict[str,
 def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], compared: Sequence[dict[str, Any]]) -> None:
     sizes = f"{len(benchmark.queries)} queries, {len(benchmark.passages)} passages"
     show(results_table(f"{benchmark.name}: {sizes}", systems))
-    shown = [row for row in compared if (row["measure"], row["language"]) == ("mAP", "")]
+    settings = settings_of(next(iter(systems.values())))
+    shown = [r for r in compared if (r["measure"], r["language"]) == ("mAP", "") and r["setting"] in settings]
     for row in shown:
         low, high = row["interval"]
         names = f"{row['system']} - {row['baseline']}"

@@ -107,7 +107,7 @@ def counts(found: dict[str, Any]) -> list[tuple[int, int]]:
 
 def test_parallel_beir(beir: BenchmarkConfig) -> None:
     benchmark = read_benchmark(beir)
-    assert (benchmark.name, benchmark.languages) == ("beir", ("de", "en", "es"))
+    assert (benchmark.name, benchmark.languages) == ("own (BEIR)", ("de", "en", "es"))
     assert answers(benchmark) == {
         "de:q1": ["de:a", "de:b", "en:a", "es:z"],
         "de:q2": ["de:c"],
@@ -499,3 +499,19 @@ def test_unknown_name() -> None:
         ValueError, match=r"'xquad' is unknown \(did you mean xquad-r\?\); there are sample, xquad-r, mlqa-r, beir"
     ):
         read_benchmark(BenchmarkConfig(name="xquad"))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("town", "town (BEIR)"),
+        ("town/", "town (BEIR)"),
+        ("heldout", "heldout (BEIR)"),
+        ("faq/{language}", "faq (BEIR)"),
+    ],
+)
+def test_a_folder_of_beir_gives_its_name(path: str, name: str, tmp_path: Path) -> None:
+    """With the format: a folder called heldout is no held-out part of a run."""
+    beir_folder(tmp_path / path.replace("{language}", "en"), {"q": "one?"}, {"a": "one"}, ["q\ta\t1"])
+    language = None if "{" in path else "en"
+    assert read_benchmark(BenchmarkConfig(name="beir", path=f"{tmp_path}/{path}", language=language)).name == name

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from helpers import ROOT, pairs_of
 
 from hybridir.batches.plan import Plan
@@ -250,6 +252,27 @@ def test_columns_that_are_missing_are_named_beside_those_found(write: Callable[[
     wrong = replace(source, columns={"query" if source.format != "sentence-transformers" else "anchor": "frage"})
     with pytest.raises(ValueError, match=r"has no column frage.* Expected: frage, .* optional: .*passage_id.* Found: "):
         read_corpus(data(wrong), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "named", "guess"),
+    [
+        ("id,lang,question,answer", {}, "{query: question, passage: answer, language: lang, group_id: id}"),
+        ("group_id,language,question,passage", {}, "{query: question}"),
+        ("frage,antwort,lang", {"query": "frage"}, "{language: lang, query: frage}"),
+        ("a,b,c", {}, "{query: question, language: lang}"),
+    ],
+)
+def test_columns_of_usual_names_are_proposed(header: str, named: dict[str, str], guess: str, tmp_path: Path) -> None:
+    """The proposal can be copied: with it, the first file is read."""
+    source = Source(format="csv", path=str(tmp_path / "x.csv"), columns=named)
+    cells = ("1,en,q,p", "1,de,f,a") if header.count(",") == 3 else ("q,p,en", "f,a,de")
+    (tmp_path / "x.csv").write_text("\n".join([header, *cells]) + "\n")
+    with pytest.raises(ValueError, match=f"as in --data.columns '{re.escape(guess)}', or give the language"):
+        read_corpus(data(source), tmp_path)
+    if not named and "group_id: id" in guess:
+        whole = replace(source, columns=yaml.safe_load(guess))
+        assert {pair.group_id for pair in pairs_of(whole)} == {"1"}
 
 
 def test_the_file_of_one_language_needs_no_column_of_it(tmp_path: Path) -> None:

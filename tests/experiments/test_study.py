@@ -105,6 +105,11 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_arms_and_claims(finished: Path) -> None:
     results = results_of(finished)
     assert list(results["arms"]) == ["mono", "cross", "mean", "broken"]
+    part = json.loads((finished / "data_card.json").read_text())["parts"]["train"]
+    assert results["about"].startswith(
+        f"a new small encoder, trained in 4 ways, with 2 seeds each, on {part['pairs']} pairs ({part['groups']} "
+        "questions) of the sample in de and en; measured on "
+    )
     assert results["trained_languages"] == ["de", "en"]
     assert results["zero_shot_languages"] == ["es"]
     assert [claim["verdict"] for claim in results["claims"]][1] == "not tested"

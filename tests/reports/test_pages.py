@@ -355,6 +355,18 @@ def test_the_best_of_each_column_is_marked(made: tuple[Page, Path]) -> None:
     ]
 
 
+def test_recall_at_1_is_left_out_where_it_is_success(tmp_path: Path) -> None:
+    results = full()
+    assert [cell for cell in page_of(results, tmp_path).rows[0] if cell == "R@1"] == ["R@1"]
+    for one in (results, *results["systems"].values()):
+        for setting in ("monolingual", "crosslingual", "multilingual"):
+            if "R@1" in one[setting]:
+                one[setting]["success@1"] = one[setting]["R@1"]
+    page = page_of(results, tmp_path)
+    assert "R@1" not in page.rows[0]
+    assert "R@1 of a question" not in page.text
+
+
 def test_one_language_shows_one_setting(tmp_path: Path) -> None:
     results = full() | {"languages": ["en"]}
     for one in (results, *results["systems"].values()):

@@ -14,7 +14,8 @@ from hybridir.reports.tables import results_table
 def results(success: float) -> dict[str, Any]:
     values = {name: 0.25 for name, one in MEASURES.items() if one.main and "parallel" not in one.needs}
     found = {setting: values | {"success@1": success} for setting in SETTINGS}
-    return found | {"multilingual": found["multilingual"] | {"rank_distance": 12345.6}}
+    found["multilingual"] = found["multilingual"] | {"rank_distance": 12345.6}
+    return found | {"languages": ["de", "en"]}
 
 
 def shown(systems: dict[str, dict[str, Any]]) -> list[str]:
@@ -39,3 +40,9 @@ def test_long_names_are_whole() -> None:
 @pytest.mark.parametrize("success", [0.25, 0.5])
 def test_recall_at_1_is_shown_where_it_is_not_success(success: float) -> None:
     assert ("R@1 " in "\n".join(shown({"ours": results(success)}))) == (success != 0.25)
+
+
+def test_one_language_shows_one_setting() -> None:
+    """All settings are the same then, as on the page."""
+    text = "\n".join(shown({"ours": results(0.5) | {"languages": ["en"], "crosslingual": {"n_queries": 0}}}))
+    assert ("monolingual" in text, "multilingual" in text, "crosslingual" in text) == (True, False, False)

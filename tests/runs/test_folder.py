@@ -13,6 +13,7 @@ import pytest
 import yaml
 from helpers import foreign_server, job, read_lines
 
+from hybridir.data.config import BenchmarkConfig
 from hybridir.experiments.one_run import Runner
 from hybridir.experiments.studies import STUDIES
 from hybridir.experiments.study import StudyRecipe
@@ -217,3 +218,19 @@ def test_no_output_lies_where_ray_deletes_it(tmp_path: Path, monkeypatch: pytest
             output_folder(named, "train")
     assert output_folder(str(tmp_path / "run"), "train") == tmp_path / "run"
     assert output_folder("../../../../run", "train").resolve() == tmp_path / "run"
+
+
+def test_a_split_that_was_left_out_is_what_it_meant(tmp_path: Path) -> None:
+    """Earlier versions measured on `test` where none was named; now that is written down."""
+    recipe = Evaluation(output=str(tmp_path), benchmark=BenchmarkConfig(name="xquad-r"))
+    begin_folder(recipe, EVALUATION)
+    for benchmark in ({"name": "xquad-r", "split": None}, {"name": "xquad-r"}):
+        config = yaml.safe_load((tmp_path / "config.yaml").read_text()) | {"benchmark": benchmark}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        open_folder(replace(recipe, resume=True, benchmark=BenchmarkConfig(name="xquad-r", split="test")), EVALUATION)
+        with pytest.raises(
+            ValueError, match=r"started with benchmark\.split 'test', but now it is 'all': take the old"
+        ):
+            open_folder(
+                replace(recipe, resume=True, benchmark=BenchmarkConfig(name="xquad-r", split="all")), EVALUATION
+            )

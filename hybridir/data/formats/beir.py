@@ -55,7 +55,13 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     layout = judged.Layout(
         parse_query=parse_text, parse_passage=parse_text, parallel=True, origin=ORIGIN, parse_body=parse_body
     )
-    return judged.read(config.name, files, layout)
+    return judged.read(_name(config.path), files, layout)
+
+
+def _name(path: str) -> str:
+    """The name of a benchmark in tables: the folder's, with the format, so that it is not taken for another one."""
+    parts = without_secrets(storage.plain(path)).split("/")
+    return " ".join([*[part for part in parts if part and storage.PLACEHOLDER not in part][-1:], "(BEIR)"])
 
 
 def _folders(config: BenchmarkConfig) -> list[tuple[str, str]]:

@@ -19,13 +19,12 @@ from hybridir.reports.html.parts import (
     number,
     numbers,
     p_value,
-    settings_of,
     table,
     title_of,
     with_interval,
 )
 from hybridir.reports.html.plots import whisker
-from hybridir.reports.tables import bases
+from hybridir.reports.tables import bases, settings_of
 from hybridir.runtime.tables import Grid
 
 ALPHA = 0.05

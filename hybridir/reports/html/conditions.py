@@ -10,11 +10,11 @@ from hybridir.reports.html.parts import (
     note,
     number,
     numbers,
-    settings_of,
     table,
     with_interval,
 )
 from hybridir.reports.html.plots import percent
+from hybridir.reports.tables import settings_of
 from hybridir.runtime.tables import Grid
 
 MODELS_ONLY = (

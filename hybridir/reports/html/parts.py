@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hybridir.evaluation.metrics import MEASURES
-from hybridir.evaluation.settings import SETTINGS
 from hybridir.runtime.tables import Grid, notes, to_csv
 
 NONE = "–"
@@ -252,12 +251,6 @@ def language_name(code: str) -> str:
 def coded(code: str) -> str:
     """Name and code of a language."""
     return f"{language_name(code)} ({code})" if language_name(code) != code else code
-
-
-def settings_of(results: Mapping[str, Any]) -> list[str]:
-    """The settings to show: with passages in one language, all three are the same, and the first is shown alone."""
-    one = len(results.get("languages", [])) < 2 and "mAP" not in results.get("crosslingual", {})
-    return [name for name in SETTINGS if "mAP" in results.get(name, {})][: 1 if one else None]
 
 
 def _around(template: str, blocks: Sequence[Block], values: dict[str, Any]) -> Block:

@@ -30,12 +30,12 @@ from hybridir.reports.html.parts import (
     numbers,
     point,
     point_text,
-    settings_of,
     table,
     title_of,
     with_interval,
 )
 from hybridir.reports.html.plots import dots, legend, limits
+from hybridir.reports.tables import repeats_success, settings_of
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
@@ -44,7 +44,9 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
     """The table of measures by setting, for every system, with notes."""
     shown = [s for s in settings_of(results) if any("mAP" in one.get(s, {}) for one in systems.values())]
     wanted = [m for m, one in MEASURES.items() if one.main or "parallel" not in one.needs]  # the rest: see bias_panel
-    names = [m for m in wanted if any(m in one.get(s, {}) for one in systems.values() for s in shown)]
+    found = [one.get(s, {}) for one in systems.values() for s in shown]
+    repeated = {"R@1"} if repeats_success(found) else set()
+    names = [m for m in wanted if m not in repeated and any(m in of for of in found)]
     if not names:
         return None
     rows: list[tuple[str, ...]] = []

@@ -35,6 +35,7 @@ from hybridir.reports.html.parts import (
     terms,
     title_of,
 )
+from hybridir.reports.tables import repeats_success
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
@@ -90,6 +91,8 @@ def tables(results: dict[str, Any]) -> Section | None:
     if not arms:
         return None
     shown = _in_settings(lambda one: one.main)
+    if repeats_success(arm.get(setting, {}) for arm in arms.values() for setting in SETTING_NAMES):
+        shown = [what for what in shown if what[1] != "R@1"]
     headers = {_named(*what): what for what in shown}
     columns = {
         header: (what[1], [point(arm, arm.get("intervals", {}), *what) for arm in arms.values()])
