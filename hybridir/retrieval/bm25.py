@@ -12,13 +12,13 @@ do not match each other.
 
 import unicodedata
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import bm25s
 import numpy as np
 
-from hybridir.data.records import Benchmark, Passage
+from hybridir.data.records import Benchmark, Passage, Query
 from hybridir.retrieval.dot import Scorer
 from hybridir.retrieval.search import passage_shards
 
@@ -34,7 +34,11 @@ def bm25_scorer(benchmark: Benchmark) -> Scorer:
     Document frequencies are those of the passage's language. The scores over a pool of languages are therefore those of
     a search engine that keeps one index a language and sorts all results by score.
     """
-    query_words = [tokens(query.text, query.language) for query in benchmark.queries]
+    return bm25_index(benchmark)(benchmark.queries)
+
+
+def bm25_index(benchmark: Benchmark) -> Callable[[Sequence[Query]], Scorer]:
+    """Indexes the passages of a benchmark once, for any queries; see `bm25_scorer`."""
     language_P = benchmark.language_P
     sizes = np.bincount(language_P, minlength=len(benchmark.languages)).tolist()
     place_P = np.empty(len(language_P), dtype=np.int64)  # the position of each passage within its language
@@ -46,16 +50,21 @@ def bm25_scorer(benchmark: Benchmark) -> Scorer:
         for n in range(len(sizes))
     ]
 
-    @lru_cache(maxsize=1)  # consecutive shards are mostly of one language
-    def of_language(language: int, first: int, end: int) -> np.ndarray:
-        return np.stack([_scores(indices[language], words, sizes[language]) for words in query_words[first:end]])
+    def scorer(queries: Sequence[Query]) -> Scorer:
+        query_words = [tokens(query.text, query.language) for query in queries]
 
-    def score(rows: slice, passages: slice) -> np.ndarray:
-        scores = of_language(int(language_P[passages.start]), rows.start, rows.stop)
-        first = int(place_P[passages.start])
-        return scores[:, first : first + passages.stop - passages.start]
+        @lru_cache(maxsize=1)  # consecutive shards are mostly of one language
+        def of_language(language: int, first: int, end: int) -> np.ndarray:
+            return np.stack([_scores(indices[language], words, sizes[language]) for words in query_words[first:end]])
 
-    return score
+        def score(rows: slice, passages: slice) -> np.ndarray:
+            scores = of_language(int(language_P[passages.start]), rows.start, rows.stop)
+            first = int(place_P[passages.start])
+            return scores[:, first : first + passages.stop - passages.start]
+
+        return score
+
+    return scorer
 
 
 def _index(passages: Iterable[Passage]) -> bm25s.BM25 | None:

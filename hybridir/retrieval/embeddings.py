@@ -67,6 +67,11 @@ def read_embeddings(path: str, benchmark: Benchmark) -> Embeddings:
     return Embeddings(query_QD, passage_PD, query_notes + passage_notes)
 
 
+def read_queries(path: str, ids: Sequence[str]) -> np.ndarray:
+    """The embeddings of queries by their ids, float32 [Q, D]; `ValueError` as `read_embeddings`."""
+    return _read(_find(Path(path), SIDES[0]), ids, SIDES[0])[0]
+
+
 def write_embeddings(path: str, benchmark: Benchmark, query_QD: np.ndarray, passage_PD: np.ndarray) -> None:
     """Writes `queries.parquet` and `passages.parquet` with the columns `id`, `language`, `text` and `embedding`."""
     Path(path).mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,8 @@ from hybridir.data.records import Benchmark, benchmark_fingerprint
 from hybridir.model.check import as_published, check_encoder, notes_on
 from hybridir.model.config import EncoderConfig
 from hybridir.model.files import commit_of, model_of
-from hybridir.retrieval.bm25 import bm25_scorer
-from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings
+from hybridir.retrieval.bm25 import bm25_index, bm25_scorer
+from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, read_queries, write_embeddings
 from hybridir.retrieval.nearest import rank_vectors
 from hybridir.retrieval.search import DEPTH, Ranking, rank_all
 from hybridir.runtime.durable import replace_text
@@ -107,6 +107,24 @@ def rank_system(
         return rank_each(config, benchmarks, encode, embedded), list(found.notes)
     except ValueError as error:
         raise ValueError(f"{config.name}: {error}") from error
+
+
+def ranker(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> Callable[[Benchmark], Ranking]:
+    """Ranks by one member of a system any benchmark with the same passages, which are indexed or embedded once.
+
+    `keep` as in `rank_system`. A folder of embeddings must hold the queries, by their ids.
+    """
+    if config.name == BM25:
+        index = bm25_index(benchmark)
+        return lambda other: rank_all(index(other.queries), other)
+    if holds_embeddings(config.name):
+        passage_PD = read_embeddings(config.name, benchmark).passage_PD
+        return lambda other: rank_vectors(
+            read_queries(config.name, [one.query_id for one in other.queries]), passage_PD, other
+        )
+    config = as_published(config)
+    passage_PD = read_embeddings(_embeddings(config, benchmark, encode, keep), benchmark).passage_PD
+    return lambda other: rank_vectors(encode(config, [one.text for one in other.queries], [])[0], passage_PD, other)
 
 
 def rank_each(

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.conditions import Condition, check_conditions, under
+from hybridir.evaluation.noise_grid import Cell, NoiseGrid, export
 from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
 from hybridir.reports.in_short import listed, measured
@@ -32,6 +34,7 @@ from hybridir.retrieval.trec import write_qrels, write_runs
 from hybridir.runs.backend import Track, quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.runs.measured_on import choose, read_measured
+from hybridir.runs.noise_run import kept_in, under_noise
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig, TrackingConfig, public
 from hybridir.runs.results import write_results
@@ -40,7 +43,9 @@ from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
 
 EVALUATION = Kind(
-    name="evaluation", job="jobs/evaluate.py", may_change=MAY_CHANGE | {"run_depth", "keep_embeddings", "conditions"}
+    name="evaluation",
+    job="jobs/evaluate.py",
+    may_change=MAY_CHANGE | {"run_depth", "keep_embeddings", "conditions", "noise"},
 )
 
 
@@ -58,6 +63,7 @@ class Evaluation:
             date.
         benchmark: the benchmark that all systems are measured on.
         conditions: noise on the benchmark's queries; all systems are measured on them too, besides the plain benchmark.
+        noise: noise on the benchmark's queries in many kinds and severities, with what each costs the systems.
         run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no such files.
         keep_embeddings: whether to keep `embeddings/`: Parquet with id, language, text and embedding of all texts.
         scaling: workers and devices for encoding.
@@ -72,6 +78,7 @@ class Evaluation:
     label: str | tuple[str, ...] = ""
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     conditions: tuple[Condition, ...] = ()
+    noise: NoiseGrid = field(default_factory=NoiseGrid)
     run_depth: int = DEPTH
     keep_embeddings: bool = False
     scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
@@ -107,6 +114,7 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
         with way_on_said(EVALUATION, output), track(recipe.tracking, output):
             _tell(benchmark)
             changed = {one.name: under(benchmark, one) for one in recipe.conditions}
+            cells = _cells(recipe, benchmark)
             (rankings, *more), notes = _rank(systems, [benchmark, *changed.values()], encode, output / "embeddings")
             cut = _cut(systems, benchmark)
             if recipe.run_depth:
@@ -116,12 +124,16 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
                 for system in systems
                 for name, member in zip(_names(system), system.members, strict=True)
             }
-            facts = {
+            facts: dict[str, Any] = {
                 "about": f"{listed([s.label for s in systems])}, {measured(benchmark, part=measured_on.part)}.",
                 "notes": [*benchmark.notes, *notes, *_tell_cut(cut, benchmark)],
                 "cut": cut,
                 "provenance": provenance(benchmark, public(recipe), prints),
             }
+            if cells:
+                names = {system.label: _names(system) for system in systems}
+                kept = kept_in(output / "embeddings", names, encode)
+                facts["noise"] = under_noise(systems, rankings, cells, benchmark, kept)
             conditions = {name: (changed[name], found) for name, found in zip(changed, more, strict=True)}
             write_results(benchmark, rankings, output, facts, conditions)
             if not recipe.keep_embeddings:
@@ -134,12 +146,27 @@ def _systems(recipe: Evaluation) -> list[System]:
     return find_systems([recipe.encoder, *recipe.compare_to], labels)
 
 
+def _cells(recipe: Evaluation, benchmark: Benchmark) -> list[Cell]:
+    """The noise that is asked for; it is exported if that is asked for too."""
+    cells = recipe.noise.cells(benchmark)
+    if recipe.noise.export:
+        if not cells:
+            raise ValueError(f"noise.export is {recipe.noise.export}, but there is no noise: name noise.kinds")
+        export(cells, benchmark, Path(recipe.noise.export))
+        say(f"the queries with noise are in {recipe.noise.export}")
+    return cells
+
+
 def _has_all(recipe: Evaluation, results: Path) -> bool:
-    """Whether there are results, with all conditions."""
+    """Whether there are results, with all conditions and the noise that is asked for."""
     if not results.exists():
         return False
-    found = json.loads(results.read_text(encoding="utf-8")).get("conditions", {})
-    return all(one.name in found for one in recipe.conditions)
+    found = json.loads(results.read_text(encoding="utf-8"))
+    cells = {(one["kind"], one["severity"], one["draws"]) for one in found.get("noise", {"cells": []})["cells"]}
+    grid = recipe.noise
+    wanted = {(kind, severity, grid.draws) for kind in grid.kinds for severity in grid.severities}
+    real = bool(grid.queries) == any(not kind for kind, _, _ in cells)
+    return real and wanted <= cells and all(one.name in found.get("conditions", {}) for one in recipe.conditions)
 
 
 def _check(recipe: Evaluation, systems: Sequence[System]) -> None:
@@ -201,6 +228,7 @@ def preview_evaluation(recipe: Evaluation) -> None:
     _check(recipe, systems)
     benchmark = read_measured(recipe.benchmark, systems).benchmark
     _tell(benchmark)
+    _cells(recipe, benchmark)
     asked = Counter(query.language for query in benchmark.queries)
     candidates = np.bincount(benchmark.language_P, minlength=len(benchmark.languages)).tolist()
     rows = [(x, f"{asked[x]:,}", f"{n:,}") for x, n in zip(benchmark.languages, candidates, strict=True)]

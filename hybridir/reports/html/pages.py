@@ -7,6 +7,7 @@ from typing import Any
 from hybridir.reports.html import (
     comparisons,
     conditions,
+    noise,
     sections,
     study_claims,
     study_plots,
@@ -68,6 +69,7 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
         sections.headline(results, systems),
         comparisons.comparisons(results),
         conditions.of_systems(systems),
+        noise.under_noise(results),
         learning_curves(directory / "history.jsonl"),
         pairs(results, systems),
         sections.languages(results, systems),
