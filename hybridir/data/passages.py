@@ -100,6 +100,10 @@ class Passages(Sequence[Passage]):
         for batch in self._table.to_batches():
             yield from map("{}:{}".format, _languages(batch), batch["id"].to_pylist())
 
+    def languages(self) -> list[str]:
+        """The languages of the passages, sorted."""
+        return sorted({code for chunk in self._table["language"].chunks for code in chunk.dictionary.to_pylist()})
+
     def language_numbers(self, languages: Sequence[str]) -> np.ndarray:
         """int32 [P]: the position of each passage's language in `languages`, which must have all of them."""
         number = {language: n for n, language in enumerate(languages)}

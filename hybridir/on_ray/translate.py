@@ -4,20 +4,16 @@ A worker writes its unit to the output folder, which all nodes see, and returns 
 is lost is translated again by another one, with the same result.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext
 
 from hybridir.on_ray.cluster import cluster, find_room
-from hybridir.on_ray.data import ordered, read_shards, unwrapped
+from hybridir.on_ray.data import read_shards
 from hybridir.on_ray.gauges import show
-from hybridir.runs.backend import quiet_libraries
+from hybridir.on_ray.units import Do, do_units
 from hybridir.runs.corpus import ShardReader
 from hybridir.runs.recipe import ScalingConfig
 from hybridir.translation.units import Done, Run, Unit, Work, Worker
@@ -36,34 +32,14 @@ def translate_on_ray(scaling: ScalingConfig, work: Work, units: Sequence[Unit]) 
 
     An error of the model itself is raised unchanged.
     """
-    context = ordered()
-    context.execution_options.preserve_order = False
-    workers = max(1, min(scaling.num_workers, len(units)))
-    pool = ActorPoolStrategy(min_size=min(scaling.min_workers or workers, workers), max_size=workers)
-    with DataContext.current(context), unwrapped():
-        rows = ray.data.from_items([vars(unit) for unit in units], override_num_blocks=len(units))
-        done = rows.map_batches(
-            _Translate,
-            fn_constructor_kwargs={"work": work},
-            batch_size=1,
-            compute=pool,
-            num_cpus=scaling.cpus_per_worker,
-            num_gpus=int(scaling.use_gpu),
-        )
-        characters = rejected = 0
-        for row in done.iter_rows():
-            reasons = json.loads(row["reasons"])
-            characters, rejected = characters + row["characters"], rejected + sum(reasons.values())
-            show(Path(work.folder).parent.name, characters_translated=characters, translations_rejected=rejected)
-            yield Done(Unit(row["shard"], row["language"]), row["seconds"], row["characters"], reasons)
+    characters = rejected = 0
+    for row in do_units(scaling, partial(_translate, work, list(units)), len(units)):
+        done = Done(Unit(**row.pop("unit")), **row)
+        characters, rejected = characters + done.characters, rejected + sum(done.reasons.values())
+        show(Path(work.folder).parent.name, characters_translated=characters, translations_rejected=rejected)
+        yield done
 
 
-class _Translate:
-    def __init__(self, work: Work) -> None:
-        quiet_libraries()
-        self._worker = Worker(work)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        done = self._worker.translate(Unit(int(batch["shard"][0]), str(batch["language"][0])))
-        figures = {"seconds": [done.seconds], "characters": [done.characters], "reasons": [json.dumps(done.reasons)]}
-        return batch | figures
+def _translate(work: Work, units: Sequence[Unit]) -> Do:
+    worker = Worker(work)
+    return lambda n: asdict(worker.translate(units[n]))

@@ -31,12 +31,18 @@ from hybridir.batches.stream import BatchSource, local_stream
 from hybridir.data import rows
 from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.data.intake import read_here
+from hybridir.data.passages import Passages
+from hybridir.data.records import Passage
 from hybridir.model.config import EncoderConfig
 from hybridir.on_ray.cluster import cluster, find_room
+from hybridir.on_ray.encode_shards import encode_shards_on_ray
 from hybridir.on_ray.gauges import training_shown
 from hybridir.on_ray.train import train_on_ray
 from hybridir.on_ray.translate import translate_on_ray
 from hybridir.retrieval.encode import encode_here
+from hybridir.retrieval.encode_shards import Work as Job
+from hybridir.retrieval.encode_shards import encode_shards_here
+from hybridir.retrieval.shards import lay_out
 from hybridir.runs.backend import train_here
 from hybridir.runs.corpus import read_corpus
 from hybridir.runs.prepare import Prepared, prepare
@@ -391,6 +397,21 @@ def test_encoding_on_ray_is_the_same(
         encode.encode_on_ray(one, elsewhere, queries, passages)
 
 
+def test_shards_encoded_on_ray_are_those_of_one_process(folder: Path, tmp_path: Path) -> None:
+    """Each once, by two workers."""
+    made_of, encoder = {"weights": "0", "dtype": "float32"}, EncoderConfig(name=str(folder / "encoder"))
+    rows = [Passage(passage_id=str(n), language="en", text=f"{n} " + "here " * (n % 13)) for n in range(70)]
+    here, there = (lay_out(tmp_path / name, made_of, Passages(rows), 10) for name in ("here", "there"))
+    numbers = [shard.number for shard in here.shards]
+    assert [done.number for done in encode_shards_here(Job(here, encoder, threads=1), numbers)] == numbers
+    done = list(encode_shards_on_ray(ScalingConfig(num_workers=2), Job(there, encoder, threads=1), numbers))
+    assert sorted((one.number, one.rows, one.dimension) for one in done) == [(n, 10, 32) for n in numbers]
+    assert there.waiting() == []
+    for shard in here.shards:
+        ours, theirs = (np.load(index.file("vectors", shard, "npy")) for index in (here, there))
+        np.testing.assert_allclose(theirs, ours, rtol=np.finfo(np.float32).eps, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_a_controller_that_is_killed_leaves_no_places_taken(folder: Path, two_workers: list[dict[str, Any]]) -> None:
     """Slow: two starts of Ray Train. Its four workers need all of the cluster."""
@@ -498,7 +519,7 @@ def test_a_translation_with_a_worker_killed_ends_as_in_one_process(pairs: Path, 
             if len(seen) == 2:  # the probe, and the first unit
                 for process in psutil.Process().children(recursive=True):
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        if not killed and "_Translate" in " ".join(process.cmdline()):
+                        if not killed and "_Units" in " ".join(process.cmdline()):
                             killed.append(process.pid)
                             process.kill()
             yield done

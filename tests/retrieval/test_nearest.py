@@ -7,7 +7,7 @@ import pytest
 
 from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
-from hybridir.retrieval import dot, nearest, search
+from hybridir.retrieval import dot, nearest, parts, search
 from hybridir.retrieval.dot import dot_scorer, pair_scores
 from hybridir.retrieval.nearest import rank_vectors, top_k
 from hybridir.retrieval.search import Ranking, rank_all
@@ -63,15 +63,15 @@ def assert_same(found: Ranking, expected: Ranking) -> None:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every path through the search."""
     if request.param == "small parts":
-        for where, name, value in ((nearest, "ROWS", 16), (nearest, "SCORES", 99), (nearest, "_PENDING", 5)):
+        for where, name, value in ((parts, "ROWS", 16), (parts, "SCORES", 99), (nearest, "_PENDING", 5)):
             monkeypatch.setattr(where, name, value)
         monkeypatch.setattr(search, "PASSAGE_SHARD", 130)
     if request.param == "all by float64":
-        monkeypatch.setattr(nearest, "_LARGE", 0.0)
+        monkeypatch.setattr(parts, "_LARGE", 0.0)
     if request.param == "none by float64":
-        monkeypatch.setattr(nearest, "TIES", 0.001)
+        monkeypatch.setattr(parts, "TIES", 0.001)
     if request.param == "on a device":
-        monkeypatch.setattr(nearest, "IN_NUMPY", set())
+        monkeypatch.setattr(parts, "IN_NUMPY", set())
 
 
 @pytest.mark.usefixtures("way")

@@ -1,0 +1,148 @@
+"""Making and extending an index: read passages, lay them out in shards, encode what is new, export."""
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from hybridir.data.config import BenchmarkConfig
+from hybridir.data.own_passages import read_passages
+from hybridir.data.passages import Passages
+from hybridir.data.sources import read_benchmark
+from hybridir.model.check import as_published, check_encoder
+from hybridir.model.config import EncoderConfig
+from hybridir.model.files import model_of
+from hybridir.retrieval.config import RetrievalConfig
+from hybridir.retrieval.encode_shards import PROBE, Done, Run, Work
+from hybridir.retrieval.export import FORMS, export
+from hybridir.retrieval.shards import Index, lay_out
+from hybridir.retrieval.systems import fingerprint
+from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
+from hybridir.runtime.durable import replace_text
+from hybridir.runtime.owner import own
+from hybridir.runtime.progress import say, watch
+
+INDEX = Kind(
+    name="index",
+    job="jobs/encode.py",
+    may_change=MAY_CHANGE | {"path", "language", "benchmark", "export", "retrieval.memory", "retrieval.shard"},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """The recipe of an index: passages and the encoder of their vectors.
+
+    Args:
+        path: JSONL files with passages: `id`, `text`, optional `title`, and `language`. In the path, `{language}`
+            stands for any language code. With --resume, passages that are new are encoded, and those that are no longer
+            there are dropped.
+        language: language code of passages that name none.
+        benchmark: a benchmark whose passages are taken, if there is no `path`.
+        encoder: the encoder: a model folder, a run's folder, or a hub id.
+        retrieval: how vectors are kept.
+        export: forms to export the index to, in `export/`: `npy`, `parquet`, and `flat`, `ivf`, `hnsw` of faiss.
+        scaling: workers and devices.
+        output: folder for the index. Omitted: outputs/encode-DATE-TIME.
+        resume: continue, extend or change the index in `output`.
+    """
+
+    path: str = ""
+    language: str | None = None
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    export: tuple[str, ...] = ()
+    scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
+    output: str = ""
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := [one for one in self.export if one not in FORMS]:
+            raise ValueError(f"export has {unknown[0]!r}: the forms are {', '.join(FORMS)}")
+
+
+def run_encoding(recipe: Encoding, run: Run) -> Path:
+    """Makes or changes the index, and exports it; returns its folder."""
+    quiet_libraries()
+    if not recipe.encoder.name:
+        raise ValueError("encoder.name is empty: name a model folder, a run's folder, or a hub id")
+    encoder = as_published(replace(recipe.encoder, name=model_of(recipe.encoder.name)))
+    check_encoder(encoder)
+    output = output_folder(recipe.output, "encode")
+    with own(output):
+        recipe = replace(recipe, output=str(output))
+        open_folder(recipe, INDEX)
+        passages = _passages(recipe)
+        begin_folder(recipe, INDEX)
+        with way_on_said(INDEX, output):
+            index = lay_out(output, made_of(encoder, recipe.retrieval), passages, recipe.retrieval.shard)
+            fill(Work(index, _anywhere(encoder), recipe.scaling.use_gpu, _threads(recipe.scaling)), run)
+            results = {
+                "made_of": index.made_of,
+                "passages": {x: _count(index, x) for x in index.languages},
+                "exports": {form: export(index, form, output / "export", recipe.retrieval) for form in recipe.export},
+            }
+            replace_text(output / "results.json", json.dumps(results, indent=1))
+    return output
+
+
+def _count(index: Index, language: str) -> int:
+    return sum(one.rows - len(one.dropped) for one in index.shards if one.language == language)
+
+
+def made_of(encoder: EncoderConfig, retrieval: RetrievalConfig) -> dict[str, object]:
+    """What decides the vectors of an index, besides the texts."""
+    fields = {k: v for k, v in asdict(encoder).items() if k not in ("name", "query_prefix", "max_query_length")}
+    return {"encoder": fields, "weights": fingerprint(encoder), "dtype": retrieval.dtype}
+
+
+def fill(work: Work, run: Run) -> None:
+    """Encodes the shards that are not there, and says before how long it will take and how much disk it needs.
+
+    Raises:
+        OSError: there is no room for the vectors.
+    """
+    waiting = work.index.waiting()
+    rows, total = sum(shard.rows for shard in waiting), len(work.index.shards)
+    say(f"{total - len(waiting)} of {total} shards are encoded; {rows:,} passages are left")
+    if not waiting:
+        return
+    (probe,) = run(work, [PROBE])
+    size = rows * probe.dimension * work.index.dtype.itemsize
+    free = shutil.disk_usage(work.index.folder).free
+    rate = probe.rows / max(probe.seconds, 1e-9)
+    say(
+        f"the vectors need {size / 1e6:,.1f} MB of disk ({rows:,} x {probe.dimension} {work.index.dtype}), "
+        f"{free / 1e6:,.1f} are free; at {rate:,.0f} passages/s, one worker takes {rows / rate / 60:,.1f} minutes"
+    )
+    if size > free:
+        raise OSError(f"{work.index.folder} has no room for the vectors: free {(size - free) / 1e6:,.1f} MB more")
+    deque(watch("encoded", _counted(work, [one.number for one in waiting], rows, run), "passages"), maxlen=0)
+
+
+def _counted(work: Work, numbers: Sequence[int], rows: int, run: Run) -> Iterator[tuple[Done, int, float]]:
+    done_rows = 0
+    for done in run(work, numbers):
+        done_rows += done.rows
+        yield done, done.rows, done_rows / rows
+
+
+def _anywhere(encoder: EncoderConfig) -> EncoderConfig:
+    """The encoder, named so that a worker in another folder finds it."""
+    return replace(encoder, name=os.path.abspath(encoder.name)) if os.path.isdir(encoder.name) else encoder
+
+
+def _passages(recipe: Encoding) -> Passages:
+    if recipe.path:
+        return read_passages(recipe.path, recipe.language)
+    return read_benchmark(recipe.benchmark).passages
+
+
+def _threads(scaling: ScalingConfig) -> int:
+    return scaling.cpus_per_worker if scaling.num_workers else 0
