@@ -3,13 +3,13 @@
 `Encoder.load` reads plain Hugging Face encoders and the sentence-transformers layout (folder or hub id),
 `build_small_encoder` makes a new one, and `Encoder.save` writes the sentence-transformers layout (see folder.py).
 
-Input is flat: the token ids of all texts one after another, and the length of each text. Texts are sorted by length
-and padded only to the longest text of their chunk.
+Input is flat: the token ids of all texts one after another, and the length of each text. packing.py says how they go
+through the backbone.
 
 Shapes: N texts, T tokens of all N texts together, D dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
@@ -24,12 +24,13 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.files import model_of
 from hybridir.model.folder import Layout, Side, read_layout, write_layout
 from hybridir.model.head import Head, read_head
+from hybridir.model.packing import can_pack, cut_by_budget, lay_out, prepare, run_packed, run_padded
 from hybridir.model.precision import at_least_float32
 from hybridir.model.tokenizer import load_tokenizer, quiet, tokenize
 from hybridir.model.weights import backbone_class
 
 BLOCK = 2048
-"""Texts that `Encoder.encode` embeds at a time, so that its memory does not grow with their number."""
+"""Texts that `Encoder.encode` tokenises at a time, so that its memory does not grow with their number."""
 
 
 class Encoder(nn.Module):
@@ -37,6 +38,7 @@ class Encoder(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: Head, tokenizer: Any, config: EncoderConfig) -> None:
         super().__init__()
+        prepare(backbone)
         self.backbone, self.head, self.dense = backbone, head, head.dense
         self.tokenizer, self.config = tokenizer, config
 
@@ -72,19 +74,32 @@ class Encoder(nn.Module):
             ids: int [T], token ids of all texts one after another.
             lengths: int [N], on the CPU, number of tokens of each text, at least 1.
         """
-        order = torch.argsort(lengths, descending=True, stable=True)
-        texts = ids.split(lengths.tolist())
-        pooled = [self._embed([texts[i] for i in chunk]) for chunk in self._chunks(order, lengths)]
-        return self.head.finish(torch.cat(pooled)[torch.argsort(order).to(ids.device)])
+        packed = can_pack(self.backbone, ids.device)
+        layout = lay_out(lengths, ids.device, packed)
+        if packed:
+            rows = run_packed(self.backbone, ids, layout).split([group.tokens for group in layout.groups])
+            hidden: Iterator[Tensor] = (group.pad(row) for group, row in zip(layout.groups, rows, strict=True))
+        else:
+            padding = self.tokenizer.pad_token_id or 0  # any token will do, it is masked
+            hidden = run_padded(self.backbone, ids, layout, padding)
+        pooled = [
+            _pool(hidden_nLD, group.there, group.sizes, self.head.pooling)
+            for group, hidden_nLD in zip(layout.groups, hidden, strict=True)
+        ]
+        return self.head.finish(torch.cat(pooled)[layout.back])
 
-    def encode(self, texts: Sequence[str] | str, side: Side) -> np.ndarray:
+    def encode(
+        self, texts: Sequence[str] | str, side: Side, embedded: Callable[[int], object] = lambda n: None
+    ) -> np.ndarray:
         """Embeds texts as queries or as passages, with the prefix and the longest length of that side; float32 [N, D].
 
-        A single text gives one row. Raises `ValueError` if the side is unknown, or if an embedding is not finite.
+        A single text gives one row. Equal texts are embedded once. `embedded` is called with the number of distinct
+        texts that each forward pass has embedded. Raises `ValueError` if the side is unknown, or if an embedding is not
+        finite.
         """
         if side not in get_args(Side):
             raise ValueError(f"side is {side!r}: it must be {' or '.join(get_args(Side))}")
-        texts = [texts] if isinstance(texts, str) else texts
+        texts, places = distinct([texts] if isinstance(texts, str) else texts)
         prefix = self.config.query_prefix if side == "query" else self.config.passage_prefix
         limit = self.config.max_length(side)
         device = next(self.parameters()).device
@@ -95,16 +110,21 @@ class Encoder(nn.Module):
         with torch.inference_mode():
             for start in range(0, len(texts), BLOCK):
                 ids = tokenize(self.tokenizer, texts[start : start + BLOCK], prefix or "", limit)
-                flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
-                lengths = torch.tensor([len(text) for text in ids])
-                embeddings[start : start + BLOCK] = self(torch.from_numpy(flat).to(device), lengths).cpu().numpy()
+                lengths = np.array([len(text) for text in ids])
+                order = np.argsort(-lengths, kind="stable")
+                for first, last in cut_by_budget(lengths[order], device, can_pack(self.backbone, device)):
+                    part = order[first:last]
+                    flat = torch.tensor(list(chain.from_iterable(ids[i] for i in part)), device=device)
+                    found = self(flat, torch.from_numpy(lengths[part]))
+                    embeddings[start + part] = found.cpu().numpy()
+                    embedded(len(part))
         self.train(was_training)
         if not np.isfinite(embeddings).all():
             raise ValueError(
                 f"some embeddings of {self.config.name!r} are not finite: its weights are broken (NaN or far too "
                 "large). Fetch the model again, or use an earlier checkpoint"
             )
-        return embeddings
+        return embeddings if places is None else embeddings[places]
 
     def save(self, directory: str | Path) -> None:
         """Writes the sentence-transformers layout with the prompts `query`, `passage` and `document` (= `passage`).
@@ -123,24 +143,12 @@ class Encoder(nn.Module):
         lower_case = getattr(self.tokenizer, "lowers_case", False)
         write_layout(directory, self.head, width, prompts, lengths, lower_case)
 
-    def _chunks(self, order: Tensor, lengths: Tensor) -> list[list[int]]:
-        """Cuts `order` (longest text first) into chunks whose padded size stays within a budget of tokens."""
-        budget = 1024 if next(self.parameters()).device.type == "cpu" else 16384
-        chunks: list[list[int]] = []
-        for text in order.tolist():
-            if not chunks or (len(chunks[-1]) + 1) * int(lengths[chunks[-1][0]]) > budget:
-                chunks.append([])
-            chunks[-1].append(text)
-        return chunks
 
-    def _embed(self, texts: list[Tensor]) -> Tensor:
-        """Pools the texts of one chunk: [len(texts), hidden size]."""
-        padding = self.tokenizer.pad_token_id or 0  # any token will do, it is masked
-        ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=padding).long()
-        sizes = torch.tensor([len(text) for text in texts], device=ids.device)
-        mask = torch.arange(ids.shape[1], device=ids.device)[None, :] < sizes[:, None]
-        hidden = self.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return _pool(hidden, mask, sizes, self.head.pooling)
+def distinct(texts: Sequence[str]) -> tuple[Sequence[str], np.ndarray | None]:
+    """The distinct ones of N texts, and where each of the N is among them, int [N]; None if none is there twice."""
+    places: dict[str, int] = {}
+    where = np.fromiter((places.setdefault(text, len(places)) for text in texts), np.int64, len(texts))
+    return (texts, None) if len(places) == len(texts) else (list(places), where)
 
 
 def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Encoder:
@@ -169,20 +177,20 @@ def build_small_encoder(config: EncoderConfig, tokenizer: Any, seed: int) -> Enc
     return Encoder(backbone, Head(pooling), tokenizer, config)
 
 
-def _pool(hidden_NTD: Tensor, mask_NT: Tensor, sizes_N: Tensor, mode: str) -> Tensor:
-    """Pools token vectors [N, T, D] into one vector a text, [N, D]; here T is the length of the longest text."""
+def _pool(hidden_nLD: Tensor, mask_nL: Tensor, sizes_n: Tensor, mode: str) -> Tensor:
+    """Pools token vectors [n, L, D] into one vector a text, [n, D]; L is the length of the longest text."""
     if mode == "cls":
-        return hidden_NTD[:, 0]
+        return hidden_nLD[:, 0]
     if mode == "lasttoken":
-        return hidden_NTD[torch.arange(len(sizes_N), device=sizes_N.device), sizes_N - 1]
+        return hidden_nLD[torch.arange(len(sizes_n), device=sizes_n.device), sizes_n - 1]
     if mode == "max":
-        return hidden_NTD.masked_fill(~mask_NT[..., None], -torch.inf).amax(1)
+        return hidden_nLD.masked_fill(~mask_nL[..., None], -torch.inf).amax(1)
     if mode == "weightedmean":
-        weight_NT = mask_NT * torch.arange(1, mask_NT.shape[1] + 1, device=mask_NT.device)
-        return (hidden_NTD * weight_NT[..., None]).sum(1) / weight_NT.sum(1, keepdim=True)
+        weight_nL = mask_nL * torch.arange(1, mask_nL.shape[1] + 1, device=mask_nL.device)
+        return (hidden_nLD * weight_nL[..., None]).sum(1) / weight_nL.sum(1, keepdim=True)
     assert mode in ("mean", "mean_sqrt_len_tokens"), mode
-    size_N1 = sizes_N[:, None]
-    return (hidden_NTD * mask_NT[..., None]).sum(1) / (size_N1 if mode == "mean" else size_N1.sqrt())
+    size_n1 = sizes_n[:, None]
+    return (hidden_nLD * mask_nL[..., None]).sum(1) / (size_n1 if mode == "mean" else size_n1.sqrt())
 
 
 def _load_backbone(config: EncoderConfig, layout: Layout) -> Any:

@@ -19,7 +19,7 @@ from hybridir.model.folder import Side
 from hybridir.on_ray.cluster import find_room, room
 from hybridir.on_ray.data import cause
 from hybridir.on_ray.gauges import show
-from hybridir.retrieval.encode import collect, cut
+from hybridir.retrieval.encode import Block, collect
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.recipe import ScalingConfig
 from hybridir.runtime.progress import say
@@ -42,12 +42,11 @@ def encode_on_ray(
     is_folder = os.path.isdir(config.name)
     if is_folder:
         config = replace(config, name=os.path.abspath(config.name))
-    blocks = _encoded(cut(queries, passages), config, is_folder, scaling)
-    return collect(blocks, len(queries), len(passages))
+    return collect(lambda blocks: _encoded(blocks, config, is_folder, scaling), queries, passages)
 
 
 def _encoded(
-    texts: Sequence[tuple[Side, Sequence[str]]], config: EncoderConfig, is_folder: bool, scaling: ScalingConfig
+    texts: Sequence[Block], config: EncoderConfig, is_folder: bool, scaling: ScalingConfig
 ) -> Iterator[np.ndarray]:
     """The embeddings of each block of texts, in order."""
     remote = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=int(scaling.use_gpu))(_Worker)

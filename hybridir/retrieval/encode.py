@@ -6,15 +6,17 @@ Shapes: Q queries, P passages, D dimension.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import pick_device
-from hybridir.model.encoder import BLOCK, Encoder
+from hybridir.model.encoder import BLOCK, Encoder, distinct
 from hybridir.model.folder import Side
 from hybridir.runtime.progress import watch_encoding
+
+Block = tuple[Side, Sequence[str]]
+"""Texts of one side that are encoded at a time."""
 
 
 def encode_here(
@@ -27,40 +29,45 @@ def encode_here(
     encoder = Encoder.load(config).to(pick_device(use_gpu))
     within = 0  # texts of the block that are embedded by now
 
-    def count(module: object, inputs: object, output: Any) -> None:
+    def count(texts: int) -> None:
         nonlocal within
-        within += len(output.last_hidden_state)
+        within += texts
 
-    def blocks() -> Iterator[np.ndarray]:
+    def encoded(blocks: list[Block]) -> Iterator[np.ndarray]:
         nonlocal within
-        for side, texts in cut(queries, passages):
-            block = encoder.encode(texts, side)
+        for side, texts in blocks:
+            block = encoder.encode(texts, side, count)
             within = 0
             yield block
 
-    encoder.backbone.register_forward_hook(count)
-    return collect(blocks(), len(queries), len(passages), lambda: within)
-
-
-def cut(queries: Sequence[str], passages: Sequence[str]) -> list[tuple[Side, Sequence[str]]]:
-    """Cuts the texts into blocks: first of queries, then of passages, each with its side."""
-    sides: dict[Side, Sequence[str]] = {"query": queries, "passage": passages}
-    return [(side, texts[i : i + BLOCK]) for side, texts in sides.items() for i in range(0, len(texts), BLOCK)]
+    return collect(encoded, queries, passages, lambda: within)
 
 
 def collect(
-    blocks: Iterable[np.ndarray], n_queries: int, n_passages: int, within: Callable[[], int] = lambda: 0
+    encoded: Callable[[list[Block]], Iterable[np.ndarray]],
+    queries: Sequence[str],
+    passages: Sequence[str],
+    within: Callable[[], int] = lambda: 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joins the embeddings of the blocks of `cut`, in order: float32 [Q, D] of queries and [P, D] of passages.
+    """The embeddings of queries and passages, float32 [Q, D] and [P, D], block by block. Equal texts are encoded once.
 
-    `within`: see `watch_encoding`.
+    `encoded` gives the embeddings of each block of texts, in order. `within`: see `watch_encoding`.
     """
-    total, done = n_queries + n_passages, 0
+    (queries, query_places), (passages, passage_places) = distinct(queries), distinct(passages)
+    total, done = len(queries) + len(passages), 0
     embeddings = np.empty((0, 0), dtype=np.float32)
-    for block in watch_encoding(blocks, total, within):
+    for block in watch_encoding(encoded(_cut(queries, passages)), total, within):
         if not done:
             embeddings = np.empty((total, block.shape[1]), dtype=np.float32)
         embeddings[done : done + len(block)] = block
         done += len(block)
     assert done == total, "every text has its embedding"
-    return embeddings[:n_queries], embeddings[n_queries:]
+    both = (embeddings[: len(queries)], query_places), (embeddings[len(queries) :], passage_places)
+    first, second = (found if places is None else found[places] for found, places in both)
+    return first, second
+
+
+def _cut(queries: Sequence[str], passages: Sequence[str]) -> list[Block]:
+    """Cuts the texts into blocks: first of queries, then of passages, each with its side."""
+    sides: dict[Side, Sequence[str]] = {"query": queries, "passage": passages}
+    return [(side, texts[i : i + BLOCK]) for side, texts in sides.items() for i in range(0, len(texts), BLOCK)]

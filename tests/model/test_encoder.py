@@ -131,26 +131,19 @@ def test_order_is_kept(encoder: Encoder) -> None:
     assert distances.min() > 0.01, "texts have embeddings of their own, so a wrong order would show"
 
 
-def test_embeddings_do_not_depend_on_chunks(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = tokenize(encoder.tokenizer, TEXTS * 30, "", 64)
-    ids, lengths = torch.tensor([t for text in texts for t in text]), torch.tensor([len(text) for text in texts])
-    order = torch.argsort(lengths, descending=True, stable=True)
-    chunks = encoder._chunks(order, lengths)
-    assert len(chunks) > 1
-    assert [text for chunk in chunks for text in chunk] == order.tolist()
-    assert all(len(chunk) * max(int(lengths[i]) for i in chunk) <= 1024 for chunk in chunks)
-    encoder.eval()
+def test_many_texts_come_back_in_their_order(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one forward pass, in chunks, and encoded, where equal texts are embedded once."""
+    texts = TEXTS * 30
+    tokens = tokenize(encoder.tokenizer, texts, "", 64)
+    ids, lengths = torch.tensor([t for text in tokens for t in text]), torch.tensor([len(text) for text in tokens])
+    by_text = np.tile(encoder.encode(TEXTS, "passage"), (30, 1))
+    embedded: list[int] = []
+    assert np.array_equal(encoder.encode(texts, "passage", embedded.append), by_text)
+    assert sum(embedded) == len(TEXTS)
     with torch.no_grad():
-        chunked = encoder(ids, lengths)
-        by_text = encoder.encode(TEXTS, "passage")
-        np.testing.assert_allclose(chunked.numpy(), np.tile(by_text, (30, 1)), **CLOSE)  # in the order they came
-        monkeypatch.setattr(encoder, "_chunks", lambda order, lengths: [order.tolist()])
-        torch.testing.assert_close(encoder(ids, lengths), chunked, **CLOSE)
-
-
-def test_a_text_longer_than_the_budget_has_a_chunk_of_its_own(encoder: Encoder) -> None:
-    lengths = torch.tensor([2000, 1500, 3, 2])
-    assert encoder._chunks(torch.arange(4), lengths) == [[0], [1], [2, 3]]
+        np.testing.assert_allclose(encoder.eval()(ids, lengths).numpy(), by_text, **CLOSE)
+        monkeypatch.setattr("hybridir.model.encoder.can_pack", lambda *_: False)
+        np.testing.assert_allclose(encoder(ids, lengths).numpy(), by_text, **CLOSE)
 
 
 def test_blocks_of_texts(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

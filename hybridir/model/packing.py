@@ -1,0 +1,342 @@
+"""Runs a backbone over many texts with little padding or none.
+
+Texts lie one after the other in a single row, longest first, and only attention looks at where they begin and end: a
+kernel for texts of many lengths on GPUs, elsewhere groups of similar lengths. transformers lets a model take such an
+attention function by its name. Backbones that do not use that interface, or look at positions in another way, run over
+the groups one by one, padded. Both ways give the same vectors.
+
+Shapes: N texts, T tokens of all N texts together, L tokens of the longest text of a group of n, H heads, D dimension.
+"""
+
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from hybridir.runtime.progress import say
+
+PACKED = "hybridir_packed"
+"""The name of the attention function below among those of transformers."""
+SHIFTED = ("roberta", "camembert", "xlm-roberta")
+"""Of those types, the ones whose position numbers start after the padding id, and skip padding ids within a text."""
+TYPES = ("bert", "electra", "distilbert", *SHIFTED, "modernbert", "llama", "mistral", "qwen2", "qwen3")
+"""Types of model that are known to run without padding: `tests/model/test_packing.py` compares each."""
+SPREAD = 1.25
+"""Texts of a group are at most so many times as long as its shortest."""
+BUDGET = {"cpu": 1024, "cuda": 16384}
+"""Tokens of a padded chunk, padding included."""
+ROW = 4
+"""Without padding, `Encoder.encode` puts so many times as many tokens into a forward pass."""
+_HAS_FLASH = importlib.util.find_spec("flash_attn") is not None
+_HAS_VARLEN = {"scale", "window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+
+
+@dataclass
+class Group:
+    """Texts that are next to each other and padded to the longest of them.
+
+    Attributes:
+        sizes: int [n], tokens of each text, on the device.
+        tokens: number of tokens of all its texts.
+        longest: L.
+        cells: int [n L], for each cell of the padded [n, L] its token, counted from the group's first; cells of padding
+            show the first. None if all texts are of one length.
+        places: int [tokens], for each token its cell.
+    """
+
+    sizes: Tensor
+    tokens: int
+    longest: int
+    cells: Tensor | None = None
+    places: Tensor | None = None
+    _masks: dict[tuple[bool, int | None], Tensor | None] = field(default_factory=dict)
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """Rows of tokens [tokens, ...] as padded [n, L, ...]."""
+        if self.cells is not None:
+            rows = _Take.apply(rows, self.cells, self.places)
+        return rows.unflatten(0, (len(self.sizes), self.longest))
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """The inverse of `pad`."""
+        rows = padded.flatten(0, 1)
+        return rows if self.cells is None else _Put.apply(rows, self.places)
+
+    @property
+    def there(self) -> Tensor:
+        """Which cells are no padding, bool [n, L]."""
+        return torch.arange(self.longest, device=self.sizes.device) < self.sizes[:, None]
+
+    def mask(self, causal: bool, window: int | None) -> Tensor | None:
+        """Which tokens see which, bool that expands to [n, 1, L, L]; None if all do (or all before them, if causal)."""
+        key = causal, window if window is not None and window < self.longest else None
+        if key not in self._masks:
+            self._masks[key] = self._mask(*key)
+        return self._masks[key]
+
+    def _mask(self, causal: bool, window: int | None) -> Tensor | None:
+        if window is None and (causal or self.cells is None):
+            return None  # padding comes after all that a text's own tokens see
+        seen = self.there[:, None, None]
+        if window is not None:
+            place = torch.arange(self.longest, device=self.sizes.device)
+            distance = place[:, None] - place
+            near = (distance < window) & (distance >= 0 if causal else distance > -window)
+            seen = (seen & near) | (distance == 0)  # without a token to see, a row of padding would be NaN
+        return seen
+
+
+@dataclass
+class Layout:
+    """Where the texts of one forward pass lie, made on the host and copied once.
+
+    Attributes:
+        tokens: int [T], for each token of the row its place in the flat ids.
+        positions: int [T], its place in its text, from 0.
+        back: int [N], for each text its place among the sorted ones.
+        starts: int32 [N + 1], where texts begin in the row, and the end.
+        groups: the texts in groups, longest first.
+        longest: tokens of the longest text.
+        used: whether the attention below has seen it.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    back: Tensor
+    starts: Tensor
+    groups: list[Group]
+    longest: int
+    used: bool = False
+
+
+def lay_out(lengths: Tensor, device: torch.device, packed: bool) -> Layout:
+    """The layout of texts of these lengths, int [N] on the CPU, each at least 1.
+
+    Groups are cut by `SPREAD` if `packed`, else by `BUDGET`, as each of them is a forward pass.
+    """
+    sizes = lengths.numpy()
+    order = np.argsort(-sizes, kind="stable")
+    first = (np.cumsum(sizes) - sizes)[order]  # in the flat ids
+    back, sizes = np.argsort(order), sizes[order]
+    starts = np.append(0, np.cumsum(sizes))
+    positions = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
+    arrays = [np.repeat(first, sizes) + positions, positions, back, starts, sizes]
+    cuts = _cut_by_spread(sizes) if packed else cut_by_budget(sizes, device)
+    uneven = []
+    for a, b in cuts:
+        if sizes[a] > sizes[b - 1]:
+            uneven.append(a)
+            place = np.repeat(np.arange(b - a) * sizes[a], sizes[a:b]) + positions[starts[a] : starts[b]]
+            cells = np.zeros((b - a) * sizes[a], dtype=np.int64)
+            cells[place] = np.arange(len(place))
+            arrays += [cells, place]
+    flat = torch.from_numpy(np.concatenate(arrays).astype(np.int64))
+    if device.type == "cuda":
+        flat = flat.pin_memory().to(device, non_blocking=True)
+    parts = iter(flat.to(device).split([len(array) for array in arrays]))
+    tokens, positions_, back_, starts_, sizes_ = (next(parts) for _ in range(5))
+    groups = [
+        Group(
+            sizes_[a:b],
+            int(starts[b] - starts[a]),
+            int(sizes[a]),
+            *((next(parts), next(parts)) if a in uneven else ()),
+        )
+        for a, b in cuts
+    ]
+    return Layout(tokens, positions_, back_, starts_.int(), groups, int(sizes[0]))
+
+
+def cut_by_budget(sizes: np.ndarray, device: torch.device, packed: bool = False) -> list[tuple[int, int]]:
+    """Cuts sorted texts, longest first, where a padded group would be above the device's `BUDGET` (and `ROW`)."""
+    budget = BUDGET.get(device.type, BUDGET["cuda"]) * (ROW if packed else 1)
+    cuts, first = [], 0
+    while first < len(sizes):
+        last = min(len(sizes), first + max(1, budget // int(sizes[first])))
+        cuts.append((first, last))
+        first = last
+    return cuts
+
+
+def _cut_by_spread(sizes: np.ndarray) -> list[tuple[int, int]]:
+    cuts, first = [], 0
+    while first < len(sizes):
+        last = int(np.searchsorted(-sizes, -sizes[first] / SPREAD, side="right"))
+        cuts.append((first, last))
+        first = last
+    return cuts
+
+
+def prepare(backbone: Any) -> None:
+    """Lets a backbone use the packed attention, if it is of a type that can."""
+    config = backbone.config
+    if (
+        config.model_type in TYPES
+        and backbone._supports_attention_backend
+        and config._attn_implementation == "sdpa"
+        and getattr(config, "is_causal", None) is None  # a decoder that was made to see both ways
+    ):
+        backbone.set_attn_implementation(PACKED)
+
+
+def can_pack(backbone: Any, device: torch.device) -> bool:
+    """Whether the backbone runs without padding on that device, as it is now. If not, the reason is printed once."""
+    config = backbone.config
+    if config._attn_implementation != PACKED:
+        return _no(f"{config.model_type} models do not take an attention function without it")
+    if device.type == "cpu":
+        return True
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else backbone.dtype
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if device.type != "cuda" or dtype == torch.float32 or dtype == torch.float64 or head % 8 or head > 256:
+        return _no(f"there is no kernel for {dtype} and heads of {head} on {device.type}")
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return _no(f"there is no kernel for {torch.cuda.get_device_name(device)}")
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    if backbone.training and any(getattr(config, name, 0.0) for name in names):
+        return _HAS_FLASH or _no("only the package flash-attn has a kernel with dropout in attention")
+    return _HAS_VARLEN or _HAS_FLASH or _no("this torch has no kernel for it: install a newer one, or flash-attn")
+
+
+@cache
+def _no(reason: str) -> bool:
+    say(f"texts are padded, in chunks of similar lengths: {reason}")
+    return False
+
+
+def run_packed(backbone: Any, ids: Tensor, layout: Layout) -> Tensor:
+    """The backbone's vectors [T, D] of the texts in a row, from their flat token ids [T]."""
+    row, positions = ids[layout.tokens], layout.positions
+    if backbone.config.model_type in SHIFTED:
+        padding = backbone.config.pad_token_id
+        own = (row != padding).long()
+        before = own.cumsum(0) - own
+        within = before - before[torch.arange(len(row), device=row.device) - positions]
+        positions = padding + (within + 1) * own
+    options = _options(backbone) | {"layout": layout}
+    hidden = backbone(input_ids=row[None], position_ids=positions[None], **options).last_hidden_state[0]
+    assert layout.used, "transformers passes the layout on to the attention"
+    return hidden
+
+
+def run_padded(backbone: Any, ids: Tensor, layout: Layout, padding: int) -> Iterator[Tensor]:
+    """The backbone's vectors [n, L, D] of each group, from the flat token ids [T]."""
+    rows = ids[layout.tokens].split([group.tokens for group in layout.groups])
+    for group, row in zip(layout.groups, rows, strict=True):
+        there = group.there
+        padded = group.pad(row).masked_fill(~there, padding)
+        yield backbone(input_ids=padded, attention_mask=there.long(), **_options(backbone)).last_hidden_state
+
+
+def _options(backbone: Any) -> dict[str, Any]:
+    """A decoder would keep what it needs to go on writing."""
+    return {"use_cache": False} if hasattr(backbone.config, "use_cache") else {}
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    layout: Layout | None = None,
+    sliding_window: int | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Attention of each text to itself: [1, T, H, D] from [1, H, T, D] each. Without a layout, that of torch.
+
+    `sliding_window`: a token sees those at a distance below it.
+    """
+    if layout is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
+    layout.used = True
+    causal = bool(getattr(module, "is_causal", False))
+    rows = [states[0].transpose(0, 1) for states in (query, key, value)]
+    if query.device.type == "cuda":
+        return _by_kernel(rows, layout, dropout, scaling, causal, sliding_window)[None], None
+    sizes, parts = [group.tokens for group in layout.groups], []
+    for group, *states in zip(layout.groups, *(states.split(sizes) for states in rows), strict=True):
+        mask, (own, seen, passed) = group.mask(causal, sliding_window), (group.pad(x).transpose(1, 2) for x in states)
+        attended = F.scaled_dot_product_attention(
+            own,
+            seen,
+            passed,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=causal and mask is None,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        parts.append(group.unpad(attended.transpose(1, 2)))
+    return torch.cat(parts)[None], None
+
+
+def _by_kernel(
+    rows: list[Any],
+    layout: Layout,
+    dropout: float,
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
+) -> Tensor:
+    """Attention in one call on a GPU: [T, H, D] from [T, H, D] each."""
+    width = -1 if window is None else window - 1
+    sizes: Any = (layout.starts, layout.starts, layout.longest, layout.longest)
+    seen = (width, 0 if causal else width)
+    if dropout or not _HAS_VARLEN:
+        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
+
+        options = {"dropout_p": dropout, "softmax_scale": scaling, "causal": causal, "window_size": seen}
+        return flash_attn_varlen_func(*rows, *sizes, **options)
+    gqa = rows[0].shape[1] != rows[1].shape[1]
+    kernel: Callable[..., Tensor] = varlen_attn  # type: ignore[assignment]
+    return kernel(*rows, *sizes, scale=scaling, window_size=seen, enable_gqa=gqa)
+
+
+def _mask(*args: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
+    """No mask for texts in a row, which come without one; for padded ones that of torch's attention."""
+    return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **options)
+
+
+AttentionInterface.register(PACKED, _attention)
+AttentionMaskInterface.register(PACKED, _mask)
+
+
+class _Take(torch.autograd.Function):
+    """`rows[cells]`. Its gradient is taken from `places` alone, as that of padding is nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, cells: Tensor, places: Tensor) -> Tensor:
+        ctx.places = places
+        return rows.index_select(0, cells)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.index_select(0, ctx.places), None, None
+
+
+class _Put(torch.autograd.Function):
+    """`padded[places]`, whose gradient is copied to where it belongs; torch would add, which is slower."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, places: Tensor) -> Tensor:
+        ctx.places, ctx.cells = places, len(padded)
+        return padded.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = gradient.new_zeros(ctx.cells, *gradient.shape[1:])
+        return whole.index_copy_(0, ctx.places, gradient), None
