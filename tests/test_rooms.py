@@ -16,6 +16,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("batches",),
     ("retrieval",),
     ("evaluation",),
+    ("attacks",),
     ("training", "reports"),
     ("runs",),
     ("experiments", "translation"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -30,6 +31,12 @@ BM25 = "bm25"
 
 Encode = Callable[[EncoderConfig, Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
 """(encoder, queries, passages) -> embeddings float32 [Q, D] and [P, D]."""
+
+
+class Ranker(Protocol):
+    """Ranks a benchmark, and keeps the first `depth` passages of each query and language."""
+
+    def __call__(self, benchmark: Benchmark, depth: int = 0, /) -> Ranking: ...
 
 
 @dataclass(frozen=True)
@@ -109,22 +116,24 @@ def rank_system(
         raise ValueError(f"{config.name}: {error}") from error
 
 
-def ranker(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> Callable[[Benchmark], Ranking]:
+def ranker(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> Ranker:
     """Ranks by one member of a system any benchmark with the same passages, which are indexed or embedded once.
 
     `keep` as in `rank_system`. A folder of embeddings must hold the queries, by their ids.
     """
     if config.name == BM25:
         index = bm25_index(benchmark)
-        return lambda other: rank_all(index(other.queries), other)
+        return lambda other, depth=0: rank_all(index(other.queries), other, depth)
     if holds_embeddings(config.name):
         passage_PD = read_embeddings(config.name, benchmark).passage_PD
-        return lambda other: rank_vectors(
-            read_queries(config.name, [one.query_id for one in other.queries]), passage_PD, other
+        return lambda other, depth=0: rank_vectors(
+            read_queries(config.name, [one.query_id for one in other.queries]), passage_PD, other, depth
         )
     config = as_published(config)
     passage_PD = read_embeddings(_embeddings(config, benchmark, encode, keep), benchmark).passage_PD
-    return lambda other: rank_vectors(encode(config, [one.text for one in other.queries], [])[0], passage_PD, other)
+    return lambda other, depth=0: rank_vectors(
+        encode(config, [one.text for one in other.queries], [])[0], passage_PD, other, depth
+    )
 
 
 def rank_each(

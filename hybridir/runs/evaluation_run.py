@@ -28,9 +28,11 @@ from hybridir.retrieval.systems import (
     fingerprint,
     is_encoder,
     rank_system,
+    ranker,
 )
 from hybridir.retrieval.too_long import Cut, count_cut, describe_cut
 from hybridir.retrieval.trec import write_qrels, write_runs
+from hybridir.runs.attack_run import AttackConfig, attack_results
 from hybridir.runs.backend import Track, quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.runs.measured_on import choose, read_measured
@@ -45,7 +47,7 @@ from hybridir.runtime.tables import Grid, show
 EVALUATION = Kind(
     name="evaluation",
     job="jobs/evaluate.py",
-    may_change=MAY_CHANGE | {"run_depth", "keep_embeddings", "conditions", "noise"},
+    may_change=MAY_CHANGE | {"run_depth", "keep_embeddings", "conditions", "noise", "attack"},
 )
 
 
@@ -64,6 +66,7 @@ class Evaluation:
         benchmark: the benchmark that all systems are measured on.
         conditions: noise on the benchmark's queries; all systems are measured on them too, besides the plain benchmark.
         noise: noise on the benchmark's queries in many kinds and severities, with what each costs the systems.
+        attack: queries edited until they fail.
         run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no such files.
         keep_embeddings: whether to keep `embeddings/`: Parquet with id, language, text and embedding of all texts.
         scaling: workers and devices for encoding.
@@ -79,6 +82,7 @@ class Evaluation:
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     conditions: tuple[Condition, ...] = ()
     noise: NoiseGrid = field(default_factory=NoiseGrid)
+    attack: AttackConfig = field(default_factory=AttackConfig)
     run_depth: int = DEPTH
     keep_embeddings: bool = False
     scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
@@ -134,6 +138,10 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
                 names = {system.label: _names(system) for system in systems}
                 kept = kept_in(output / "embeddings", names, encode)
                 facts["noise"] = under_noise(systems, rankings, cells, benchmark, kept)
+            if recipe.attack.queries:
+                keep = {system.label: output / "embeddings" / file_name(_names(system)[0]) for system in systems}
+                rankers = {one.label: ranker(one.members[0], benchmark, encode, keep[one.label]) for one in systems}
+                facts["attack"] = attack_results(rankers, benchmark, recipe.attack)
             conditions = {name: (changed[name], found) for name, found in zip(changed, more, strict=True)}
             write_results(benchmark, rankings, output, facts, conditions)
             if not recipe.keep_embeddings:
@@ -165,8 +173,14 @@ def _has_all(recipe: Evaluation, results: Path) -> bool:
     cells = {(one["kind"], one["severity"], one["draws"]) for one in found.get("noise", {"cells": []})["cells"]}
     grid = recipe.noise
     wanted = {(kind, severity, grid.draws) for kind in grid.kinds for severity in grid.severities}
+    attacked = not recipe.attack.queries or "attack" in found
     real = bool(grid.queries) == any(not kind for kind, _, _ in cells)
-    return real and wanted <= cells and all(one.name in found.get("conditions", {}) for one in recipe.conditions)
+    return (
+        real
+        and attacked
+        and wanted <= cells
+        and all(one.name in found.get("conditions", {}) for one in recipe.conditions)
+    )
 
 
 def _check(recipe: Evaluation, systems: Sequence[System]) -> None:
@@ -176,6 +190,10 @@ def _check(recipe: Evaluation, systems: Sequence[System]) -> None:
             raise ValueError(
                 f"{member.name} holds embeddings of the plain queries: it cannot be measured under conditions, which "
                 "change them. Name the model, or leave out --conditions"
+            )
+        if recipe.attack.queries and holds_embeddings(member.name):
+            raise ValueError(
+                f"{member.name} holds embeddings: what it finds for other queries is not known. Leave out --attack"
             )
         for note in check_member(member):
             say(f"note: {note}")

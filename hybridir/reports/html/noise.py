@@ -123,3 +123,46 @@ def _sheet(found: Mapping[str, Any]) -> Sheet:
     ]
     header = ("system", "noise", "setting", "language", "plain", "noisy", "worst_of_draws", "lost", "low", "high")
     return Sheet("noise", header, rows)
+
+
+WAYS = {"random": "by chance, once", "best_of_m": "by chance, worst of m", "attack": "attack"}
+
+
+def attacked(results: dict[str, Any]) -> Section | None:
+    """Success and RR@10 of an attack beside chance with the same number of edits, by system."""
+    found = results.get("attack")
+    if not found:
+        return None
+    of_systems = found["systems"].items()
+    rows = [
+        (name, title, percent(of[way]["success"]), number(of[way]["RR@10"]), f"{of[way]['texts']:.0f}")
+        for name, of in of_systems
+        for way, title in WAYS.items()
+    ]
+    header = ("system", "edits", "beaten", "RR@10", "texts")
+    grid = Grid("Queries edited until they fail, within each language", header, rows)
+    examples = [
+        (name, *(one[k] for k in ("language", "before", "after"))) for name, of in of_systems for one in of["examples"]
+    ]
+    shown = Grid("A beaten query of each language", ("system", "language", "before", "after"), examples)
+    won = [f"{name} won {of['won']} of them, with RR@10 {number(of['plain'])}" for name, of in of_systems]
+    search = [
+        f"{name}: search lowers RR@10 by {with_interval(one['difference'], one['interval'], 'RR@10')} more than the "
+        "worst of m by chance."
+        for name, of in of_systems
+        for one in [of["search"]]
+    ]
+    told = (
+        f"{'; '.join(won)}. Beaten: the share of the won queries whose answer is not first any more. Texts: those "
+        "embedded for each won query; m is as many as for the attack.",
+        *search,
+        "The attacker knows the judgements: this is an upper bound on the harm of so few edits. As many edits "
+        "are not the same harm in two languages.",
+    )
+    edits = f"{found['edits']} edit{'s' * (found['edits'] != 1)}"
+    return Section(
+        "attack",
+        "Attacked queries",
+        f"{found['queries']} queries, each with {edits} of a letter that an attacker who sees the scores chooses.",
+        [table(grid, grouped=True), *([table(shown, grouped=True)] if examples else []), note(*told)],
+    )

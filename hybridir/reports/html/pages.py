@@ -70,6 +70,7 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
         comparisons.comparisons(results),
         conditions.of_systems(systems),
         noise.under_noise(results),
+        noise.attacked(results),
         learning_curves(directory / "history.jsonl"),
         pairs(results, systems),
         sections.languages(results, systems),

@@ -1,0 +1,155 @@
+"""Queries edited until they fail, by an attacker who sees scores only; and chance with the same budget beside it.
+
+An edit is one of a letter: left out, swapped, the key beside, another letter. In each round every query that still
+succeeds offers some candidates, all of them are embedded at once, and the worst for each query are kept (a beam). As in
+Morris et al. 2020 (TextAttack, EMNLP demos), without constraints of meaning: the budget keeps edits few.
+
+Chance has two forms: as many edits at random, once; and the worst of m such texts, with m the number of texts that the
+attack embedded for the query. The attack minus the second is what search is worth.
+
+Shapes: T texts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from hybridir.perturbations import PERTURBATIONS
+from hybridir.perturbations.perturbation import edit
+from hybridir.runtime.random_numbers import Uniform, uniform_numbers
+
+EDITS = ("delete", "swap", "keyboard", "input_method", "substitute")
+"""The kinds of noise whose single edits an attack chooses from, where they apply."""
+_SEARCH, _CHANCE = 1, 2
+"""Streams of random numbers."""
+
+
+class Judged(NamedTuple):
+    """Of texts asked in place of a query: best score of a relevant passage minus that of any other, and RR@10; [T]."""
+
+    margin: np.ndarray
+    rr: np.ndarray
+
+
+Judge = Callable[[Sequence[int], Sequence[str]], Judged]
+"""(numbers of the queries, texts asked in their place) -> how well each is answered. All are embedded at once."""
+
+
+class Asked(NamedTuple):
+    """A query as it is: its text, and its language."""
+
+    text: str
+    language: str
+
+
+@dataclass
+class Attacked:
+    """A text for each query, how well it is answered, and how many texts were embedded to find it."""
+
+    texts: list[str]
+    margin: np.ndarray
+    rr: np.ndarray
+    calls: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How an attack searches.
+
+    Args:
+        edits: the number of edits that each query may get.
+        candidates: edited texts that are tried for each text of the beam, in each round.
+        beam: texts that are kept for each query from round to round.
+        seed: of the choice of candidates.
+    """
+
+    edits: int = 1
+    candidates: int = 48
+    beam: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("edits", "candidates", "beam"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"attack.{name} is {getattr(self, name)}: it must be at least 1")
+
+
+def attack(queries: Sequence[Asked], plain: Judged, judge: Judge, search: Search) -> Attacked:
+    """The worst text that the search finds for each query that is answered first; the others stay as they are.
+
+    A query is beaten, and left alone from then on, when no relevant passage is first any more.
+    """
+    best = Attacked([q.text for q in queries], plain.margin.copy(), plain.rr.copy(), np.zeros(len(queries), int))
+    beams = {n: [queries[n].text] for n in np.flatnonzero(plain.rr == 1).tolist()}
+    seen = {n: {queries[n].text} for n in beams}
+    for step in range(search.edits):
+        tried = []
+        for n, beam in beams.items():
+            rng = uniform_numbers(search.seed, _SEARCH, step, n)
+            for text in beam:
+                new = [one for one in _some(text, queries[n].language, search.candidates, rng) if one not in seen[n]]
+                seen[n].update(new)
+                tried += [(n, one) for one in new]
+        beams = _keep(tried, judge, best, search.beam)
+    return best
+
+
+def _keep(tried: Sequence[tuple[int, str]], judge: Judge, best: Attacked, beam: int) -> dict[int, list[str]]:
+    """Judges texts, notes the worst of each query in `best`, and returns the next beams of those not beaten yet."""
+    if not tried:
+        return {}
+    found = judge([n for n, _ in tried], [text for _, text in tried])
+    of: dict[int, list[int]] = {}
+    for place, (n, _) in enumerate(tried):
+        of.setdefault(n, []).append(place)
+        best.calls[n] += 1
+    beams = {}
+    for n, places in of.items():
+        places.sort(key=lambda place: (found.margin[place], place))
+        if found.margin[places[0]] < best.margin[n]:
+            best.texts[n] = tried[places[0]][1]
+            best.margin[n], best.rr[n] = found.margin[places[0]], found.rr[places[0]]
+        if best.rr[n] == 1:
+            beams[n] = [tried[place][1] for place in places[:beam]]
+    return beams
+
+
+def chance(
+    queries: Sequence[Asked], plain: Judged, judge: Judge, search: Search, tries: Sequence[int] | np.ndarray
+) -> Attacked:
+    """The worst of `tries[n]` texts with as many edits at random, for each query that is answered first."""
+    best = Attacked([q.text for q in queries], plain.margin.copy(), plain.rr.copy(), np.zeros(len(queries), int))
+    tried = []
+    for n in np.flatnonzero(plain.rr == 1).tolist():
+        for number in range(int(tries[n])):
+            text, rng = queries[n].text, uniform_numbers(search.seed, _CHANCE, number, n)
+            for _ in range(search.edits):
+                text = next(iter(_some(text, queries[n].language, 1, rng)), text)
+            tried.append((n, text))
+    _keep(tried, judge, best, 1)
+    return best
+
+
+def all_edits(text: str, language: str) -> list[str]:
+    """Every text that one edit makes, once; none is blank."""
+    kinds = [PERTURBATIONS[kind] for kind in EDITS if PERTURBATIONS[kind].applies(language)]
+    made = (edit(text, [(site, new)]) for one in kinds for site in one.sites(text, language) for new in site.options)
+    return [one for one in dict.fromkeys(made) if one.strip() and one != text]
+
+
+def _some(text: str, language: str, n: int, rng: Uniform) -> list[str]:
+    """At most n texts with one edit: kind, place and new letter are drawn evenly, so that no kind crowds out others."""
+    applying = [PERTURBATIONS[kind] for kind in EDITS if PERTURBATIONS[kind].applies(language)]
+    kinds = [sites for one in applying if (sites := one.sites(text, language))]
+    found: dict[str, None] = {}
+    for kind, place, option in rng(3 * 4 * n).reshape(-1, 3) if kinds else ():
+        sites = kinds[int(kind * len(kinds))]
+        site = sites[int(place * len(sites))]
+        new = edit(text, [(site, site.options[int(option * len(site.options))])])
+        if new.strip() and new != text:
+            found[new] = None
+        if len(found) == n:
+            break
+    return list(found)
