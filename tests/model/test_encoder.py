@@ -18,6 +18,8 @@ from transformers import (
     BertConfig,
     BertModel,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
     XLMRobertaModel,
@@ -27,6 +29,7 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder, build_small_encoder
 from hybridir.model.tokenizer import load_tokenizer, tokenize
 from hybridir.model.tokenizer_training import train_tokenizer
+from hybridir.retrieval.encode import encode_here
 from hybridir.runs.prepare import Prepared
 
 CLOSE = {"rtol": float(np.finfo(np.float32).eps), "atol": 1e-12}
@@ -174,6 +177,19 @@ def test_prefixes_and_lengths_of_both_sides(bert: Path) -> None:
     np.testing.assert_allclose(encoder.encode([long], "query"), by_hand, **CLOSE)
 
 
+def test_equal_texts_are_encoded_once_in_all_blocks(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a side; the blocks are those of the distinct texts."""
+    monkeypatch.setattr("hybridir.retrieval.encode.BLOCK", 2)
+    config, asked = load(bert).config, []
+    encode = Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda self, texts, *rest: asked.append(texts) or encode(self, texts, *rest))
+    queries, passages = encode_here(config, ["a", "b", "a"], ["b", "c", "d", "c"])
+    assert asked == [["a", "b"], ["b", "c"], ["d"]]
+    wanted = load(bert).encode(["a", "b", "c", "d"], "query")
+    np.testing.assert_allclose(queries, wanted[[0, 1, 0]], **CLOSE)
+    np.testing.assert_allclose(passages, wanted[[1, 2, 3, 2]], **CLOSE)
+
+
 # Saving
 
 
@@ -310,6 +326,23 @@ def test_dropout_of_the_recipe(bert: Path) -> None:
     assert torch.equal(encoder(ids, lengths), encoder(ids, lengths))
     encoder = load(bert, dropout=0.5).train()
     assert not torch.equal(encoder(ids, lengths), encoder(ids, lengths))
+
+
+def test_a_causal_model_pooled_at_its_last_token(tmp_path: Path) -> None:
+    """Qwen3, which computes its norms in float32."""
+    order = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokens = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), order, strict=True))
+    torch.manual_seed(1)
+    config = Qwen3Config(**SIZES, num_key_value_heads=1, head_dim=8, max_position_embeddings=64, pad_token_id=0)
+    Qwen3Model(config).double().save_pretrained(tmp_path / "plain")
+    tokenizer_of(tokens, order).save_pretrained(tmp_path / "plain")
+    folder = save_by_sentence_transformers(tmp_path / "plain", tmp_path / "model", "lasttoken", dense=False)
+    encoder = load(folder)
+    bound = 1e-4  # three roundings to float32 a layer
+    np.testing.assert_allclose(encoder.encode(TEXTS, "query"), reference(folder, TEXTS, "query"), atol=bound)
+    encoder.save(tmp_path / "again")
+    assert load(tmp_path / "again").head.pooling == "lasttoken"
+    assert "hybridir_packed" not in (tmp_path / "again" / "config.json").read_text()
 
 
 # Errors
