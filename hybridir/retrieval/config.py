@@ -15,11 +15,13 @@ class RetrievalConfig:
         dtype: how the vectors of passages are kept, `float32` or `float16`; results depend on it. Queries are float32.
         memory: MB for the vectors that a search has in memory. More queries than fit are searched in several passes.
         shard: passages in a shard, at most 65,536: what is encoded, and lost when a worker is killed, at a time.
+        in_memory: an evaluation on more passages than this keeps their vectors in shards on disk, not in memory.
     """
 
     dtype: Literal["float32", "float16"] = "float32"
     memory: int = 2000
     shard: int = MOST_ROWS
+    in_memory: int = 500_000
 
     def __post_init__(self) -> None:
         if not 1 <= self.shard <= MOST_ROWS:

@@ -19,9 +19,12 @@ from hybridir.model.check import as_published, check_encoder, notes_on
 from hybridir.model.config import EncoderConfig
 from hybridir.model.files import commit_of, model_of
 from hybridir.retrieval.bm25 import bm25_index, bm25_scorer
+from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, read_queries, write_embeddings
 from hybridir.retrieval.nearest import rank_vectors
 from hybridir.retrieval.search import DEPTH, Ranking, rank_all
+from hybridir.retrieval.sharded import Sharded, rank_sharded
+from hybridir.retrieval.shards import MANIFEST, lay_out, open_index
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
@@ -29,6 +32,7 @@ from hybridir.runtime.progress import say
 BM25 = "bm25"
 """The name of the BM25 baseline in configurations; upper case is accepted too."""
 
+DEFAULT = RetrievalConfig()
 Encode = Callable[[EncoderConfig, Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
 """(encoder, queries, passages) -> embeddings float32 [Q, D] and [P, D]."""
 
@@ -94,7 +98,11 @@ def find_systems(wanted: Sequence[EncoderConfig | str], given: Sequence[str] = (
 
 
 def rank_system(
-    config: EncoderConfig, benchmarks: Sequence[Benchmark], encode: Encode, keep: Path
+    config: EncoderConfig,
+    benchmarks: Sequence[Benchmark],
+    encode: Encode,
+    keep: Path,
+    retrieval: RetrievalConfig = DEFAULT,
 ) -> tuple[list[Ranking], list[str]]:
     """Ranks all passages for each query by one member of a system; also returns notes on what was left out.
 
@@ -105,13 +113,11 @@ def rank_system(
         if config.name == BM25:
             depths = [DEPTH, *[0] * (len(benchmarks) - 1)]
             return [rank_all(bm25_scorer(x), x, depth) for x, depth in zip(benchmarks, depths, strict=True)], []
-        ready = config.name
-        if not holds_embeddings(config.name):
-            config = as_published(config)
-            ready = _embeddings(config, benchmarks[0], encode, keep)
-        found = read_embeddings(ready, benchmarks[0])
-        embedded = found.query_QD, found.passage_PD
-        return rank_each(config, benchmarks, encode, embedded), list(found.notes)
+        found = _kept(config, benchmarks[0], encode, keep, retrieval)
+        rankings = [found.rank(found.query_QD, benchmarks[0], DEPTH)]
+        for one in benchmarks[1:]:
+            rankings.append(found.rank(_queries(as_published(config), one, encode), one, 0))
+        return rankings, list(found.notes)
     except ValueError as error:
         raise ValueError(f"{config.name}: {error}") from error
 
@@ -130,10 +136,8 @@ def ranker(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Pa
             read_queries(config.name, [one.query_id for one in other.queries]), passage_PD, other, depth
         )
     config = as_published(config)
-    passage_PD = read_embeddings(_embeddings(config, benchmark, encode, keep), benchmark).passage_PD
-    return lambda other, depth=0: rank_vectors(
-        encode(config, [one.text for one in other.queries], [])[0], passage_PD, other, depth
-    )
+    search = _kept(config, benchmark, encode, keep, DEFAULT).rank
+    return lambda other, depth=0: search(_queries(config, other, encode), other, depth)
 
 
 def rank_each(
@@ -155,6 +159,67 @@ def rank_each(
         query_QD, _ = encode(config, [query.text for query in one.queries], [])
         rankings.append(rank_vectors(query_QD, passage_PD, one))
     return rankings
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Embeddings of a benchmark that are kept in files: of its queries, and a search of its passages.
+
+    `rank` takes embeddings of queries, a benchmark with the same passages, and a depth.
+    """
+
+    query_QD: np.ndarray
+    rank: Callable[[np.ndarray, Benchmark, int], Ranking]
+    notes: tuple[str, ...] = ()
+
+
+def _kept(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path, retrieval: RetrievalConfig) -> _Kept:
+    """Embeddings of a benchmark: made elsewhere, or by an encoder, in memory or, if they are many, in shards."""
+    ready = config.name
+    if not holds_embeddings(ready):
+        config = as_published(config)
+        if len(benchmark.passages) > retrieval.in_memory:
+            vectors = _shards(config, benchmark, encode, keep, retrieval)
+            return _Kept(
+                _queries(config, benchmark, encode),
+                lambda query_QD, one, depth: rank_sharded(query_QD, vectors, one, depth, retrieval.memory),
+            )
+        ready = _embeddings(config, benchmark, encode, keep)
+    found = read_embeddings(ready, benchmark)
+    passage_PD = found.passage_PD.astype(retrieval.dtype, copy=False)
+    return _Kept(
+        found.query_QD, lambda query_QD, one, depth: rank_vectors(query_QD, passage_PD, one, depth), found.notes
+    )
+
+
+def _queries(config: EncoderConfig, benchmark: Benchmark, encode: Encode) -> np.ndarray:
+    return encode(config, [query.text for query in benchmark.queries], [])[0]
+
+
+def _shards(
+    config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path, retrieval: RetrievalConfig
+) -> Sharded:
+    """The passages of a benchmark in shards in the folder `keep`; encodes those that are not there."""
+    decides = made_of(config, retrieval) | {"benchmark": benchmark_fingerprint(benchmark), "shard": retrieval.shard}
+    if (keep / MANIFEST).exists() and open_index(keep).made_of != decides:
+        shutil.rmtree(keep)
+    index = lay_out(keep, decides, benchmark.passages, retrieval.shard)
+    waiting = index.waiting()
+    say(f"{len(index.shards) - len(waiting)} of {len(index.shards)} shards of passages are encoded")
+    for shard in waiting:
+        index.write(shard, encode(config, [], index.passages(shard)[1])[1])
+    language_P = benchmark.language_P
+    places = []
+    for language in index.languages:  # as `lay_out` cuts them
+        of_language = np.flatnonzero(language_P == benchmark.languages.index(language))
+        places += [of_language[n : n + retrieval.shard] for n in range(0, len(of_language), retrieval.shard)]
+    return Sharded(index, {language: n for n, language in enumerate(benchmark.languages)}, places)
+
+
+def made_of(encoder: EncoderConfig, retrieval: RetrievalConfig) -> dict[str, object]:
+    """What decides the vectors of passages, besides the texts."""
+    fields = {k: v for k, v in asdict(encoder).items() if k not in ("name", "query_prefix", "max_query_length")}
+    return {"encoder": fields, "weights": fingerprint(encoder), "dtype": retrieval.dtype}
 
 
 def _embeddings(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> str:

@@ -3,8 +3,9 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hybridir.evaluation.noise_grid import Cell, NoiseGrid, export
 from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
 from hybridir.reports.in_short import listed, measured
+from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.embeddings import holds_embeddings
 from hybridir.retrieval.search import DEPTH, Ranking
 from hybridir.retrieval.systems import (
@@ -44,10 +46,13 @@ from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
 
+Ranked = tuple[list[Ranking], list[str]]
 EVALUATION = Kind(
     name="evaluation",
     job="jobs/evaluate.py",
-    may_change=MAY_CHANGE | {"run_depth", "keep_embeddings", "conditions", "noise", "attack"},
+    may_change=MAY_CHANGE
+    | {"run_depth", "keep_embeddings", "conditions", "noise", "attack"}
+    | {"retrieval.memory", "retrieval.in_memory"},
 )
 
 
@@ -69,6 +74,7 @@ class Evaluation:
         attack: queries edited until they fail.
         run_depth: passages of each query in `runs/*.trec`, at most 100; 0 writes no such files.
         keep_embeddings: whether to keep `embeddings/`: Parquet with id, language, text and embedding of all texts.
+        retrieval: how vectors are kept, and the memory that a search takes.
         scaling: workers and devices for encoding.
         tracking: MLflow.
         output: folder for the results. Omitted: outputs/evaluate-DATE-TIME.
@@ -85,6 +91,7 @@ class Evaluation:
     attack: AttackConfig = field(default_factory=AttackConfig)
     run_depth: int = DEPTH
     keep_embeddings: bool = False
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
     tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="evaluate"))
     output: str = ""
@@ -95,6 +102,10 @@ class Evaluation:
         if not 0 <= self.run_depth <= DEPTH:
             raise ValueError(f"run_depth is {self.run_depth}: it must be between 0 and {DEPTH}")
         check_conditions(self.conditions)
+        if self.retrieval.dtype != "float32" and (self.noise.kinds or self.noise.queries or self.attack.queries):
+            raise ValueError(
+                f"retrieval.dtype is {self.retrieval.dtype}: noise and attacks are measured in float32 only"
+            )
 
 
 def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
@@ -119,7 +130,8 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
             _tell(benchmark)
             changed = {one.name: under(benchmark, one) for one in recipe.conditions}
             cells = _cells(recipe, benchmark)
-            (rankings, *more), notes = _rank(systems, [benchmark, *changed.values()], encode, output / "embeddings")
+            rank = partial(rank_system, encode=encode, retrieval=recipe.retrieval)
+            (rankings, *more), notes = _rank(systems, [benchmark, *changed.values()], rank, output / "embeddings")
             cut = _cut(systems, benchmark)
             if recipe.run_depth:
                 _write_runs(systems, rankings, benchmark, output / "runs", recipe.run_depth)
@@ -200,7 +212,7 @@ def _check(recipe: Evaluation, systems: Sequence[System]) -> None:
 
 
 def _rank(
-    systems: Sequence[System], benchmarks: Sequence[Benchmark], encode: Encode, folder: Path
+    systems: Sequence[System], benchmarks: Sequence[Benchmark], rank: Callable[..., Ranked], folder: Path
 ) -> tuple[list[dict[str, list[Ranking]]], list[str]]:
     """The rankings of each benchmark by system, one per seed, and notes on what was left out; see `rank_system`."""
     rankings: list[dict[str, list[Ranking]]] = [{system.label: [] for system in systems} for _ in benchmarks]
@@ -208,7 +220,7 @@ def _rank(
     for system in systems:
         for member, name in zip(system.members, _names(system), strict=True):
             say(f"ranking with {member.name}")
-            found, more = rank_system(member, benchmarks, encode, folder / file_name(name))
+            found, more = rank(member, benchmarks, keep=folder / file_name(name))
             for of_benchmark, ranking in zip(rankings, found, strict=True):
                 of_benchmark[system.label].append(ranking)
             notes += [f"{name}: {note}" for note in more]

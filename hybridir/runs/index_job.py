@@ -5,7 +5,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hybridir.data.config import BenchmarkConfig
@@ -19,7 +19,7 @@ from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.encode_shards import PROBE, Done, Run, Work
 from hybridir.retrieval.export import FORMS, export
 from hybridir.retrieval.shards import Index, lay_out
-from hybridir.retrieval.systems import fingerprint
+from hybridir.retrieval.systems import made_of
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
@@ -94,12 +94,6 @@ def run_encoding(recipe: Encoding, run: Run) -> Path:
 
 def _count(index: Index, language: str) -> int:
     return sum(one.rows - len(one.dropped) for one in index.shards if one.language == language)
-
-
-def made_of(encoder: EncoderConfig, retrieval: RetrievalConfig) -> dict[str, object]:
-    """What decides the vectors of an index, besides the texts."""
-    fields = {k: v for k, v in asdict(encoder).items() if k not in ("name", "query_prefix", "max_query_length")}
-    return {"encoder": fields, "weights": fingerprint(encoder), "dtype": retrieval.dtype}
 
 
 def fill(work: Work, run: Run) -> None:

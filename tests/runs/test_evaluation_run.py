@@ -26,6 +26,7 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.retrieval import systems
 from hybridir.retrieval.bm25 import bm25_scorer
+from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.embeddings import write_embeddings
 from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.systems import find_systems, fingerprint
@@ -421,3 +422,39 @@ def test_texts_that_are_cut_are_counted_by_language(
     assert sentence in " ".join(capsys.readouterr().out.split())
     assert sentence in (tmp_path / "cut" / "table.md").read_text(encoding="utf-8")
     assert describe_cut(count_cut(replace(encoder, max_query_length=200), benchmark), benchmark) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_many_passages_are_kept_in_shards_with_the_same_results(float64: Path, tmp_path: Path, dtype: str) -> None:
+    """In memory, and by shards, the work on which is interrupted: what was encoded is not encoded again."""
+    asked: list[str] = []
+
+    def dying(config: EncoderConfig, *texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        asked.extend(texts[1])
+        if len(asked) > 40:
+            raise KeyboardInterrupt
+        return encode_here(config, *texts)
+
+    def counting(
+        config: EncoderConfig, queries: Sequence[str], passages: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        asked.extend(passages)
+        return encode_here(config, queries, passages)
+
+    memory = recipe(tmp_path / "memory", str(float64), retrieval=RetrievalConfig(dtype=dtype))  # type: ignore[arg-type]
+    run_evaluation(memory, encode_here, track_nothing)
+    few = RetrievalConfig(dtype=dtype, in_memory=10, shard=16)  # type: ignore[arg-type]
+    shards = recipe(tmp_path / "shards", str(float64), retrieval=few)
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluation(shards, dying, track_nothing)
+    kept = len(asked) // 16 * 16 - 16
+    asked.clear()
+    run_evaluation(replace(shards, resume=True), counting, track_nothing)
+    total = json.loads((tmp_path / "shards" / "results.json").read_text())["provenance"]["sizes"]["passages"]
+    assert 0 < kept < total
+    assert len(asked) <= total - kept + 16
+    ours, theirs = (results_of(tmp_path / name) for name in ("shards", "memory"))
+    assert ours["provenance"]["config"]["retrieval"]["dtype"] == dtype
+    for one in (ours, theirs):
+        del one["provenance"]
+    assert ours == theirs
