@@ -65,7 +65,8 @@ def pair_scores(query_QD: np.ndarray, passage_PD: np.ndarray, query_N: np.ndarra
         query_1D = query_QD[query_N[some[:1]]].astype(np.float64)
         passage_ND = passage_PD[passage_N[some]].astype(np.float64)
         exact_N[some] = passage_ND @ query_1D[0]
-        error_N[some] = 2 * _unit(query_1D) * np.abs(query_1D).max() * np.abs(passage_ND).max() * query_1D.shape[1]
+        squares = float(np.vdot(query_1D, query_1D)) * float(np.vdot(passage_ND, passage_ND))  # at least |q|^2 |p|^2
+        error_N[some] = 2 * _unit(query_1D) * math.sqrt(squares)
         start = end
     score_N, open_N = _rounded(exact_N, error_N)
     for some in np.split(np.flatnonzero(open_N), range(_SUMS, np.count_nonzero(open_N), _SUMS)):
