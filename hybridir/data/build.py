@@ -184,6 +184,7 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float, test_sha
     first_N = row_of[group_N, language_N]
     kept = first_N == np.arange(n_rows)
     source_of = _renumber(rows.sources, read("source.u2"))[first_G].astype(np.int16)
+    domain_of = _renumber(rows.domains, read("domain.u4"))[first_G].astype(np.uint32)
     passage_group = _components(n_groups, group_N, (read(f"passage_{key}.u8") for key in ("id", "text", "group")))
     part_of = _parts(read("split.u1")[first_G], passage_group, group_key, validation_share, test_share)
 
@@ -195,6 +196,7 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float, test_sha
         "row_of": row_of,
         "group_key": group_key,
         "source_of": source_of,
+        "domain_of": domain_of,
         "part_of": part_of,
         "passage_group": passage_group,
         "negative_start": negative_start,
@@ -273,7 +275,7 @@ def _number(names: pa.Array, numbers: dict[str, int]) -> np.ndarray:
 def _renumber(names: dict[str, int], numbers: np.ndarray) -> np.ndarray:
     """Replaces numbers in order of appearance by positions in the alphabetical order of `names`."""
     place = {name: n for n, name in enumerate(sorted(names))}
-    return np.array([place[name] for name in names], dtype=np.int16)[numbers]
+    return np.array([place[name] for name in names], dtype=np.int32)[numbers]
 
 
 def _parts(

@@ -30,6 +30,7 @@ class Corpus:
         row_of: int32 [G, L], row of a group's pair in a language, -1 if it has none.
         group_key: uint64 [G], hash of source and group id, ascending.
         source_of: int16 [G], index into `sources`.
+        domain_of: uint32 [G], index into `domain_names`: the domain of the group's first pair.
         part_of: uint8 [G], index into `PARTS`: training, validation or test.
         passage_group: int64 [G], passage group of a group, named by its smallest group.
         negative_start: int64 [N + 1]; row r has the hard negatives `negative_start[r]` to `negative_start[r + 1] - 1`.
@@ -51,6 +52,7 @@ class Corpus:
     row_of: np.ndarray
     group_key: np.ndarray
     source_of: np.ndarray
+    domain_of: np.ndarray
     part_of: np.ndarray
     passage_group: np.ndarray
     negative_start: np.ndarray
@@ -66,6 +68,11 @@ class Corpus:
             description[name] = tuple(description[name])
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in directory.glob("*.npy")}
         return cls(directory=directory, **description, **arrays)
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """The domains in alphabetical order; "" stands for pairs without one."""
+        return tuple(sorted(self.domains))
 
     @property
     def n_groups(self) -> int:

@@ -160,8 +160,9 @@ def _batch(records: list[Pair | Rejected], shard: int) -> pa.RecordBatch:
 
     columns: dict[str, Any] = {
         name: [getattr(pair, name) for pair in pairs]
-        for name in ("source", "group_id", "language", "query", "domain", "split", "negative_scores")
+        for name in ("source", "group_id", "language", "query", "split", "negative_scores")
     }
+    columns["domain"] = [pair.domain or pair.topic for pair in pairs]
     columns |= {name: [getattr(record, name) for record in records] for name in ("file", "line")}
     columns |= {
         "passage": _passages([pair.passage for pair in pairs]),

@@ -6,7 +6,7 @@ with all other passages that count as the same. Members of a passage group are n
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ class Pair:
     `group_id` ties the translations of a question; it is unique within `source`. `passage_group_id`, if given, ties
     further passages that count as the same; passages with the same group, id or text are tied without it. `negatives`
     (hard negatives) are passages in the same language that look relevant but are not; `negative_scores`, empty or one
-    for each, say how relevant another model finds them. `split` is empty if the format has no splits. `file` and `line`
-    (from 1; 0 if there are no lines) say where the pair was read.
+    for each, say how relevant another model finds them. `split` is empty if the format has no splits. `topic` is the
+    domain that a format assigns by itself, of pairs whose data name none: it is no part of the fingerprint. `file` and
+    `line` (from 1; 0 if there are no lines) say where the pair was read.
     """
 
     group_id: str
@@ -56,6 +57,7 @@ class Pair:
     negative_scores: tuple[float, ...] = ()
     source: str = ""
     domain: str = ""
+    topic: str = ""
     split: Part | Literal[""] = ""
     file: str = ""
     line: int = 0
@@ -120,13 +122,17 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """A question of a benchmark. Translations share `group_id`; intervals resample whole clusters (`cluster`)."""
+    """A question of a benchmark. Translations share `group_id`; intervals resample whole clusters (`cluster`).
+
+    `domain` is empty if it is not known; it is no part of the benchmark's fingerprint.
+    """
 
     query_id: str
     language: str
     text: str
     group_id: str
     cluster: str
+    domain: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

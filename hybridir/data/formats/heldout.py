@@ -96,6 +96,7 @@ def _benchmark(
                         text=pair["query"],
                         group_id=group_id,
                         cluster=str(answer),
+                        domain=corpus.domain_names[corpus.domain_of[group]],
                     )
                 )
             if (key := (answer, language, as_read(text))) not in passages:

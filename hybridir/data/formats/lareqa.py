@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from hybridir.data.passages import Passages
 from hybridir.data.records import SEEN_PARTS, Benchmark, Pair, Passage, Query, Shard, Split
 from hybridir.data.rows import without
 from hybridir.data.texts import MAX_NAME, MAX_TEXT, fault, is_blank
+from hybridir.runtime.plain_yaml import load_yaml
 
 SHARES: dict[Split, tuple[float, float]] = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
 SOURCE = "https://github.com/google-research-datasets/lareqa (MLQA-R: its commit 354d67d, later ones lack it)"
@@ -56,10 +57,14 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """An article in one language. `cluster` is the same for all articles that share questions, in any language."""
+    """An article in one language. `cluster` is the same for all articles that share questions, in any language.
+
+    `topic` is that of its title in `xquad_topics.yaml`, else empty.
+    """
 
     language: str
     cluster: str
+    topic: str
     paragraphs: tuple[Paragraph, ...]
 
 
@@ -83,6 +88,7 @@ def _read(path: str, languages: tuple[str, ...] | None) -> Iterator[Pair]:
                         language=article.language,
                         query=question.text,
                         passage=paragraph.passages[question.answer],
+                        topic=article.topic,
                         negatives=without(paragraph.passages, [paragraph.passages[question.answer]]),
                         split=split,
                         file=question.where,
@@ -107,6 +113,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
                         text=question.text,
                         group_id=question.id,
                         cluster=article.cluster,
+                        domain=article.topic,
                     )
                 )
             passages += paragraph.passages
@@ -129,7 +136,7 @@ def name_of(path: str) -> str:
 
 def question_ids(path: str) -> set[str]:
     """The ids of all questions in a folder, in any language."""
-    parsed = (article for language, file in _files(path).items() for article in _parse(file, language))
+    parsed = (article for language, file in _files(path).items() for _, article in _parse(file, language))
     return {question.id for article in parsed for paragraph in article for question in paragraph.questions}
 
 
@@ -151,13 +158,20 @@ def _articles(path: str, split: Split, languages: tuple[str, ...] | None) -> lis
     files = _files(path)
     chosen = check_languages(languages or files, files, f"the folder {path}")
     parsed = [(language, _parse(file, language)) for language, file in files.items()]
-    everything = [(language, paragraphs) for language, articles in parsed for paragraphs in articles]
-    clusters = _clusters([paragraphs for _, paragraphs in everything])
+    everything = [(language, title, paragraphs) for language, articles in parsed for title, paragraphs in articles]
+    clusters = _clusters([paragraphs for *_, paragraphs in everything])
     return [
-        Article(language, cluster, paragraphs)
-        for (language, paragraphs), cluster in zip(everything, clusters, strict=True)
+        Article(language, cluster, _topics().get(title, ""), paragraphs)
+        for (language, title, paragraphs), cluster in zip(everything, clusters, strict=True)
         if language in chosen and (split == "all" or SHARES[split][0] <= int(cluster, 16) / 16**16 < SHARES[split][1])
     ]
+
+
+@cache
+def _topics() -> dict[str, str]:
+    """Title -> topic, of the articles of XQuAD-R."""
+    by_topic = load_yaml(Path(__file__).with_name("xquad_topics.yaml").read_bytes())
+    return {title: topic for topic, titles in by_topic.items() for title in titles}
 
 
 def _files(path: str) -> dict[str, Path]:
@@ -183,8 +197,8 @@ def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:
     return [names[component[article]] for article in range(len(articles))]
 
 
-def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
-    """The articles of one file; `ValueError` with file and place if something is not in the format."""
+def _parse(file: Path, language: str) -> list[tuple[str, tuple[Paragraph, ...]]]:
+    """Title and paragraphs of each article of one file; `ValueError` with file and place if something is not in the format."""
     place = "data"
     try:
         articles = []
@@ -193,8 +207,8 @@ def _parse(file: Path, language: str) -> list[tuple[Paragraph, ...]]:
             for n, paragraph in enumerate(article["paragraphs"]):
                 place = f"data[{a}].paragraphs[{n}]"
                 paragraphs.append(_paragraph(paragraph, language, f"{a}.{n}", f"{file}: {place}"))
-            articles.append(tuple(paragraphs))
-        _check_ids(articles)
+            articles.append((str(article.get("title", "")), tuple(paragraphs)))
+        _check_ids([paragraphs for _, paragraphs in articles])
         return articles
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not valid JSON in UTF-8: {error}. Fetch it again from {SOURCE}") from error

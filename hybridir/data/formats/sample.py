@@ -29,6 +29,8 @@ SHARES: dict[Split, tuple[float, float]] = {
     "test": (0.8, 1.0),
     "all": (0.0, 1.0),
 }
+DOMAINS = {"week_start": "week days", "weekend_start": "week days", "time_zone": "time zone"}
+"""The domain of a fact, where it is not its relation: these two share their answers."""
 _DATA = Path(__file__).with_name("sample_data")
 
 
@@ -39,6 +41,10 @@ class Fact:
     relation: str
     territory: str
     answer: str
+
+    @property
+    def domain(self) -> str:
+        return DOMAINS.get(self.relation, self.relation)
 
     @property
     def id(self) -> str:
@@ -62,6 +68,7 @@ def _read(count: int, languages: tuple[str, ...]) -> Iterator[Pair]:
                     language=language,
                     query=_sentence(fact, language, "query"),
                     passage=_passage(fact, language),
+                    topic=fact.domain,
                     split=split,
                     file=f"sample: {fact.id} in {language}",
                 )
@@ -82,6 +89,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
                 text=_sentence(fact, language, "query"),
                 group_id=fact.id,
                 cluster=fact.territory,
+                domain=fact.domain,
             )
             for language in languages
             for fact in asked
