@@ -14,6 +14,7 @@ import numpy as np
 
 from hybridir.batches import draws
 from hybridir.batches.sampling import KINDS, Sampling, first_of_second_pool
+from hybridir.batches.subset import Subset
 from hybridir.data.corpus import Corpus
 from hybridir.data.languages import check_languages
 from hybridir.runtime.random_numbers import Uniform, uniform_numbers
@@ -74,6 +75,7 @@ class Plan:
         self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
         sampling.noise.check(self.languages)
         self._column = np.array([corpus.languages.index(code) for code in self.languages])
+        self.subset = Subset(corpus, sampling, part)
         self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by pair of languages, once computed
         self._sort_groups()
         self._check()
@@ -124,8 +126,8 @@ class Plan:
     def _sort_groups(self) -> None:
         """Sorts groups into classes: same source, same languages of queries, same of passages with enough negatives."""
         corpus = self.corpus
-        members = np.flatnonzero(corpus.groups(self.part))
-        rows_GL = corpus.row_of[members][:, self._column]
+        members = self.subset.groups
+        rows_GL = self.subset.rows(members)[:, self._column]
         as_query = rows_GL >= 0
         count = np.diff(corpus.negative_start)
         as_passage = as_query & (count[rows_GL] >= self.sampling.negatives)

@@ -108,6 +108,11 @@ class Sampling:
         source_exponent: in these languages, a source is drawn with probability proportional to (number of its groups in
             them) ** source_exponent; 1 makes every group equally likely.
         negatives: number of hard negatives of each item; passages with fewer are not drawn.
+        groups: number of groups to train on, chosen by hash and in all domains alike, so that a smaller number is a
+            part of a larger one. The tokenizer and the validation pairs stay those of all data. Omitted: all.
+        translated: share of the groups that are drawn in all languages; the others keep one, each equally likely.
+        without_domains: domains to leave out, in training and validation: their groups, and all that have a passage in
+            common with one of them. A pair without the field `domain` has the domain that its format assigns, if any.
         translations: translations of passages and queries beside them.
         noise: noise on the queries.
     """
@@ -123,6 +128,9 @@ class Sampling:
     language_exponent: float = 0.0
     source_exponent: float = 1.0
     negatives: int = 0
+    groups: int | None = None
+    translated: float = 1.0
+    without_domains: tuple[str, ...] = ()
     translations: Translations = field(default_factory=Translations)
     noise: Noise = field(default_factory=Noise)
 
@@ -140,6 +148,11 @@ class Sampling:
         for name in ("negatives", "mono_first"):
             if getattr(self, name) < 0:
                 raise ValueError(f"sampling.{name} is {getattr(self, name)}: it must be at least 0")
+
+        if self.groups is not None and self.groups < 1:
+            raise ValueError(f"sampling.groups is {self.groups}: it must be at least 1")
+        if not 0 <= self.translated <= 1:
+            raise ValueError(f"sampling.translated is {self.translated}: it must be from 0 to 1")
 
     def _take(self, method: str, alpha: float | None) -> None:
         """Sets the weights, and the language of En-En, to those of a method, and forgets its name.

@@ -42,7 +42,7 @@ class TranslationViews:
     def _any(self) -> bool:
         """Whether some group has a pair that the plan can draw, and another that translations can be drawn from."""
         corpus, languages = self._plan.corpus, self._plan.languages
-        there = corpus.row_of[corpus.groups(self._plan.part)] >= 0
+        there = self._plan.subset.rows(self._plan.subset.groups) >= 0
         drawn = [corpus.languages.index(code) for code in languages]
         both = there[:, drawn].any(axis=1) & there[:, self._columns].any(axis=1)
         return bool((both & (there[:, sorted({*drawn, *self._columns})].sum(axis=1) > 1)).any())
@@ -54,7 +54,7 @@ class TranslationViews:
             yield name, self._draw(batch, own, stream, count)
 
     def _draw(self, batch: Batch, own: np.ndarray, stream: int, count: int) -> np.ndarray:
-        row_bL = self._plan.corpus.row_of[batch.groups][:, self._columns].astype(np.int64)
+        row_bL = self._plan.subset.rows(batch.groups)[:, self._columns].astype(np.int64)
         row_bL[row_bL == own[:, None]] = -1
         number_bL = np.empty(row_bL.shape)
         for item in range(len(row_bL)):

@@ -113,6 +113,7 @@ class BenchmarkConfig:
         facts: for the sample only: number of facts.
         groups: for heldout and validation only: number of groups to measure on. Omitted: at most 1,000 of heldout, all
             of validation.
+        without_domains: for heldout and validation only: domains whose questions are not asked.
     """
 
     name: str = ""
@@ -122,6 +123,7 @@ class BenchmarkConfig:
     languages: tuple[str, ...] | None = None
     facts: int = 960
     groups: int | None = None
+    without_domains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         spell_languages(self)

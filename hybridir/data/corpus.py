@@ -4,6 +4,7 @@ Shapes: G groups, L languages, N pairs (rows), H hard negatives, C chunks.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from hybridir.data.records import PARTS
+from hybridir.runtime.words import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,20 @@ class Corpus:
     def groups(self, part: str) -> np.ndarray:
         """bool [G]: which groups belong to `part`."""
         return np.asarray(self.part_of) == PARTS.index(part)
+
+    def in_domains(self, domains: Iterable[str]) -> np.ndarray:
+        """bool [G]: the groups of these domains, and all that share a passage group with one of them.
+
+        Raises:
+            ValueError: the corpus has no such domain.
+        """
+        names = self.domain_names
+        for name in domains:
+            if name not in names:
+                known = ", ".join(filter(None, names)) or "none: give pairs the field `domain`"
+                raise ValueError(f"the data has no domain {name!r}{did_you_mean(name, names)}; it has {known}")
+        named = np.isin(self.domain_of, [names.index(name) for name in domains])
+        return np.isin(self.passage_group, self.passage_group[named])
 
     def languages_of(self, part: str) -> tuple[str, ...]:
         """The languages in which a part has pairs."""

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
+from hybridir.batches.subset import Subset
 from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.corpus import Corpus
@@ -57,9 +56,10 @@ def fill_in_steps(recipe: AnyRecipe, output: Path, read: ShardReader = read_here
 
 
 def epoch(recipe: Recipe, corpus: Corpus) -> int:
-    """The number of training pairs in the languages that are drawn."""
+    """The number of training pairs that `sampling` draws from."""
     chosen = [code in (recipe.sampling.languages or corpus.languages) for code in corpus.languages]
-    return int((np.asarray(corpus.row_of)[corpus.groups("train")][:, chosen] >= 0).sum())
+    subset = Subset(corpus, recipe.sampling, "train")
+    return int((subset.rows(subset.groups)[:, chosen] >= 0).sum())
 
 
 def tell_epochs(recipe: Recipe, corpus: Corpus, steps: int) -> None:

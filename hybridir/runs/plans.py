@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 from hybridir.batches.plan import Plan, TooLarge
 from hybridir.batches.sampling import Sampling
+from hybridir.batches.subset import Subset
 from hybridir.batches.views import TranslationViews
 from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
@@ -54,10 +55,12 @@ def check_plans(recipe: Recipe, corpus: Corpus, found: Sequence[str] = ()) -> Pl
 def validation_kinds(recipe: Recipe, corpus: Corpus) -> dict[str, Sampling]:
     """The sampling of validation batches: half monolingual, half cross-lingual; all monolingual if none is parallel."""
     languages = recipe.validation.languages
-    kinds = {"mono": Sampling(mono=1, cross=0, languages=languages)}
+    mono = Sampling(mono=1, cross=0, languages=languages, without_domains=recipe.sampling.without_domains)
+    kinds = {"mono": mono}
     columns = [n for n, code in enumerate(corpus.languages) if code in (languages or corpus.languages)]
-    if ((corpus.row_of[corpus.groups("validation")][:, columns] >= 0).sum(axis=1) > 1).any():
-        kinds["cross"] = Sampling(mono=0, cross=1, languages=languages)
+    subset = Subset(corpus, mono, "validation")
+    if ((subset.rows(subset.groups)[:, columns] >= 0).sum(axis=1) > 1).any():
+        kinds["cross"] = replace(mono, mono=0, cross=1)
     return kinds
 
 
@@ -90,6 +93,7 @@ def held_out(recipe: Recipe, corpus: Corpus) -> BenchmarkConfig | None:
         path=str(corpus.directory),
         languages=recipe.validation.languages,
         groups=recipe.validation.retrieval,
+        without_domains=recipe.sampling.without_domains,
     )
 
 
@@ -113,6 +117,7 @@ def validation_identity(recipe: Recipe, corpus: Corpus) -> str:
     leave_out = {"every", "patience", "metric"} | ({"retrieval"} if recipe.validation.metric == "loss" else set())
     config = {k: v for k, v in asdict(recipe.validation).items() if k not in leave_out}
     parts = [corpus.part_fingerprints["validation"], json.dumps(config, sort_keys=True), str(VALIDATION_SEED)]
+    parts += [f"without {recipe.sampling.without_domains}"] if recipe.sampling.without_domains else []
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 

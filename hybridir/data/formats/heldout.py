@@ -48,7 +48,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     columns = [corpus.languages.index(code) for code in languages]
     rows_GL = np.asarray(corpus.row_of[:, columns])
     has_G = (rows_GL >= 0).any(axis=1)
-    whole = np.flatnonzero(corpus.groups(part) & has_G)
+    whole = np.flatnonzero(corpus.groups(part) & has_G & ~corpus.in_domains(config.without_domains))
     asked = whole[: config.groups or (MOST_ASKED if config.name == TEST else None)]
     others = np.flatnonzero(~corpus.groups(part) & has_G) if config.name == TEST else whole[:0]
     found = np.sort(np.concatenate([asked, others[: max(0, MOST_FOUND - len(asked))]]))

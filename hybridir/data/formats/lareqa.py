@@ -198,7 +198,7 @@ def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:
 
 
 def _parse(file: Path, language: str) -> list[tuple[str, tuple[Paragraph, ...]]]:
-    """Title and paragraphs of each article of one file; `ValueError` with file and place if something is not in the format."""
+    """Title and paragraphs of each article of a file; `ValueError` with file and place if it is not in the format."""
     place = "data"
     try:
         articles = []
