@@ -21,7 +21,7 @@ from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import OWNER, WRITER
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
-from hybridir.training.identity import with_defaults
+from hybridir.training.identity import check_saved_terms, with_defaults
 
 NAME = "folder.json"
 """The file that names the kind of results in the folder."""
@@ -61,7 +61,8 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
 
     Raises:
         ValueError: the folder holds results of another kind; it holds results, but `recipe.resume` is false; it holds
-            none, but `recipe.resume` is true; or a field has changed that may not.
+            none, but `recipe.resume` is true; a field has changed that may not; or it was started with a term of the
+            loss that this version does not have.
     """
     output = Path(recipe.output)
     there = kind_of(output)
@@ -85,6 +86,7 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
         defaults = fixed_part(public(type(recipe)()), kind.may_change)
         old = with_defaults(fixed_part(before, kind.may_change), defaults)
         new = fixed_part(load_yaml(_config(recipe)), kind.may_change)
+        check_saved_terms(old, new, str(output / "config.yaml"))
         for name in new:
             was, value = (_as_meant(name, config[name]) for config in (old, new))
             if was != value:

@@ -2,10 +2,12 @@
 
 A prefix or a pooling that was chosen for one model is wrong for another. So where the command line names another
 `encoder.name` than a config file, the other fields of `encoder` in that file do not count. And a run has one length:
-where the command line names it in steps, epochs or tokens, that of the file does not count.
+where the command line names it in steps, epochs or tokens, that of the file does not count. A term of the loss that
+was switched off, and that this version does not have any more, changes nothing.
 """
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import yaml
 
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
+from hybridir.runtime.words import did_you_mean
 
 _LENGTHS = ("--train.steps", "--train.epochs", "--train.tokens")
 
@@ -22,9 +25,13 @@ def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
     """The arguments, with fields of config files set back to their defaults where they do not count.
 
     What was set back of `encoder` is printed. Fields that stand on the command line after the file count as ever.
+
+    Raises:
+        ValueError: a file switches on a term of the loss that there is not (see `check_terms`).
     """
     has_length = any(field.name == "train" for field in fields(recipe))
-    defaults = next((asdict(f.default_factory()) for f in fields(recipe) if f.name == "encoder"), {})  # type: ignore
+    sections = {f.name: asdict(f.default_factory()) for f in fields(recipe) if f.name in ("encoder", "loss")}  # type: ignore
+    defaults, loss = sections.get("encoder", {}), sections.get("loss", {})
     joined = _joined(arguments)
     found: list[str] = []
     for n, argument in enumerate(joined):
@@ -32,11 +39,16 @@ def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
         option, _, file = argument.partition("=")
         if option != "--config":
             continue
+        content = _content(file)
+        if gone := loss and check_terms(_section(content, "loss"), loss, file):
+            kept = {name: value for name, value in content["loss"].items() if name not in gone}
+            say(f"note: {file} has loss.{', loss.'.join(gone)} with weight 0, which this version does not have")
+            found[-1] = f"--config={yaml.safe_dump(content | {'loss': kept}, default_flow_style=True)}"
         options = {one.partition("=")[0] for one in joined[n + 1 :]}
         if has_length and not options.isdisjoint(_LENGTHS):
             found += [f"{length}=null" for length in _LENGTHS if length not in options]
         names = [one.partition("=")[2] for one in joined[n + 1 :] if one.startswith("--encoder.name=")]
-        written = _encoder_of(file)
+        written = _section(content, "encoder")
         given = [name for name, value in defaults.items() if name != "name" and written.get(name, value) != value]
         if names and given and names[-1] != (written.get("name") or ""):
             values = ", ".join(f"encoder.{name} {written[name]!r}" for name in given)
@@ -59,11 +71,35 @@ def _joined(arguments: list[str]) -> list[str]:
     return found
 
 
-def _encoder_of(file: str) -> dict[str, Any]:
-    """The section `encoder` of a config file; empty if there is none. That a file is broken, the parser tells."""
+def check_terms(written: Mapping[str, Any], known: Collection[str], where: str) -> list[str]:
+    """The terms of a loss, by name in `written`, that are not `known`, and that were switched off.
+
+    Raises:
+        ValueError: one that is not known has a weight above 0. The message begins with `where` it was written.
+    """
+    weights = {
+        name: term["weight"]
+        for name, term in written.items()
+        if name not in known and isinstance(term, dict) and "weight" in term
+    }
+    for name, weight in weights.items():
+        if weight != 0:
+            raise ValueError(
+                f"{where} has loss.{name}.weight {weight}, but this version has no loss {name}"
+                f"{did_you_mean(name, known)}: continue with the version that has it, or start a new run without it"
+            )
+    return list(weights)
+
+
+def _content(file: str) -> dict[str, Any]:
+    """The sections of a config file; empty if there is none. That a file is broken, the parser tells."""
     try:
         found = load_yaml(Path(file).expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    section = found.get("encoder") if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    section = content.get(name)
     return section if isinstance(section, dict) else {}

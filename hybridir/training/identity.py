@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hybridir.runtime.left_behind import check_terms
 from hybridir.training import checkpoint as ckpt
 
 
@@ -13,12 +14,22 @@ def check_identity(checkpoint: Path, identity: Mapping[str, Any], defaults: Mapp
     A field that the checkpoint does not know had its value in `defaults`.
     """
     saved = with_defaults(ckpt.read_state(checkpoint)["identity"], defaults)
+    check_saved_terms(saved, identity, str(checkpoint))
     for name in sorted(identity):
         if saved.get(name) != identity[name]:
             raise ValueError(
                 f"{checkpoint} was written with {name} = {saved.get(name)!r}, now it is {identity[name]!r}. "
                 "Resume with the same value, or start a new run in another --output"
             )
+
+
+def check_saved_terms(saved: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Raises `ValueError` if a term of the loss that was switched on when `saved` was written is no more; flat names."""
+    old, known = (
+        {name.removeprefix("loss."): value for name, value in one.items() if name.startswith("loss.")}
+        for one in (saved, now)
+    )
+    check_terms(old, known, where)
 
 
 def with_defaults(saved: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

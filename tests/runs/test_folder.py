@@ -234,3 +234,19 @@ def test_a_split_that_was_left_out_is_what_it_meant(tmp_path: Path) -> None:
             open_folder(
                 replace(recipe, resume=True, benchmark=BenchmarkConfig(name="xquad-r", split="all")), EVALUATION
             )
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_run_with_a_loss_that_is_no_more(weight: float, tmp_path: Path) -> None:
+    """It resumes if the loss was off; else the loss is named, also where another config than the run's is given."""
+    kind, recipe_for, _ = JOBS["train"]
+    begin_folder(recipe := recipe_for(str(tmp_path)), kind)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config["loss"]["gone"] = {"weight": weight}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    resumed = replace(recipe, resume=True)
+    if not weight:
+        open_folder(resumed, kind)
+        return
+    with pytest.raises(ValueError, match=rf"{tmp_path}/config.yaml has loss\.gone\.weight 0\.5, but this version has"):
+        open_folder(resumed, kind)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from jsonargparse import ArgumentError
 
 from hybridir.model.config import EncoderConfig
 from hybridir.runs.evaluation_run import Evaluation
@@ -75,3 +76,31 @@ def test_the_length_that_is_named_counts(named: dict[str, float], config: tuple[
 def test_two_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match=r"train\.steps is 7 and train\.epochs is 2: give only one"):
         parse(Recipe, "a job", None, ["--train.steps", "7", "--train.epochs", "2"], SAMPLE)
+
+
+GONE = "loss: {temperature: 0.125, gone: {weight: %s, sharpness: 2.0}}\ntrain: {lr: 1.0e-05}\nseed: 3\n"
+
+
+def test_a_term_that_was_off_and_is_no_more_is_left_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    for weight in ("0", "0.0"):
+        file.write_text(GONE % weight)
+        found = parse(Recipe, "a job", None, ["--config", str(file), "--loss.temperature", "0.25"])
+        assert found == parse(Recipe, "a job", None, ["--loss.temperature=0.25", "--seed=3", "--train.lr=1e-05"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"note: {file} has loss.gone with weight 0, which this version does not have" in said
+
+
+def test_a_term_that_was_on_and_is_no_more_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(GONE % "0.5")
+    with pytest.raises(ValueError, match=rf"{file} has loss\.gone\.weight 0\.5, but this version has no loss gone: "):
+        parse(Recipe, "a job", None, ["--config", str(file)])
+    file.write_text("loss: {multilingul: {weight: 1}}")
+    with pytest.raises(ValueError, match=r"no loss multilingul \(did you mean multilingual\?\)"):
+        parse(Recipe, "a job", None, ["--config", str(file)])
+    file.write_text("loss: {gone: {sharpness: 2.0}}")  # no weight: nothing says that it was off
+    with pytest.raises(ArgumentError, match=r"gone"):
+        parse(Recipe, "a job", None, ["--config", str(file)])
