@@ -139,14 +139,15 @@ class Recipe:
 MOST_USED = (
     *("data.path", "data.format", "data.columns", "data.language", "data.languages", "data.test_share"),
     *("sampling.method", "sampling.alpha", "sampling.languages", "sampling.negatives"),
-    *("encoder.name", "encoder.max_query_length", "encoder.max_passage_length", "loss.temperature"),
+    *("sampling.translations", "sampling.noise", "loss"),
+    *("encoder.name", "encoder.max_query_length", "encoder.max_passage_length"),
     *("train.steps", "train.epochs", "train.tokens", "train.batch_size", "train.lr", "train.bf16", "validation.every"),
     *("benchmark.name", "benchmark.path", "benchmark.split", "benchmark.language", "benchmark.languages"),
     *("scaling.num_workers", "scaling.use_gpu", "tracking.enabled", "seed", "output", "resume", "dry_run"),
-    *("compare_to", "label", "run_depth", "keep_embeddings"),  # of evaluations
+    *("compare_to", "label", "run_depth", "keep_embeddings", "conditions"),  # of evaluations
     *("arms", "seeds", "space", "points", "stop_early"),  # of studies and tuning
 )
-"""The fields of all jobs that `--help` shows; `--help_all` shows the others too."""
+"""The fields and whole sections of all jobs that `--help` shows; `--help_all` shows the others too."""
 MAY_CHANGE = frozenset(("scaling", "tracking", "output", "cache", "resume", "dry_run"))
 """Sections and fields that may change when a job of any kind is resumed."""
 TRAINING_MAY_CHANGE = MAY_CHANGE | {

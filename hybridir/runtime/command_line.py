@@ -4,10 +4,10 @@ import os
 import re
 from argparse import SUPPRESS
 from collections.abc import Collection, Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 from yaml import YAMLError
@@ -47,7 +47,7 @@ def parse(
 
     The file `default`, if given, is read if `arguments` name neither a config nor data. Boolean fields can be plain
     flags (`--resume`) or have a value (`--resume false`). Names cannot be abbreviated. `~` in paths is the home folder,
-    also in files. `--help` shows the fields in `shown` (all if it is empty), `--help_all` shows all.
+    also in files. `--help` shows the fields and whole sections in `shown` (all if it is empty), `--help_all` shows all.
 
     Raises:
         ArgumentError: an argument is unknown or has a wrong type. `recipe` can raise errors of its own.
@@ -59,12 +59,15 @@ def parse(
     parser.add_argument("--config", action="config", help=f"YAML file{omitted}")
     parser.add_argument("--help_all", action="help", help="show every field and exit")
     parser.add_class_arguments(recipe)
+    for action in parser._actions:
+        if not action.dest.endswith(".help") and (items := _items(getattr(action, "_typehint", None))):
+            action.help = f"{action.help.rstrip('.')}. Fields of each: {items}"
     flags = {f"--{field.name}" for field in fields(recipe) if field.type is bool}  # type: ignore[arg-type]
     following = pairwise([*arguments, ""])
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
     if shown and {"-h", "--help"} & {*arguments}:  # only then: fields without help are not printed as a config either
         for action in parser._actions:
-            if action.option_strings[-1] not in _ALWAYS and action.dest not in shown:
+            if action.option_strings[-1] not in _ALWAYS and not _is_within(action.dest, shown):
                 action.help = SUPPRESS
     if default and not _names_data(arguments):
         arguments = ["--config", str(default), *arguments]
@@ -84,6 +87,25 @@ def parse(
     for name in ("config", "help_all"):
         instances.pop(name, None)
     return recipe(**instances)
+
+
+def _is_within(name: str, shown: Collection[str]) -> bool:
+    """Whether a field, or a section that it is in, is shown."""
+    parts = name.split(".")
+    return any(".".join(parts[: n + 1]) in shown for n in range(len(parts)))
+
+
+def _items(hint: Any) -> str:
+    """The fields of the items, with the values that there are, if the type is a tuple of a dataclass."""
+    item, *more = get_args(hint) if get_origin(hint) is tuple else (None,)
+    if not is_dataclass(item) or more != [...]:
+        return ""
+
+    def shown(name: str, kind: Any) -> str:
+        values = get_args(kind) if get_origin(kind) is Literal else ()
+        return f"{name} ({', '.join(map(str, values))})" if values else name
+
+    return ", ".join(shown(name, kind) for name, kind in get_type_hints(item).items())
 
 
 def _names_data(arguments: list[str]) -> bool:
