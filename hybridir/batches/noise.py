@@ -16,10 +16,15 @@ from hybridir.runtime.random_numbers import Uniform, uniform_numbers
 
 
 class NoisyQueries:
-    """The queries of a plan with the noise of `plan.sampling.noise`."""
+    """The queries of a plan with the noise of `plan.sampling.noise`.
+
+    Raises:
+        ValueError: no kind of noise applies to a language of the plan.
+    """
 
     def __init__(self, plan: Plan, tokens: TokenJob) -> None:
         self._plan, self._noise, self._tokens = plan, plan.sampling.noise, tokens
+        self._noise.check(plan.languages)
         self._texts = query_texts(plan.corpus)
 
     def drawn(self, batch: Batch) -> dict[int, tuple[str, Uniform]]:
@@ -28,10 +33,14 @@ class NoisyQueries:
         chosen = {item: rng for item, rng in numbers.items() if rng(1)[0] < self._noise.probability}
         return {item: (self._kind(batch, item, rng), rng) for item, rng in chosen.items()}
 
+    def texts(self, batch: Batch) -> dict[int, str]:
+        """The queries that are drawn, by item, with noise."""
+        return {item: self._text(batch, item, *one) for item, one in self.drawn(batch).items()}
+
     def some(self, batch: Batch) -> dict[int, np.ndarray]:
         """The token ids of the queries that are drawn, by item, with noise."""
-        drawn = self.drawn(batch)
-        return dict(zip(drawn, self._tokenize([self._text(batch, n, *drawn[n]) for n in drawn]), strict=True))
+        texts = self.texts(batch)
+        return dict(zip(texts, self._tokenize(list(texts.values())), strict=True))
 
     def every(self, batch: Batch) -> list[np.ndarray]:
         """The token ids of all queries [b] with noise, for the view `noisy_query`: drawn apart from `some`."""

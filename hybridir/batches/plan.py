@@ -62,6 +62,7 @@ class Plan:
     """Draws the global batch of any step, from the groups of one part of the corpus (`train` or `validation`).
 
     If a mixed or cross batch has no free group left in the languages drawn for an item, other languages are drawn.
+    `columns` holds, for each of `languages`, its place in `corpus.languages`.
 
     Raises:
         ValueError: the corpus cannot fill every batch that `sampling` may ask for, whatever the seed; `TooLarge` if a
@@ -73,8 +74,9 @@ class Plan:
             raise ValueError(f"the batch size is {batch_size}: in-batch negatives need at least 2 items")
         self.corpus, self.sampling, self.batch_size, self.seed, self.part = corpus, sampling, batch_size, seed, part
         self.languages = check_languages(sampling.languages or corpus.languages, corpus.languages, "the corpus")
-        sampling.noise.check(self.languages)
-        self._column = np.array([corpus.languages.index(code) for code in self.languages])
+        if sampling.noise.probability:
+            sampling.noise.check(self.languages)
+        self.columns = np.array([corpus.languages.index(code) for code in self.languages])
         self.subset = Subset(corpus, sampling, part)
         self._weights: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by pair of languages, once computed
         self._sort_groups()
@@ -94,14 +96,14 @@ class Plan:
         groups = self._draw_groups(pair_B, uniform)
         query_language, passage_language = pair_B.T
         row_of = self.corpus.row_of
-        passage_row = row_of[groups, self._column[passage_language]].astype(np.int64)
+        passage_row = row_of[groups, self.columns[passage_language]].astype(np.int64)
         return Batch(
             step=step,
             kind=kind,
             groups=groups,
             query_language=query_language.copy(),
             passage_language=passage_language.copy(),
-            query_row=row_of[groups, self._column[query_language]].astype(np.int64),
+            query_row=row_of[groups, self.columns[query_language]].astype(np.int64),
             passage_row=passage_row,
             negatives=self._draw_negatives(passage_row, uniform),
         )
@@ -127,7 +129,7 @@ class Plan:
         """Sorts groups into classes: same source, same languages of queries, same of passages with enough negatives."""
         corpus = self.corpus
         members = self.subset.groups
-        rows_GL = self.subset.rows(members)[:, self._column]
+        rows_GL = self.subset.rows(members)[:, self.columns]
         as_query = rows_GL >= 0
         count = np.diff(corpus.negative_start)
         as_passage = as_query & (count[rows_GL] >= self.sampling.negatives)

@@ -53,7 +53,7 @@ class Noise:
 
     def check(self, languages: Sequence[str]) -> None:
         """Raises `ValueError` if the queries of some language would stay clean."""
-        if self.probability and (clean := [language for language in languages if not self.kinds_in(language)]):
+        if clean := [language for language in languages if not self.kinds_in(language)]:
             raise ValueError(
                 f"sampling.noise.kinds is {', '.join(self.kinds)}, but none of them applies to queries in "
                 f"{', '.join(clean)}: add a kind that does, or leave these languages out of sampling.languages"

@@ -38,6 +38,7 @@ class TokenBatch:
     ids: np.ndarray  # int32 [T]
     lengths: np.ndarray  # int32 [texts]; 0 where an item has no translation
     passage_group: np.ndarray  # int64 [b + b * n], of positives and hard negatives
+    language: np.ndarray  # int16 [texts], index into `Corpus.languages`; -1 for no text
     example: np.ndarray  # uint64 [b, 3]: key of the group, index of the query language, of the passage language
 
     def places(self) -> dict[str, slice]:
@@ -80,6 +81,11 @@ class BatchSource:
         noise = _open(self)[3]
         return [kind for kind, _ in noise.drawn(batch).values()] if self.sampling.noise.probability and noise else []
 
+    def noisy_texts(self, batch: Batch) -> dict[int, str]:
+        """These queries with their noise, by item."""
+        noise = _open(self)[3]
+        return noise.texts(batch) if self.sampling.noise.probability and noise else {}
+
     def lengths(self, step: int) -> dict[str, np.ndarray]:
         """The lengths in tokens of the texts of the global batch of `step` by view, as `batch` gives them.
 
@@ -120,11 +126,16 @@ class BatchSource:
             "positive": cache.passage.take(batch.passage_row),
             "negative": cache.negatives.take(batch.negatives.ravel()),
         }
+        query_b, passage_b = plan.columns[batch.query_language], plan.columns[batch.passage_language]
+        languages = [query_b, passage_b, passage_b.repeat(batch.negatives.shape[1])]
         for name, rows in translations.rows(batch):
             column = cache.passage if name == "passage_translation" else cache.query
             views[name] = [column.take(row)[0] if row[0] >= 0 else _NONE for row in rows.reshape(-1, 1)]
+            same_bkL = plan.corpus.row_of[batch.groups][:, None] == rows[..., None]
+            languages.append(np.where(rows < 0, -1, same_bkL.argmax(axis=-1)).ravel())
         if self.noisy_query and noise:
             views["noisy_query"] = noise.every(batch)
+            languages.append(query_b)
         if self.sampling.noise.probability and noise:
             noisy = noise.some(batch)
             views["query"] = [noisy.get(item, ids) for item, ids in enumerate(views["query"])]
@@ -139,6 +150,7 @@ class BatchSource:
             ids=np.concatenate(texts),
             lengths=np.array([len(text) for text in texts], dtype=np.int32),
             passage_group=np.concatenate(groups),
+            language=np.concatenate(languages).astype(np.int16),
             example=np.stack([column.astype(np.uint64) for column in example], axis=1),  # mixed types become floats
         )
 
@@ -154,7 +166,7 @@ def local_stream(source: BatchSource, start: int, end: int, rank: int, world_siz
 
 def to_table(batches: list[TokenBatch]) -> pa.Table:
     """An Arrow table with one row for each batch."""
-    lists = ("ids", "lengths", "passage_group", "example")
+    lists = ("ids", "lengths", "passage_group", "language", "example")
     columns = {name: [getattr(batch, name) for batch in batches] for name in ("step", "rank", "kind", "views")}
     columns |= {name: [getattr(batch, name).ravel() for batch in batches] for name in lists}
     return pa.table(columns)

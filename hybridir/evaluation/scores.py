@@ -102,12 +102,17 @@ def stack(seeds: Sequence[Scores]) -> Scores:
 
 
 def join(conditions: Sequence[Scores]) -> Scores:
-    """Joins the rows of one system under several conditions."""
-    first = conditions[0]
-    rows = {name: np.concatenate([one.rows[name] for one in conditions]) for name in first.rows}
-    return Scores(
-        rows, {name: np.concatenate([one.values[name] for one in conditions], axis=1) for name in first.values}
-    )
+    """Joins the rows of one system under several conditions.
+
+    A measure that was added or removed between two measurements is not defined for the rows that lack it.
+    """
+    rows = {name: np.concatenate([one.rows[name] for one in conditions]) for name in KEYS}
+    measures = dict.fromkeys(name for one in conditions for name in one.values)
+
+    def values(one: Scores, name: str) -> np.ndarray:
+        return one.values.get(name, np.full((one.n_seeds, len(one.rows["setting"])), np.nan))
+
+    return Scores(rows, {name: np.concatenate([values(one, name) for one in conditions], axis=1) for name in measures})
 
 
 def write_scores(systems: Mapping[str, Scores], path: Path) -> None:

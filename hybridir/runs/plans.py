@@ -41,6 +41,8 @@ def check_plans(recipe: Recipe, corpus: Corpus, found: Sequence[str] = ()) -> Pl
     with problems.noted():
         plan = Plan(corpus, known, recipe.train.batch_size, recipe.seed)
         TranslationViews(plan)
+        if "noisy_query" in recipe.loss.needs:
+            recipe.sampling.noise.check(plan.languages)
     with problems.noted():
         validation_size(
             replace(recipe, validation=replace(recipe.validation, languages=_there(validation, corpus))), corpus

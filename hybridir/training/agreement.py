@@ -69,10 +69,13 @@ def not_finite_error(step: int, shared: Shared, source: BatchSource) -> Floating
     """
     plan = source.plan()
     batch = plan.batch(step)
-    shown = []
+    noisy, shown = source.noisy_texts(batch), []
     for item in (shared.not_finite or range(len(batch.groups)))[:3]:
         query, passage = (plan.corpus.pair(int(rows[item])) for rows in (batch.query_row, batch.passage_row))
-        texts = f"query {query['query'][:200]!r}, passage {passage['passage']['text'][:200]!r}"
+        asked = f"{query['query'][:200]!r}"
+        if item in noisy:
+            asked = f"{noisy[item][:200]!r} (with noise; without: {asked})"
+        texts = f"query {asked}, passage {passage['passage']['text'][:200]!r}"
         shown.append(f"{place(query['file'], query['line'])}: {texts}")
     many = f"the loss of {len(shared.not_finite)} of {len(batch.groups)} examples is not finite. The first:"
     what = many if shared.not_finite else "the losses are finite and the gradient is not. The batch begins with:"

@@ -24,7 +24,7 @@ def check_identity(checkpoint: Path, identity: Mapping[str, Any], defaults: Mapp
 
 
 def check_saved_terms(saved: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
-    """Raises `ValueError` if a term of the loss that was switched on when `saved` was written is no more; flat names."""
+    """Raises `ValueError` if a term of the loss that was on when `saved` (flat names) was written is no more."""
     old, known = (
         {name.removeprefix("loss."): value for name, value in one.items() if name.startswith("loss.")}
         for one in (saved, now)

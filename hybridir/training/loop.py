@@ -164,7 +164,7 @@ def _steps(
         line: dict[str, Any] = {
             "step": step,
             "loss": shared.loss,
-            **({"terms": shared.terms} if len(terms) > 1 else {}),
+            **({"terms": shared.terms} if list(terms) != ["info_nce"] else {}),
             "kind": batch.kind,
             "example_ids_sha256": shared.sha256,
             "tokens": shared.tokens,

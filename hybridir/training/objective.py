@@ -143,28 +143,31 @@ def loss_of(model: nn.Module) -> LossConfig:
 
 
 def by_view(batch: TokenBatch, embeddings: Tensor, temperature: Tensor) -> EmbeddedBatch:
-    """Gathers all views but the queries from all ranks, with gradients, in the order of the global batch."""
+    """Gathers all views from all ranks, with gradients, in the order of the global batch."""
     size, device = len(batch.example), embeddings.device
     items = size * world_size()
 
     def gathered(values: Tensor, how: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Values of the texts after the queries, [texts - b, ...], of all ranks: by view, [I, n, ...]."""
+        """Values of this rank's texts, [texts, ...], of all ranks: by view, [I, n, ...]."""
         by_rank = how(values).unflatten(0, (world_size(), -1))
-        places = list(batch.places().items())[1:]
-        parts = {name: by_rank[:, place.start - size : place.stop - size] for name, place in places}
-        return {name: part.reshape(items, batch.views[name], *values.shape[1:]) for name, part in parts.items()}
+        return {
+            name: by_rank[:, place].reshape(items, batch.views[name], *values.shape[1:])
+            for name, place in batch.places().items()
+        }
 
-    own = torch.from_numpy(batch.passage_group.copy())  # of positives, then of negatives
-    others = [own[:size].repeat_interleave(count) for name, count in list(batch.views.items())[3:]]
-    group = torch.cat([own, *others]).masked_fill(torch.from_numpy(batch.lengths[size:] == 0), -1)
+    own, negative = torch.from_numpy(batch.passage_group.copy()).split([size, len(batch.passage_group) - size])
+    counts = [count for name, count in batch.views.items() if name not in ("query", "positive", "negative")]
+    group = torch.cat([own, own, negative, *(own.repeat_interleave(count) for count in counts)])
+    group = group.masked_fill(torch.from_numpy(batch.lengths == 0), -1)
     groups = gathered(group.to(device), gather)
     pool_I = (torch.arange(items, device=device) >= first_of_second_pool(items)).long()
     return EmbeddedBatch(
         query_bD=embeddings[:size],
-        views=gathered(embeddings[size:], gather_with_grad),
+        views=gathered(embeddings, gather_with_grad),
         there={name: group >= 0 for name, group in groups.items()},
         first=rank() * size,
         groups=groups,
+        languages=gathered(torch.from_numpy(batch.language.astype("int64")).to(device), gather),
         pool_I=pool_I if batch.kind == "both" else None,
         temperature=temperature,
     )

@@ -18,6 +18,8 @@ from hybridir.perturbations import PERTURBATIONS
 from hybridir.perturbations.perturbation import Perturbation, Site
 from hybridir.runs.prepare import Prepared
 from hybridir.runtime.random_numbers import uniform_numbers
+from hybridir.training.agreement import Shared, not_finite_error
+from hybridir.training.objective import LossConfig
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,32 @@ def test_a_kind_comes_only_where_it_applies(clean: BatchSource, monkeypatch: pyt
     assert found["en"][1] == found["es"][1] == 0
     (plain, shouted) = found["de"]
     assert abs(shouted - plain) < 5 * (plain + shouted) ** 0.5
+
+
+def test_a_view_with_noise_needs_a_kind_for_every_language(
+    clean: BatchSource, make_run: Callable[..., Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if no query is replaced; a run says so before it starts."""
+    monkeypatch.setitem(PERTURBATIONS, "shout", Perturbation(applies="de".__eq__, apply=lambda *_: "x", unit="texts"))
+    message = r"shout, but none of them applies to queries in en, es: add a kind"
+    with pytest.raises(ValueError, match=message):
+        replace(with_noise(clean, kinds=("shout",)), noisy_query=True).batch(0)
+    monkeypatch.setattr(LossConfig, "needs", {"noisy_query"})
+    with pytest.raises(ValueError, match=message):
+        make_run(tmp_path / "run", sampling={"noise": Noise(kinds=("shout",))})
+
+
+def test_the_error_for_a_loss_shows_the_text_that_was_trained_on(clean: BatchSource) -> None:
+    shared = Shared(loss=np.nan, terms={}, norm=1.0, stop=False, tokens=0, sha256="", not_finite=[1])
+    source = with_noise(clean, probability=1)
+    batch = source.plan().batch(4)
+    query = source.plan().corpus.pair(int(batch.query_row[1]))["query"]
+    text = source.noisy_texts(batch)[1]
+    assert len(text) < len(query)
+    assert clean.token_job
+    assert clean.token_job.tokenize_queries([text])[0] == texts_of(source.batch(4))[1]
+    assert f"query {text!r} (with noise; without: {query!r}), passage" in str(not_finite_error(4, shared, source))
+    assert f"query {query!r}, passage" in str(not_finite_error(4, shared, clean))
 
 
 def test_texts_beside_the_corpus(clean: BatchSource) -> None:

@@ -254,6 +254,7 @@ def small_batch(**changes):
         "ids": np.arange(12, dtype=np.int32),
         "lengths": np.array([2, 1, 3, 2, 2, 2], dtype=np.int32),
         "passage_group": np.array([5, 6, 7, 8]),
+        "language": np.zeros(6, dtype=np.int16),
         "example": np.array([[11, 0, 0], [12, 0, 1]], dtype=np.uint64),
     }
     return TokenBatch(**(values | changes))

@@ -132,3 +132,18 @@ def test_what_cannot_be_drawn_is_said(clean: BatchSource) -> None:
         replace(clean, sampling=Sampling(translations=Translations(passage=1, languages=("fr",)))).batch(0)
     with pytest.raises(ValueError, match=r"sampling.translations.query is -1"):
         Translations(query=-1)
+
+
+def test_the_language_of_every_text(clean: BatchSource) -> None:
+    """By its definition: the language of the pair that the text is of; also through Arrow."""
+    source = replace(asking(clean, passage=3, query=1, noise=0.5), noisy_query=True)
+    plan = source.plan()
+    for step in range(3):
+        batch, drawn = from_table(to_table([source.batch(step)])), plan.batch(step)
+        rows = {"query": drawn.query_row, "positive": drawn.passage_row, "noisy_query": drawn.query_row}
+        rows |= {name: found.ravel() for name, found in TranslationViews(plan).rows(drawn)}
+        for name, found in rows.items():
+            codes = [plan.corpus.pair(int(row))["language"] if row >= 0 else None for row in found]
+            expected = [-1 if code is None else plan.corpus.languages.index(code) for code in codes]
+            assert batch.language[batch.places()[name]].tolist() == expected
+        assert np.array_equal(batch.language < 0, batch.lengths == 0)

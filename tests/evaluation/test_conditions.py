@@ -9,7 +9,9 @@ import pytest
 
 from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Passage, Query
+from hybridir.evaluation.comparisons import drops
 from hybridir.evaluation.conditions import Condition, check_conditions, under
+from hybridir.evaluation.scores import Scores, join
 from hybridir.retrieval.dot import Scorer
 from hybridir.retrieval.search import rank_all
 from hybridir.runs.results import write_results
@@ -98,3 +100,21 @@ def test_names_and_errors() -> None:
         Condition(perturbation="delete", seed=-1)
     with pytest.raises(ValueError, match=r"conditions has 'delete 1\.0' twice"):
         check_conditions([Condition(perturbation="delete", severity=s) for s in (1, 1.0)])
+
+
+def test_a_measure_that_came_or_went_between_two_measurements() -> None:
+    """It has no value where it was not measured, so nothing is said about its drop; the others stay."""
+
+    def measured(condition: str, **values: list[float]) -> Scores:
+        columns = {"query_id": ["1", "2"], "query_language": ["en", "en"], "setting": ["monolingual"] * 2}
+        columns |= {"passage_language": ["en", "en"], "group_id": ["1", "2"], "cluster": ["1", "2"]}
+        rows = {name: np.array(column) for name, column in columns.items()}
+        return Scores(rows | {"condition": np.full(2, condition)}, {k: np.array([v]) for k, v in values.items()})
+
+    joined = join([measured("", mAP=[1.0, 0.5], gone=[3.0, 4.0]), measured("noise", mAP=[0.5, 0.25], new=[5.0, 6.0])])
+    np.testing.assert_array_equal(joined.values["mAP"], [[1.0, 0.5, 0.5, 0.25]])
+    np.testing.assert_array_equal(joined.values["gone"], [[3.0, 4.0, np.nan, np.nan]])
+    np.testing.assert_array_equal(joined.values["new"], [[np.nan, np.nan, 5.0, 6.0]])
+    assert drops(joined, "noise")["monolingual"].keys() == {"mAP"}
+    assert drops(joined, "noise")["monolingual"]["mAP"]["difference"] == pytest.approx(0.375)
+    assert joined.column("new", "monolingual", condition="noise").values_KN.tolist() == [[5.0, 6.0]]

@@ -81,9 +81,7 @@ def test_two_lengths_are_refused() -> None:
 GONE = "loss: {temperature: 0.125, gone: {weight: %s, sharpness: 2.0}}\ntrain: {lr: 1.0e-05}\nseed: 3\n"
 
 
-def test_a_term_that_was_off_and_is_no_more_is_left_behind(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_term_that_was_off_and_is_no_more_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     for weight in ("0", "0.0"):
         file.write_text(GONE % weight)

@@ -7,18 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from helpers import corpus_of
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from hybridir.batches.sampling import Sampling, Translations
+from hybridir.batches.sampling import Noise, Sampling, Translations
 from hybridir.batches.stream import BatchSource
+from hybridir.batches.token_cache import build_cache
+from hybridir.data.records import Pair, Passage
 from hybridir.model import distributed
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.runs.prepare import Prepared
 from hybridir.training import objective as dual_encoder
 from hybridir.training.losses import LOSSES
-from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
+from hybridir.training.losses.embedded import EmbeddedBatch
+from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, by_view, to_torch
 
 CPU = torch.device("cpu")
 LEARNED = LossConfig(learn_temperature=True)
@@ -147,27 +151,82 @@ def test_two_pools_on_two_ranks(
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
 
 
+def language_covariance(batch: EmbeddedBatch) -> Tensor:
+    """A term over the whole batch: the squared covariance of embeddings and languages, of queries and passages."""
+    embedding = torch.cat([batch.views[name].flatten(0, 1) for name in ("query", "positive")])
+    language = torch.cat([batch.languages[name].flatten() for name in ("query", "positive")])
+    one_hot = torch.nn.functional.one_hot(language, 3).to(embedding.dtype)
+    covariance = (embedding - embedding.mean(0)).T @ (one_hot - one_hot.mean(0)) / len(embedding)
+    return covariance.square().sum().expand(len(batch.query_bD))
+
+
+def all_gradients(model: DualEncoder, wrapped: torch.nn.Module, source: BatchSource) -> dict[str, dict[str, Tensor]]:
+    """The gradients of the sum of all terms on one batch of this rank, and those of `language_covariance`."""
+    batch, found = source.batch(0, distributed.rank(), distributed.world_size()), {}
+    for name in ("terms", "whole batch"):
+        model.zero_grad()
+        if name == "terms":
+            batch_loss(wrapped, batch, CPU).mean().backward()
+        else:
+            language_covariance(by_view(batch, *wrapped(*to_torch(batch, CPU)))).mean().backward()
+        found[name] = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return found
+
+
 def total_on_ranks(initial: EncoderConfig, source: BatchSource, folder: str) -> None:
-    """Rank 0 writes DDP's gradients of the sum of all terms on one batch."""
+    """Rank 0 writes DDP's gradients."""
     model = DualEncoder(Encoder.load(initial), ALL_TERMS)
-    wrapped = DistributedDataParallel(model)
-    batch_loss(wrapped, source.batch(0, distributed.rank(), distributed.world_size()), CPU).mean().backward()
+    found = all_gradients(model, DistributedDataParallel(model, find_unused_parameters=True), source)
     if distributed.rank() == 0:
-        torch.save({name: p.grad for name, p in model.named_parameters()}, f"{folder}/gradients.pt")
+        torch.save(found, f"{folder}/gradients.pt")
+
+
+@pytest.fixture(scope="module")
+def every_view(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) -> BatchSource:
+    """Batches with every view that a term can need. The hard negatives of a pair are the next pairs' passages."""
+    rows = [small_run.corpus.pair(row) for row in range(small_run.corpus.n_pairs)]
+    by_language: dict[str, list[Passage]] = {}
+    records = []
+    for row in rows:
+        others = by_language.setdefault(row["language"], [])
+        passage = Passage(language=row["language"], **row["passage"])
+        shared = {name: row[name] for name in ("group_id", "language", "query")}
+        records += [Pair(**shared, passage=passage, negatives=tuple(others[-2:]))]
+        others.append(passage)
+    corpus = corpus_of(records, tmp_path_factory.mktemp("views"))
+    assert small_run.job.source.token_job
+    job = replace(small_run.job.source.token_job, corpus=str(corpus.directory))
+    return BatchSource(
+        corpus=job.corpus,
+        tokens=str(build_cache(job)),
+        sampling=Sampling(
+            negatives=2, translations=Translations(passage=3, query=2), noise=Noise(probability=0.5, severity=0.2)
+        ),
+        batch_size=8,
+        seed=3,
+        token_job=job,
+        noisy_query=True,
+    )
+
+
+def test_every_view_that_a_term_needs_is_there(every_view: BatchSource) -> None:
+    assert {"query", "positive", *ALL_TERMS.needs} <= every_view.batch(0).views.keys()
+    LossConfig(**{name: replace(kind(), weight=1.0) for name, kind in LOSSES.items()}).check_views(every_view.sampling)
 
 
 @pytest.mark.parametrize("kind", ["cross", "both"])
 def test_gradients_of_all_terms(
-    small_run: Prepared, initial: EncoderConfig, on_ranks: Callable[..., None], tmp_path: Path, kind: str
+    every_view: BatchSource, initial: EncoderConfig, on_ranks: Callable[..., None], tmp_path: Path, kind: str
 ) -> None:
     """Of three translations of a passage one is never there: the second rank's texts are fewer than its places."""
     weights = {"mono": 0.0, "cross": 0.0, kind: 1.0}
-    source = replace(small_run.job.source, sampling=Sampling(**weights, translations=Translations(passage=3)))
+    source = replace(every_view, sampling=replace(every_view.sampling, **weights))
     on_ranks(2, total_on_ranks, initial, source, str(tmp_path))
     model = DualEncoder(Encoder.load(initial), ALL_TERMS)
-    batch_loss(model, source.batch(0), CPU).mean().backward()
-    wanted = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert_same(torch.load(tmp_path / "gradients.pt", weights_only=True), wanted)
+    ours, wanted = torch.load(tmp_path / "gradients.pt", weights_only=True), all_gradients(model, model, source)
+    assert_same(ours["terms"], wanted["terms"])
+    ours["whole batch"].pop("log_temperature", None)  # unused there, so DDP gives it zeros
+    assert_same(ours["whole batch"], wanted["whole batch"])
 
 
 def test_without_a_group_there_is_one_rank() -> None:

@@ -34,6 +34,7 @@ from hybridir.training import loop as train_module
 from hybridir.training.config import TrainConfig
 from hybridir.training.grad_cache import add_gradients
 from hybridir.training.loop import STOP, Job, train
+from hybridir.training.losses.info_nce import InfoNCE
 from hybridir.training.losses.multilingual import Multilingual
 from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
 from hybridir.training.validation import Validation
@@ -838,6 +839,15 @@ def test_all_views_on_any_number_of_ranks_and_after_a_resume(
     plain = make_run(tmp_path / "plain", train=TWELVE, encoder={"name": str(float64)})
     train_here(plain)
     assert all("terms" not in line for line in history(plain))
+
+
+def test_a_term_that_is_not_info_nce_alone_is_written_down(make_run: MakeRun, tmp_path: Path) -> None:
+    loss = {"info_nce": InfoNCE(weight=0.0), "multilingual": Multilingual(weight=2.0)}
+    run = make_run(tmp_path, train={"steps": 2}, loss=loss, sampling={"translations": Translations(passage=1)})
+    train_here(run)
+    for line in history(run):
+        assert line["loss"] == pytest.approx(2 * line["terms"]["multilingual"], rel=1e-6)
+        assert list(line["terms"]) == ["multilingual"]
 
 
 def train_some(job: Job, initial: EncoderConfig, until: int) -> None:

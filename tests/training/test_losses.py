@@ -1,6 +1,7 @@
 """The loss against sentence-transformers, against its formula, and its mask."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -174,6 +175,7 @@ def embedded(
         there={name: group >= 0 for name, group in groups.items()},
         first=first,
         groups=groups,
+        languages={},
         pool_I=pool,
         temperature=torch.tensor(0.3, dtype=torch.float64),
     )
@@ -230,6 +232,7 @@ def test_multilingual_by_hand() -> None:
         there={name: group >= 0 for name, group in groups.items()},
         first=0,
         groups=groups,
+        languages={},
         pool_I=None,
         temperature=torch.tensor(1.0, dtype=torch.float64),
     )
@@ -268,7 +271,8 @@ def test_the_total_is_the_weighted_sum_of_the_terms_that_are_on() -> None:
 
 
 def test_what_the_loss_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"loss.info_nce.weight, loss.multilingual.weight are all 0"):
+    every = ", ".join(f"loss.{name}.weight" for name in LOSSES)
+    with pytest.raises(ValueError, match=f"^{re.escape(every)} are all 0"):
         LossConfig(info_nce=InfoNCE(weight=0))
     for weight in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=r"loss.multilingual.weight is .*: it must be at least 0"):

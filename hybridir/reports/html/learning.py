@@ -43,7 +43,7 @@ def loss_curves(history: Sequence[dict[str, Any]]) -> list[Series]:
 
 
 def term_curves(history: Sequence[dict[str, Any]]) -> list[Series]:
-    """A series for each term of the training loss, without its weight; empty for a loss of one term."""
+    """A series for each term of the training loss, without its weight; empty for InfoNCE alone."""
     return _series(_binned(((line, line.get("terms", {})) for line in history), len(history)))
 
 

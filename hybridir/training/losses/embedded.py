@@ -26,13 +26,20 @@ class Passages:
 class EmbeddedBatch:
     """A batch in embeddings. A loss computes nothing of its own with the encoder: there is one forward pass a step.
 
+    An item is a group: no two items share a question, or a passage group, so the place of an item stands for both. An
+    item whose value depends on all items (a reverse loss, or one over languages) takes their queries from
+    `views["query"]`. Translations that are not there have `there` False: leave them out, their embeddings are zeros.
+
     Attributes:
         query_bD: queries of this rank, normalised: all, or a part (`grad_cache`). The value of an item may depend on
-            the embeddings of all other views, but on no other query.
-        views: all other views of all ranks, [I, n, D], with gradients to every rank; zeros where there is no text.
+            the embeddings in `views`, but on no other query of `query_bD`.
+        views: all views of all ranks, `query` among them, [I, n, D], with gradients to every rank; zeros where there
+            is no text.
         there: bool [I, n] by view, whether there is a text.
         first: place of the first of these queries' items among all items.
         groups: int64 [I, n] by view, the passage group of the text (for queries, of their positive); -1 for no text.
+        languages: int64 [I, n] by view, the language of the text, a number that is the same on every rank and in every
+            step (the place in `Corpus.languages`); -1 for no text.
         pool_I: int64, the half of a batch of the kind `both` that an item is in. None: other kinds.
         temperature: a scalar, above 0.
     """
@@ -42,6 +49,7 @@ class EmbeddedBatch:
     there: dict[str, Tensor]
     first: int
     groups: dict[str, Tensor]
+    languages: dict[str, Tensor]
     pool_I: Tensor | None
     temperature: Tensor
 
