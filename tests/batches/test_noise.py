@@ -100,7 +100,7 @@ def test_a_view_with_noise_needs_a_kind_for_every_language(
     clean: BatchSource, make_run: Callable[..., Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if no query is replaced; a run says so before it starts."""
-    monkeypatch.setitem(PERTURBATIONS, "shout", Perturbation(applies="de".__eq__, apply=lambda *_: "x", unit="texts"))
+    monkeypatch.setitem(PERTURBATIONS, "shout", Perturbation(languages={"de"}, sites=lambda *_: [], unit="texts"))
     message = r"shout, but none of them applies to queries in en, es: add a kind"
     with pytest.raises(ValueError, match=message):
         replace(with_noise(clean, kinds=("shout",)), noisy_query=True).batch(0)
