@@ -61,7 +61,7 @@ def parse(
     parser.add_class_arguments(recipe)
     for action in parser._actions:
         if not action.dest.endswith(".help") and (items := _items(getattr(action, "_typehint", None))):
-            action.help = f"{action.help.rstrip('.')}. Fields of each: {items}"
+            action.help = f"{(action.help or '').rstrip('.')}. Fields of each: {items}"
     flags = {f"--{field.name}" for field in fields(recipe) if field.type is bool}  # type: ignore[arg-type]
     following = pairwise([*arguments, ""])
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]

@@ -246,6 +246,7 @@ def random_batch(size: int) -> TokenBatch:
         ids=rng.integers(5, 300, 80 * size).astype(np.int32),
         lengths=np.full(2 * size, 40, dtype=np.int32),
         passage_group=np.arange(size),
+        language=np.zeros(2 * size, dtype=np.int16),
         example=np.zeros((size, 3), dtype=np.uint64),
     )
 
