@@ -79,6 +79,8 @@ def run_encoding(recipe: Encoding, run: Run) -> Path:
         recipe = replace(recipe, output=str(output))
         open_folder(recipe, INDEX)
         passages = _passages(recipe)
+        of = recipe.path or f"the benchmark {recipe.benchmark.name or 'sample'}"
+        say(f"{len(passages):,} passages of {of}, in {', '.join(passages.languages())}")
         begin_folder(recipe, INDEX)
         with way_on_said(INDEX, output):
             index = lay_out(output, made_of(encoder, recipe.retrieval), passages, recipe.retrieval.shard)

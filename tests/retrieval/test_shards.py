@@ -106,6 +106,13 @@ def test_extended_and_dropped(tmp_path: Path) -> None:
         index.together(["zz"])
 
 
+def test_a_passage_is_read_alone(tmp_path: Path) -> None:
+    """From whichever part of its shard."""
+    index = lay_out(tmp_path, MADE_OF, corpus(*[("en", n) for n in range(2500)]), 2400)
+    for n, place in ((0, 0), (1023, 1023), (1024, 1024), (2399, 2399), (2400, 65536), (2499, 65635)):
+        assert index.passage(place) == ("en", str(n), f"text {n} in en")
+
+
 def test_killed_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard is there only with its description, which comes last; what was left is removed, and written again."""
     passages = corpus(*[("en", n) for n in range(12)])

@@ -105,6 +105,7 @@ def test_extended(made: Path, float64: Path, tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     run_encoding(recipe(tmp_path, float64, resume=True), encode_shards_here)
     printed = capsys.readouterr().out
+    assert f"41 passages of {tmp_path / 'passages.jsonl'}, in de, en" in printed
     assert "6 of 8 shards are encoded; 4 passages are left" in printed
     assert re.search(r"the vectors need 0\.0 MB of disk \(4 x 32 float32\), .* are free; at .* passages/s", printed)
     after = files(tmp_path / "index")
