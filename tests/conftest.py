@@ -5,14 +5,14 @@ import os
 import shutil
 import tempfile
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
 if "HF_HOME" not in os.environ:  # a user's own may hold things, or be read-only
     os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-")
     atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several processes share the cores
 os.environ.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
-os.environ.pop("RAY_ADDRESS", None)  # what is set for a user's own runs
-os.environ.pop("MLFLOW_TRACKING_URI", None)
+if set_for_own_runs := [name for name in os.environ if name.startswith(("RAY_", "MLFLOW_"))]:
+    any(os.environ.pop(name) is None for name in set_for_own_runs)
 os.environ.pop("FORCE_COLOR", None)
 os.environ.pop("COLUMNS", None)
 

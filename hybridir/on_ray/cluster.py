@@ -18,6 +18,7 @@ from typing import Any
 
 from hybridir.on_ray.token import check_token_file
 from hybridir.runs.recipe import ScalingConfig
+from hybridir.runtime.cpus import usable_cpus
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 from hybridir.runtime.signals import handlers_kept
@@ -84,7 +85,7 @@ def cluster(num_cpus: int) -> Iterator[None]:
         check_token_file()
     if joined:
         _check_answers(os.environ["RAY_ADDRESS"])
-    cpus = max(num_cpus, len(os.sched_getaffinity(0)))
+    cpus = max(num_cpus, usable_cpus())
     folder, local = "", dict[str, Any]()
     if not joined:
         folder = _session_folder()

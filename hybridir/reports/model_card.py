@@ -66,6 +66,8 @@ def method_name(sampling: dict[str, Any]) -> str:
             return "X-X"
         case ["cross"]:
             return "X-Y"
+        case ["both"]:
+            return "sum"
     return ""
 
 

@@ -1,6 +1,5 @@
 """Encodes the shards of an index. A shard is encoded once, and then stays on disk."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import pick_device
 from hybridir.model.encoder import BLOCK, Encoder
 from hybridir.retrieval.shards import Index
+from hybridir.runtime.cpus import usable_cpus
 
 PROBE, PROBED = -1, 64
 """The number of a probe instead of a shard, and how many texts it encodes. A probe is only timed."""
@@ -73,5 +73,5 @@ class Worker:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        torch.set_num_threads(self._work.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(self._work.threads or usable_cpus())
         return Encoder.load(self._work.encoder).to(pick_device(self._work.use_gpu))

@@ -1,6 +1,5 @@
 """How a run is computed (in this process, or on workers elsewhere) and tracked."""
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from hybridir.retrieval.systems import Encode
 from hybridir.runs.corpus import ShardReader
 from hybridir.runs.prepare import Prepared
 from hybridir.runs.recipe import Recipe, TrackingConfig
+from hybridir.runtime.cpus import usable_cpus
 from hybridir.runtime.durable import replaced_folder
 from hybridir.runtime.owner import writing
 from hybridir.training.loop import train
@@ -65,7 +65,7 @@ def quiet_libraries() -> None:
 def train_here(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:
     """Trains in this process."""
     scaling = recipe.scaling
-    torch.set_num_threads(scaling.cpus_per_worker if scaling.num_workers else len(os.sched_getaffinity(0)))
+    torch.set_num_threads(scaling.cpus_per_worker if scaling.num_workers else usable_cpus())
     with writing(prepared.job.output):
         encoder = Encoder.load(prepared.initial)
         state = train(prepared.job, encoder, pick_device(recipe.scaling.use_gpu))

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from hybridir.runtime.cpus import usable_cpus
 from hybridir.runtime.durable import appended, open_alone
 from hybridir.runtime.history import read_history
 from hybridir.runtime.versions import versions
@@ -30,7 +31,7 @@ def describe() -> dict[str, str]:
     found |= {
         "hardware.host": platform.node(),
         "hardware.cpu": _cpu(),
-        "hardware.cores": str(len(os.sched_getaffinity(0))),
+        "hardware.cores": str(usable_cpus()),
         "hardware.memory_gib": f"{memory:.1f}",
         "hardware.gpus": _gpus(),
     }

@@ -6,7 +6,6 @@ place and renamed, so that it is whole or not there; who translates it a second 
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import torch
 from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import pick_device
 from hybridir.model.encoder import Encoder
+from hybridir.runtime.cpus import usable_cpus
 from hybridir.runtime.durable import replaced, storage_explained
 from hybridir.translation.gates import SWAPPED, Between, GatesConfig, judge
 from hybridir.translation.texts import Texts
@@ -149,7 +149,7 @@ class Worker:
 
     @cached_property
     def _translator(self) -> Translator:
-        torch.set_num_threads(self._work.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(self._work.threads or usable_cpus())
         return Translator(self._work.model, pick_device(self._work.use_gpu))
 
     @cached_property

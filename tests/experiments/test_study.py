@@ -391,7 +391,7 @@ def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> No
 def test_arms_on_ray(workers: int, cache: Path, tmp_path: Path, float64: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Side by side on a cluster of two CPUs: what one process gives, and one run that fails.
 
-    Slow: starts of Ray. In short: the points of a search on Ray, in test_tune.
+    Slow: starts of Ray. In short: the points of tuning on Ray, in test_tuning.
     """
     from hybridir.on_ray.many import ray_arms
 

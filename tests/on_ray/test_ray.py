@@ -196,14 +196,14 @@ def test_two_workers_train_as_one_process(two_workers: list[dict[str, Any]], one
 
 @pytest.mark.slow
 def test_one_worker_and_four_train_as_one_process(folder: Path, one_process: list[dict[str, Any]]) -> None:
-    """Slow: two starts of Ray Train. In short: two workers, above, and one, two and four ranks in test_train."""
+    """Slow: two starts of Ray Train. In short: two workers, above, and one, two and four ranks in test_loop."""
     for workers in (1, 4):
         assert_alike(run(folder / str(workers), workers), one_process)
 
 
 @pytest.mark.slow
 def test_four_workers_then_two_then_four_see_the_same_batches(folder: Path, two_workers: list[dict[str, Any]]) -> None:
-    """Slow: three starts of Ray Train. In short: two ranks, one and two again in test_train."""
+    """Slow: three starts of Ray Train. In short: two ranks, one and two again in test_loop."""
     run(folder / "elastic", 4, steps=18, checkpoint_every=6)
     run(folder / "elastic", 2, resume=True, steps=36, checkpoint_every=6)
     lines = run(folder / "elastic", 4, resume=True, checkpoint_every=6)

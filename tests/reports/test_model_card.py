@@ -175,10 +175,18 @@ def test_secrets_are_masked(changed: Callable[..., ModelCard], monkeypatch: pyte
         ((0, 0, 1), None, "X-Y"),
         ((0.25, 0, 0.75), None, "hybrid, alpha = 0.25"),
         ((0.5, 0.25, 0.25), None, ""),
+        ((0, 0, 0, 1), None, "sum"),
     ],
 )
 def test_methods_have_their_names(weights: tuple[float, ...], languages: list[str] | None, name: str) -> None:
-    assert method_name(dict(zip(KINDS, (*weights, 0), strict=True)) | {"languages": languages, "mono_first": 0}) == name
+    assert (
+        method_name(
+            dict.fromkeys(KINDS, 0)
+            | dict(zip(KINDS, weights, strict=False))
+            | {"languages": languages, "mono_first": 0}
+        )
+        == name
+    )
 
 
 def test_a_new_kind_of_batch_breaks_no_card(changed: Callable[..., ModelCard], monkeypatch: pytest.MonkeyPatch) -> None:

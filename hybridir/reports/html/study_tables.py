@@ -256,7 +256,7 @@ def _by_arm(title: str, names: Sequence[str], columns: Mapping[str, Column], cor
 
 
 def _published(one: dict[str, Any], setting: str, measure: str) -> str:
-    return number(one.get({"mAP": setting, "rank_distance": measure}.get(measure, "")), measure)
+    return number(one.get(setting if measure == "mAP" else measure), measure)
 
 
 def _compared(results: dict[str, Any]) -> list[str]:
