@@ -133,7 +133,7 @@ def romanised(word: str, language: str) -> str:
 def _has_inherent_vowel(word: str, n: int) -> bool:
     """Whether a letter of an Indic script is a consonant that is spoken with a vowel that is not written."""
     consonant = _CONSONANT.match(word[n]) is not None
-    rest = word[n + 1 :].lstrip("\u093c\u09bc")
+    rest = word[n + 1 :].lstrip("\u093c\u09bc").partition("-")[0]
     followed = (
         bool(rest) and unicodedata.category(rest[0])[0] == "M" and rest[0] not in "\u0902\u0901\u0982\u0981\u0c02"
     )

@@ -17,7 +17,7 @@ from hybridir.perturbations.perturbation import Perturbation, Site
 from hybridir.perturbations.typing_errors import homophones
 
 _SOUNDS = {
-    "ar": "ت ط|د ض|س ص|ذ ز|ظ ض|ق ك|ه ح|ا ع|ث س",
+    "ar": "ت ط|د ض|س ص|ذ ز|ظ ض|ق ك|ه ح|أ ع|ث س",
     "bn": "শ স|ষ শ|ন ণ|জ য|ি ী|ু ূ|ত থ|দ ধ|ব ভ|ক খ|র ড়",
     "de": "d t|b p|g k|f v|ä e|ie i|ß ss|s z|tz z|ei ai|eu äu|ch g",
     "el": "ι η|ι υ|η ει|ο ω|ε αι|ι οι|β φ|γκ γγ|ντ τ|σσ σ|λλ λ",

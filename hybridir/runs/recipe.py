@@ -145,6 +145,7 @@ MOST_USED = (
     *("benchmark.name", "benchmark.path", "benchmark.split", "benchmark.language", "benchmark.languages"),
     *("scaling.num_workers", "scaling.use_gpu", "tracking.enabled", "seed", "output", "resume", "dry_run"),
     *("compare_to", "label", "run_depth", "keep_embeddings", "conditions"),  # of evaluations
+    *("noise.kinds", "noise.severities", "noise.draws", "noise.queries", "attack.queries", "attack.edits"),
     *("arms", "seeds", "space", "points", "stop_early"),  # of studies and tuning
 )
 """The fields and whole sections of all jobs that `--help` shows; `--help_all` shows the others too."""
