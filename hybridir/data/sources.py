@@ -99,7 +99,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
         near, known = did_you_mean(config.name, BENCHMARKS), ", ".join(BENCHMARKS)
         raise ValueError(f"benchmark.name {config.name!r} is unknown{near}; there are {known}")
     benchmark = BENCHMARKS[config.name]
-    for field in ("path", "facts", "language", "groups"):
+    for field in ("path", "facts", "language", "groups", "without_domains"):
         value = getattr(config, field)
         if field not in benchmark.uses and value != getattr(BenchmarkConfig(), field):
             shown = without_secrets(str(value))

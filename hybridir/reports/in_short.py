@@ -11,14 +11,23 @@ from hybridir.runtime.secrets import without_secrets
 
 def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark: Benchmark, how: str = "") -> str:
     """The sentence about training, from its configuration and its data card. `how`: in how many ways, with a space."""
-    part = card["parts"]["train"]
-    languages = config["sampling"]["languages"] or list(card["languages"])
+    part, sampling = card["parts"]["train"], config["sampling"]
+    languages = sampling["languages"] or list(card["languages"])
     start = config["encoder"]["name"] or "a new small encoder"
     own = not config["benchmark"]["path"]
     return (
         f"{without_secrets(start)}, trained {how}on {part['pairs']:,} pairs ({part['groups']:,} questions) of "
-        f"{data_name(config['data'])} in {_in(languages)}; {measured(benchmark, 'these data' if own else '')}."
+        f"{data_name(config['data'])} in {_in(languages)}{_of_these(sampling)}; "
+        f"{measured(benchmark, 'these data' if own else '')}."
     )
+
+
+def _of_these(sampling: dict[str, Any]) -> str:
+    """What of the data is not drawn, where `sampling` says so."""
+    left = [f"{sampling['groups']:,} questions"] if sampling.get("groups") else []
+    left += [f"{sampling['translated']:.0%} of them in all languages"] if sampling.get("translated", 1) < 1 else []
+    left += [f"without {listed(sampling['without_domains'])}"] if sampling.get("without_domains") else []
+    return f" (drawn: {', '.join(left)})" if left else ""
 
 
 def measured(benchmark: Benchmark, data: str = "", part: str = "") -> str:

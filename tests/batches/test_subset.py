@@ -17,6 +17,7 @@ from hybridir.data.config import BenchmarkConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import heldout
 from hybridir.data.records import Pair, Passage
+from hybridir.data.sources import read_benchmark
 
 LANGUAGES = ("de", "en", "zh")
 DOMAINS = ("law", "sport", "sport", "music")
@@ -118,10 +119,12 @@ def test_groups_without_translations_are_in_no_cross_lingual_batch(corpus: Corpu
 
 def test_validation_asks_nothing_of_a_left_out_domain(corpus: Corpus) -> None:
     config = BenchmarkConfig(name=heldout.NAME, path=str(corpus.directory))
-    whole, part = heldout.read_benchmark(config), heldout.read_benchmark(replace(config, without_domains=("sport",)))
+    whole, part = (read_benchmark(replace(config, without_domains=names)) for names in ((), ("sport",)))
     assert Counter(query.domain for query in whole.queries) == {"sport": 30, "law": 15, "music": 15}
     assert Counter(query.domain for query in part.queries) == {"law": 15, "music": 15}
     assert len(part.passages) == 30
+    with pytest.raises(ValueError, match=r"benchmark\.without_domains is .*, which sample does not use"):
+        read_benchmark(BenchmarkConfig(name="sample", without_domains=("sport",)))
 
 
 @pytest.mark.parametrize(

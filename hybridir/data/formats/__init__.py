@@ -48,7 +48,7 @@ BENCHMARKS: dict[str, BenchmarkFormat] = {
     "mlqa-r": BenchmarkFormat(lareqa.read_benchmark, license="CC-BY-NC-4.0"),
     "beir": BenchmarkFormat(beir.read_benchmark, ("path", "language")),
     "miracl": BenchmarkFormat(miracl.read_benchmark, hub_id="miracl/miracl"),
-    **dict.fromkeys(heldout.PARTS, BenchmarkFormat(heldout.read_benchmark, ("path", "groups"))),
+    **dict.fromkeys(heldout.PARTS, BenchmarkFormat(heldout.read_benchmark, ("path", "groups", "without_domains"))),
 }
 
 
