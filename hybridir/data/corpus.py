@@ -63,12 +63,23 @@ class Corpus:
 
     @classmethod
     def open(cls, directory: str | Path) -> "Corpus":
-        """Opens a corpus that `build_corpus` wrote; its index is memory-mapped."""
+        """Opens a corpus that `build_corpus` wrote; its index is memory-mapped.
+
+        Raises:
+            ValueError: an earlier version wrote it, which did not keep the domain of each group.
+        """
         directory = Path(directory)
         description = json.loads((directory / "corpus.json").read_text(encoding="utf-8"))
         for name in ("languages", "sources"):
             description[name] = tuple(description[name])
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in directory.glob("*.npy")}
+        if "domain_of" not in arrays:
+            if len(description["domains"]) > 1:
+                raise ValueError(
+                    f"{directory} was written by an earlier version, which did not keep the domain of each question: "
+                    "remove it, and start the job that wrote it again (its --dry_run is enough)"
+                )
+            arrays["domain_of"] = np.zeros(len(arrays["group_key"]), dtype=np.uint32)
         return cls(directory=directory, **description, **arrays)
 
     @property

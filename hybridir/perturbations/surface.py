@@ -1,5 +1,7 @@
 """The surface of a text: case, punctuation, spaces, and characters without width."""
 
+from collections.abc import Callable
+
 import regex
 
 from hybridir.perturbations.letters import CASED, WITHOUT_SPACES, letters, lower, neighbours, upper
@@ -15,7 +17,7 @@ _JOINING = frozenset({"ARABIC", "DEVANAGARI", "BENGALI", "TELUGU", "KHMER"})
 """Scripts in which a zero-width non-joiner changes what is seen."""
 
 
-def _case(to_lower: bool, to_upper: bool):  # type: ignore[no-untyped-def]
+def _case(to_lower: bool, to_upper: bool) -> Callable[[str, str], list[Site]]:
     def sites(text: str, language: str) -> list[Site]:
         found = []
         for one in letters(text):

@@ -5,6 +5,7 @@ Shapes: Q queries, P passages, D dimension, B some of the queries, S some of the
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -87,21 +88,6 @@ def scan(
     device: torch.device,
 ) -> None:
     """Scores all queries against all passages, and hands each part of the scores to `results`."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # no TF32: the bound on the error is that of float32
-    try:
-        _scored(query_QD, passages, results, own_Q, device)
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-def _scored(
-    query_QD: np.ndarray,
-    passages: Vectors,
-    results: Sequence[Result],
-    own_Q: np.ndarray | None,
-    device: torch.device,
-) -> None:
     rows, most = (ROWS, SCORES) if device.type == "cpu" else (GPU_ROWS, GPU_SCORES)
     there_QD = torch.from_numpy(query_QD).to(device)
     buffer = torch.empty(max(most, 64 * min(rows, len(query_QD))), device=device)
@@ -119,12 +105,26 @@ def _scored(
             for start in range(0, len(block.place_S), width):
                 columns = slice(start, min(start + width, len(block.place_S)))
                 shape = (some.stop - some.start, columns.stop - columns.start)
-                score_BS = torch.mm(there_QD[some], vector_SD[columns].T, out=buffer[: math.prod(shape)].view(shape))
+                with _float32():
+                    score_BS = torch.mm(
+                        there_QD[some], vector_SD[columns].T, out=buffer[: math.prod(shape)].view(shape)
+                    )
                 part = Part(query_QD, block, some, columns, score_BS, error_B, own_B)
                 for one in results:
                     one.add(part)
             for one in results:
                 one.settle(block, some)
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """No TF32: the bound on the error is that of float32."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def _norms(vector_ND: Tensor) -> np.ndarray:

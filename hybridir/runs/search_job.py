@@ -16,7 +16,9 @@ from hybridir.retrieval.shards import open_index
 from hybridir.retrieval.systems import fingerprint
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.progress import say
 
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160)), " ")
 Hit = tuple[float, str, str, str]
 """Score, language, id and text of a passage."""
 
@@ -80,12 +82,19 @@ def searcher(recipe: Search) -> Callable[[str], list[Hit]]:
     return search
 
 
+def _shown(text: str) -> str:
+    """The text on one line, without characters that would steer the terminal."""
+    return " ".join(text.translate(_CONTROL).split())
+
+
 def run_search(recipe: Search, lines: Iterable[str] = sys.stdin) -> None:
     """Prints the best passages of the question, or of each line."""
     quiet_libraries()
     search = searcher(recipe)
+    if not recipe.question and sys.stdin.isatty():
+        say("a question on each line; Ctrl-D ends")
     for question in [recipe.question] if recipe.question else lines:
         if question.strip():
             for rank, (score, language, name, text) in enumerate(search(question.strip()), start=1):
-                print(f"{rank:3}  {score:.4f}  {language}  {name}  {' '.join(text.split())}", flush=True)
+                print(f"{rank:3}  {score:.4f}  {language}  {_shown(name)}  {_shown(text)}", flush=True)
             print(flush=True)

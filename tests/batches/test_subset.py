@@ -1,5 +1,6 @@
 """What a plan may draw: no pair of a left-out domain, nested numbers of groups, shares of translated ones."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -142,3 +143,14 @@ def test_what_cannot_be_chosen_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Plan(corpus, Sampling(**options), 4, seed=0)  # type: ignore[arg-type]
+
+
+def test_a_corpus_of_an_earlier_version(corpus: Corpus, tmp_path: Path) -> None:
+    """It has no domains of groups: that matters only where there are several."""
+    old = shutil.copytree(corpus.directory, tmp_path / "several")
+    (old / "domain_of.npy").unlink()
+    with pytest.raises(ValueError, match=f"{old} was written by an earlier version"):
+        Corpus.open(old)
+    alone = corpus_of([replace(pair, domain="") for pair in pairs()], tmp_path / "one")
+    (alone.directory / "domain_of.npy").unlink()
+    assert not Corpus.open(alone.directory).domain_of.any()

@@ -20,7 +20,7 @@ from hybridir.model.encoder import Encoder
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.encode_shards import Done, Work, encode_shards_here
 from hybridir.runs.index_job import Encoding, run_encoding
-from hybridir.runs.search_job import Search, run_search, searcher
+from hybridir.runs.search_job import Search, _shown, run_search, searcher
 
 WORDS = ("river", "bridge", "market", "tower", "museum", "garden", "harbour", "station")
 
@@ -134,6 +134,11 @@ def test_questions_come_from_lines(made: Path, capsys: pytest.CaptureFixture[str
     blocks = capsys.readouterr().out.strip().split("\n\n")
     assert [len(block.splitlines()) for block in blocks] == [2, 2]
     assert re.fullmatch(r"1  -?\d\.\d{4}  (de|en)  \d+  the \w+ \d+", blocks[0].splitlines()[0])
+
+
+def test_a_passage_does_not_steer_the_terminal() -> None:
+    """Control characters are spaces; what joins letters (a zero-width non-joiner) stays."""
+    assert _shown("\x1b[2J red\x9b1m\n\ttext می\u200cخواهم") == "[2J red 1m text می\u200cخواهم"
 
 
 def test_the_commands(made: Path, float64: Path, tmp_path: Path) -> None:
