@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from hybridir.evaluation.intervals import LEVEL, Labels, macro_mean
 
@@ -39,7 +39,7 @@ def relative_drop(plain_N: np.ndarray, noisy_N: np.ndarray, strata: Labels, clus
     """
     plain, noisy = macro_mean(plain_N, strata), macro_mean(noisy_N, strata)
     (vpp, vpn, vnn), n_clusters = _covariance(plain_N, noisy_N, strata, clusters)
-    t2 = float(stats.t.ppf((1 + LEVEL) / 2, n_clusters - 1)) ** 2
+    t2 = float(stdtrit(n_clusters - 1, (1 + LEVEL) / 2)) ** 2
     a, b, c = plain**2 - t2 * vpp, plain * noisy - t2 * vpn, noisy**2 - t2 * vnn
     if plain <= 0:
         return Relative(None, None)
@@ -52,7 +52,7 @@ def relative_drop(plain_N: np.ndarray, noisy_N: np.ndarray, strata: Labels, clus
 def lower_end(values_N: np.ndarray, strata: Labels, clusters: Labels) -> float:
     """The lower end of the 95 % t interval of the macro-mean over clusters."""
     (variance, _, _), n_clusters = _covariance(values_N, values_N, strata, clusters)
-    t = float(stats.t.ppf((1 + LEVEL) / 2, n_clusters - 1))
+    t = float(stdtrit(n_clusters - 1, (1 + LEVEL) / 2))
     return macro_mean(values_N, strata) - t * float(np.sqrt(variance))
 
 

@@ -19,10 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from hybridir.runtime.progress import say
 
@@ -39,7 +35,6 @@ BUDGET = {"cpu": 1024, "cuda": 16384}
 ROW = 4
 """Without padding, `Encoder.encode` puts so many times as many tokens into a forward pass."""
 _HAS_FLASH = importlib.util.find_spec("flash_attn") is not None
-_HAS_VARLEN = {"scale", "window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 
 
 @dataclass
@@ -187,7 +182,25 @@ def prepare(backbone: Any) -> None:
         and config._attn_implementation == "sdpa"
         and getattr(config, "is_causal", None) is None  # a decoder that was made to see both ways
     ):
+        _register()
         backbone.set_attn_implementation(PACKED)
+
+
+@cache
+def _register() -> None:
+    """Not when this module is imported: what is imported here takes seconds, and a dry run loads no model."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(PACKED, _attention)
+    AttentionMaskInterface.register(PACKED, _mask)
+
+
+@cache
+def _has_varlen() -> bool:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return {"scale", "window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 
 
 def can_pack(backbone: Any, device: torch.device) -> bool:
@@ -206,7 +219,7 @@ def can_pack(backbone: Any, device: torch.device) -> bool:
     names = ("attention_probs_dropout_prob", "attention_dropout")
     if backbone.training and any(getattr(config, name, 0.0) for name in names):
         return _HAS_FLASH or _no("only the package flash-attn has a kernel with dropout in attention")
-    return _HAS_VARLEN or _HAS_FLASH or _no("this torch has no kernel for it: install a newer one, or flash-attn")
+    return _has_varlen() or _HAS_FLASH or _no("this torch has no kernel for it: install a newer one, or flash-attn")
 
 
 @cache
@@ -261,6 +274,8 @@ def _attention(
     `sliding_window`: a token sees those at a distance below it.
     """
     if layout is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
     layout.used = True
     causal = bool(getattr(module, "is_causal", False))
@@ -296,11 +311,13 @@ def _by_kernel(
     width = -1 if window is None else window - 1
     sizes: Any = (layout.starts, layout.starts, layout.longest, layout.longest)
     seen = (width, 0 if causal else width)
-    if dropout or not _HAS_VARLEN:
+    if dropout or not _has_varlen():
         from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
 
         options = {"dropout_p": dropout, "softmax_scale": scaling, "causal": causal, "window_size": seen}
         return flash_attn_varlen_func(*rows, *sizes, **options)
+    from torch.nn.attention.varlen import varlen_attn
+
     gqa = rows[0].shape[1] != rows[1].shape[1]
     kernel: Callable[..., Tensor] = varlen_attn  # type: ignore[assignment]
     return kernel(*rows, *sizes, scale=scaling, window_size=seen, enable_gqa=gqa)
@@ -308,11 +325,9 @@ def _by_kernel(
 
 def _mask(*args: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
     """No mask for texts in a row, which come without one; for padded ones that of torch's attention."""
+    from transformers.masking_utils import sdpa_mask
+
     return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **options)
-
-
-AttentionInterface.register(PACKED, _attention)
-AttentionMaskInterface.register(PACKED, _mask)
 
 
 class _Take(torch.autograd.Function):
