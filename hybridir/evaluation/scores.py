@@ -81,6 +81,12 @@ class Scores:
         rows = {name: values[chosen_N] for name, values in self.rows.items()}
         return Scores(rows, {name: values[:, chosen_N] for name, values in self.values.items()})
 
+    def weighted(self, conditions: Mapping[str, float]) -> "Scores":
+        """The sum over conditions with these weights, query by query, as scores of the plain benchmark."""
+        parts = [(self.under(name).values, weight) for name, weight in conditions.items()]
+        values = {name: np.sum([weight * one[name] for one, weight in parts], axis=0) for name in self.values}
+        return Scores(self.under("").rows, values)
+
     def minus(self, baseline: "Scores") -> "Scores":
         """Differences, seed by seed. A system with one seed is compared with each seed of the other."""
         shared = [name for name in self.values if name in baseline.values]

@@ -7,8 +7,8 @@ which a difference does not matter (Schuirmann 1987, Journal of Pharmacokinetics
 2012, JAMA 308). Verdicts are not corrected for the number of claims.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hybridir.evaluation.intervals import SeedInterval
@@ -16,6 +16,9 @@ from hybridir.evaluation.metrics import MEASURES
 
 Relation = Literal["better", "not worse", "equal"]
 Languages = Literal["all", "trained", "zero-shot"]
+Weights = Mapping[str, float]
+"""Weights of conditions by name ("" is the plain benchmark): a query counts with the weighted sum of its values."""
+PLAIN: Weights = {"": 1.0}
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
 
 
@@ -24,6 +27,11 @@ class Part:
     """One difference of a claim, for example: `arm` is "better" (the `relation`) than `baseline`.
 
     Only queries in `languages` count: all, those that were trained on, or those that were not ("zero-shot").
+
+    `conditions` say what is compared: the plain benchmark; one condition, {name: 1}; what is lost under it,
+    {name: 1, "": -1} ("better" is a smaller loss); a mean or an area over several. `baseline_conditions`, if given,
+    are those of the baseline, which then may be the arm itself: two conditions of one model. `ValueError` without a
+    weight above 0.
     """
 
     arm: str
@@ -32,6 +40,29 @@ class Part:
     relation: Relation
     measure: str = "mAP"
     languages: Languages = "all"
+    conditions: Weights = field(default_factory=lambda: PLAIN)
+    baseline_conditions: Weights | None = None
+
+    def __post_init__(self) -> None:
+        for weights in (self.conditions, self.of_baseline):
+            if not any(weight > 0 for weight in weights.values()):
+                raise ValueError(f"the conditions of a claim are {dict(weights)}: one must have a weight above 0")
+
+    @property
+    def of_baseline(self) -> Weights:
+        """The conditions of the baseline."""
+        return self.conditions if self.baseline_conditions is None else self.baseline_conditions
+
+
+def described(weights: Weights) -> str:
+    """The conditions in words, such as "delete one - plain"; "" for the plain benchmark alone."""
+    if weights == PLAIN:
+        return ""
+    parts = []
+    for name, weight in weights.items():
+        size = "" if abs(weight) == 1 else f"{abs(weight):g} x "
+        parts.append(f"{'-' if weight < 0 else '+'} {size}{name or 'plain'}")
+    return " ".join(parts).removeprefix("+ ")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,14 @@ from hybridir.retrieval.systems import rank_each
 from hybridir.runs.backend import Backend, Track, quiet_libraries
 from hybridir.runs.corpus import cache_folder, read_corpus
 from hybridir.runs.fill_in import fill_in_steps, own_part, read_own_part
-from hybridir.runs.folder import Kind, begin_folder
+from hybridir.runs.folder import NAME, Kind, begin_folder, open_folder
 from hybridir.runs.prepare import prepare
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, TrackingConfig
 from hybridir.runs.results import write_json
-from hybridir.runs.training_run import open_output, spent, train_model, validated
+from hybridir.runs.training_run import TRAINING, open_output, spent, train_model, validated
 from hybridir.runtime.durable import appended, replaced_folder
 from hybridir.runtime.owner import own, owned
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.secrets import without_secrets
 
 STOPPED = "stopped.json"
@@ -92,6 +93,38 @@ class ArmRun:
     @property
     def label(self) -> str:
         return f"{self.arm} seed {self.recipe.seed}"
+
+
+def check_definition(run: ArmRun) -> None:
+    """Raises `ValueError` if a run that has results has them of another definition of its arm, or of a condition."""
+    if not (run.results.exists() and (run.output / NAME).exists()):  # without: of a version that did not write it down
+        return
+    measured = read_results(run.results).get("conditions", {})
+    for condition in run.conditions:
+        found = measured.get(condition.name, {}).get("definition", {})
+        for name, value in _definition(condition).items():
+            if found.get(name, value) != value:
+                raise ValueError(
+                    f"{run.output} was measured under {condition.name} with {name} {found[name]!r}, but now it is "
+                    f"{value!r}: take the old value, or name another --output"
+                )
+    try:
+        recipe = replace(fill_in_steps(run.recipe, run.output), resume=True)
+        open_folder(recipe, MADE if run.made_of else replace(TRAINING, may_change=MAY_CHANGE))
+        if run.made_of:
+            _check_made(run)
+    except ValueError as error:
+        raise ValueError(f"arm {run.arm} has changed: {error}") from None
+
+
+def _check_made(run: ArmRun) -> None:
+    config = load_yaml((run.output / "config.yaml").read_text(encoding="utf-8"))
+    for name, value in _made(run).items():
+        if config.get(name, value) != value:
+            raise ValueError(
+                f"the model in {run.output} was {name.replace('_', ' ')} {config[name]}, but now it is {value}: take "
+                "the old value, or name another --output"
+            )
 
 
 @dataclass(frozen=True)
@@ -172,7 +205,10 @@ def _run(run: ArmRun, backend: Backend) -> None:
         results = summary | {"encoder": encoder.name, "bias": bias} | results
         results["training"]["measuring_seconds"] = time.monotonic() - began
     if changed:
-        results["conditions"] = results.get("conditions", {}) | condition_results(scores, plain, changed)
+        found = condition_results(scores, plain, changed)
+        for one in run.missing:
+            found[one.name]["definition"] = _definition(one)
+        results["conditions"] = results.get("conditions", {}) | found
     write_scores({run.arm: scores}, run.output / "per_query.parquet")
     write_json(results, run.output)
     shutil.rmtree(run.output / "checkpoints", ignore_errors=True)
@@ -191,12 +227,29 @@ def _train(run: ArmRun, backend: Backend) -> dict[str, Any]:
 def _make(run: ArmRun) -> dict[str, Any]:
     """Makes the model of others; returns what `results.json` says of it."""
     members = [Path(name) for name in run.made_of]
-    begin_folder(run.recipe, MADE, {"made_of": list(run.made_of), "made_by": _described(run.make)})
+    begin_folder(run.recipe, MADE, _made(run))
     made = run.make(*(Encoder.load(EncoderConfig(name=str(member / "model"))) for member in members))
     with replaced_folder(run.output / "model") as work:
         made.save(work)
-    each = [spent(member) for member in members]
-    return {"training": {name: sum(one[name] for one in each) for name in each[0]}}
+    spent_on = {name: spent for member in members for name, spent in _spent_on(member).items()}
+    total = {name: sum(spent[name] for spent in spent_on.values()) for name in ("step", "tokens", "seconds")}
+    return {"training": total | {"of": spent_on}}
+
+
+def _spent_on(member: Path) -> dict[str, dict[str, Any]]:
+    """What the training of each run took that the model in `member` comes from, by the run's name."""
+    training = read_results(member / "results.json")["training"]
+    return training.get("of") or {"/".join(member.parts[-2:]): training}
+
+
+def _made(run: ArmRun) -> dict[str, Any]:
+    """What the `config.yaml` of a model made of others says of that."""
+    return {"made_of": list(run.made_of), "made_by": _described(run.make)}
+
+
+def _definition(condition: Condition) -> dict[str, Any]:
+    """The fields of a condition, as they are read back from JSON."""
+    return json.loads(json.dumps(asdict(condition)))
 
 
 def _described(make: Callable[..., Encoder]) -> str:

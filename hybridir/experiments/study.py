@@ -5,6 +5,7 @@ The studies are in `hybridir.experiments.studies`; `hybridir.experiments.study_j
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Arm:
         name: short name, in tables and folders.
         about: what the arm does, in words.
         changes: fields that differ from the study's recipe, by section.
-        made_of: names of trained arms. If given, `make` makes the model of theirs, and the arm is not trained.
+        made_of: names of other arms. If given, `make` makes the model of theirs, and the arm is not trained.
         make: makes an encoder of these encoders; see `hybridir.model.transforms`. Bind its arguments by `partial`.
         x: value on the x axis, in a study over a number.
     """
@@ -48,7 +49,7 @@ class StudyRecipe(Recipe):
             than 5, intervals hold only for these trained models, not for other seeds.
         arms: names of the arms to train; the arms that they are made of are added. Omitted: all arms.
         conditions: noise on the benchmark's queries; every arm is measured on them too, besides the plain benchmark,
-            without training again.
+            without training again. Omitted: those of the study.
         margin: difference in mAP (or recall, ...) within which two arms count as equal. The smaller one of `margin` and
             `margin_share` counts.
         margin_share: the margin as a share of the baseline's value. For rank distances, it is the only margin.
@@ -71,7 +72,7 @@ class StudyRecipe(Recipe):
 
     seeds: int = 5
     arms: tuple[str, ...] | None = None
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[Condition, ...] | None = None
     margin: float = 0.01
     margin_share: float = 0.05
 
@@ -79,7 +80,7 @@ class StudyRecipe(Recipe):
         super().__post_init__()
         if self.seeds < 1:
             raise ValueError(f"seeds is {self.seeds}: it must be at least 1")
-        check_conditions(self.conditions)
+        check_conditions(self.conditions or ())
         for name in ("margin", "margin_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0 and below 1")
@@ -108,7 +109,9 @@ class Study:
         about: the question of the study, below the title, for readers who have not read the paper.
         reference: name of the arm in question; plots that have room for a few arms only show it first.
         arms: returns all arms for a recipe.
-        claims: claims to test.
+        claims: claims to test. Those under conditions that a recipe leaves out are not tested.
+        conditions: conditions that all arms are measured under, besides the plain benchmark, unless the recipe names
+            others.
         x_name: label of the x axis, in a study over a number.
         sources: titles on the page for the groups of claims, by `Claim.source`.
         published: published results to show.
@@ -121,21 +124,44 @@ class Study:
     reference: str
     arms: Callable[[StudyRecipe], list[Arm]]
     claims: tuple[Claim, ...]
+    conditions: tuple[Condition, ...] = ()
     x_name: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
     sections: tuple[StudySection, ...] = STUDY
 
+    def __post_init__(self) -> None:
+        check_conditions(self.conditions)
+        named = {one.name for one in self.conditions} | {""}
+        for part in (part for claim in self.claims for part in claim.parts):
+            if unknown := {*part.conditions, *part.of_baseline} - named:
+                raise ValueError(f"a claim of {self.name} is about {', '.join(unknown)}: add it to the conditions")
+
 
 def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
-    """The arms of the recipe and those they are made of, in the study's order; `ValueError` for unknown names."""
+    """The arms of the recipe and those they are made of, in the study's order.
+
+    Raises:
+        ValueError: the recipe or an arm names an arm that there is not, or an arm is made of itself by way of others.
+    """
     arms = {arm.name: arm for arm in study.arms(recipe)}
+    for arm in arms.values():
+        if unknown := set(arm.made_of) - set(arms):
+            raise ValueError(f"{study.name} has no arm {', '.join(sorted(unknown))}, which {arm.name} is made of")
+    try:
+        TopologicalSorter({arm.name: arm.made_of for arm in arms.values()}).prepare()
+    except CycleError as error:
+        raise ValueError(f"arms of {study.name} go round: {' is made of '.join(error.args[1][::-1])}") from None
     if recipe.arms is None:
         return list(arms.values())
     if unknown := set(recipe.arms) - set(arms):
         named = ", ".join(f"{name}{did_you_mean(name, arms)}" for name in sorted(unknown))
         raise ValueError(f"{study.name} has no arm {named}; there are {', '.join(arms)}")
-    wanted = {*recipe.arms, *(name for one in recipe.arms for name in arms[one].made_of)}
+    wanted, more = set[str](), list(recipe.arms)
+    while more:
+        if (name := more.pop()) not in wanted:
+            wanted.add(name)
+            more += arms[name].made_of
     return [arm for arm in arms.values() if arm.name in wanted]
 
 

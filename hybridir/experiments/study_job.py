@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridir.data import sources
 from hybridir.data.corpus import Corpus
-from hybridir.experiments.one_run import ArmRun, Runner
+from hybridir.experiments.one_run import ArmRun, Runner, check_definition
 from hybridir.experiments.progress import ArmProgress, duration
 from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
 from hybridir.experiments.study_results import Finished, study_results
@@ -44,17 +44,20 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
         The path of `report.html`, and the number of failed runs.
 
     Raises:
-        ValueError: the folder, the data or an arm does not fit the recipe, or no run has finished.
+        ValueError: the folder, the data or an arm does not fit the recipe, an arm has another definition than when
+            it was started, or no run has finished.
     """
     quiet_libraries()
     output = output_folder(recipe.output, study.name)
     kind = study_kind(study)
     with own(output):
         recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
-        recipe = fill_in_steps(recipe, output)
+        recipe = _with_conditions(study, fill_in_steps(recipe, output))
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in _runs(recipe, arm)]
         open_folder(recipe, kind)
+        for run in runs:
+            check_definition(run)
         benchmark = None if own_part(recipe.benchmark) else sources.read_benchmark(recipe.benchmark)
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))
@@ -101,7 +104,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     quiet_libraries()
     output = Path(recipe.output or f"outputs/{study.name}").absolute()
     recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
-    recipe = fill_in_steps(recipe, output)
+    recipe = _with_conditions(study, fill_in_steps(recipe, output))
     arms = chosen_arms(study, recipe)
     runs = [run for arm in arms for run in _runs(recipe, arm)]
     with TemporaryDirectory() as data_card:
@@ -110,8 +113,13 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     say(f"{len(runs)} runs, each with a folder like {runs[0].output}")
 
 
+def _with_conditions(study: Study, recipe: StudyRecipe) -> StudyRecipe:
+    """The recipe with the study's conditions, if it names none."""
+    return replace(recipe, conditions=study.conditions if recipe.conditions is None else recipe.conditions)
+
+
 def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:
-    """Does the runs that are not finished, those made of others last. Returns the errors of failed runs by folder."""
+    """Does the runs that are not finished, each after those it is made of. Returns errors by folder."""
     errors: dict[Path, str] = {}
 
     def written_down(run: ArmRun) -> None:
@@ -131,8 +139,12 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
     about = f": about {duration(sum(expected.values()) / runner.at_once)}" if expected else ""
     say(f"{len(todo)} runs, {runner.at_once} at a time{about}")
     with ArmProgress(todo, expected) as progress:
-        for made in (False, True):
-            wave = [run for run in todo if bool(run.made_of) == made]
+        left = todo
+        while left:
+            waited_for = {str(run.output) for run in left}
+            wave = [run for run in left if waited_for.isdisjoint(run.made_of)]
+            left = [run for run in left if not waited_for.isdisjoint(run.made_of)]
+            assert wave, "arms are not made in a circle: `chosen_arms` has seen to that"
             for run in wave:
                 if missing := [name for name in run.made_of if not Path(name, "results.json").exists()]:
                     errors[run.output] = f"it is made of {', '.join(missing)}, which failed"
@@ -175,7 +187,7 @@ def _expect(recipe: StudyRecipe, todo: Sequence[ArmRun], runner: Runner) -> dict
 
 def _runs(recipe: StudyRecipe, arm: Arm) -> list[ArmRun]:
     """The runs of an arm with all seeds, measured under all conditions."""
-    return [replace(run, conditions=recipe.conditions) for run in arm_runs(recipe, arm, seeds(recipe))]
+    return [replace(run, conditions=recipe.conditions or ()) for run in arm_runs(recipe, arm, seeds(recipe))]
 
 
 def _published(study: Study, benchmark: str) -> dict[str, Any]:

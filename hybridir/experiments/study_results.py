@@ -12,9 +12,9 @@ from hybridir.evaluation.bias_summary import bias_numbers
 from hybridir.evaluation.comparisons import drops
 from hybridir.evaluation.intervals import macro_mean, seed_interval
 from hybridir.evaluation.metrics import MEASURES
-from hybridir.evaluation.scores import Scores, read_scores, stack
+from hybridir.evaluation.scores import Column, Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
-from hybridir.experiments.claims import Claim, Part, Verdict, judge, verdict
+from hybridir.experiments.claims import Claim, Part, Verdict, described, judge, verdict
 from hybridir.runtime.history import read_history
 
 
@@ -38,8 +38,8 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
     """The content of `results.json`: the `facts`, the arms and the claims.
 
     `facts` must have `trained_languages`, `zero_shot_languages`, and, for claims, `margin`. Arms are compared over the
-    seeds that both have finished. `facts["conditions"]`, if given, names the conditions to report; claims are about the
-    plain benchmark. `ValueError` if no run has finished.
+    seeds that both have finished. `facts["conditions"]`, if given, names the conditions that arms are measured under.
+    `ValueError` if no run has finished.
     """
     finished = [arm for arm in arms if arm.folders]
     if not finished:
@@ -134,6 +134,7 @@ def _claim(
         "source": claim.source,
         "verdict": verdict(verdicts),
         "arms": list(dict.fromkeys(name for part in claim.parts for name in (part.arm, part.baseline))),
+        "conditions": sorted({name for part in claim.parts for name in (*part.conditions, *part.of_baseline) if name}),
         "parts": tested,
     }
 
@@ -145,28 +146,34 @@ def _part(
     groups: dict[str, list[str]],
     margins: dict[str, float],
 ) -> dict[str, Any] | None:
-    """One difference with its verdict; None if an arm, a common seed or the scores are missing."""
+    """One difference with its verdict; None if an arm, a common seed, a condition or the scores are missing."""
     if part.arm not in arms or part.baseline not in arms:
         return None
     seeds = sorted(set(arms[part.arm].folders) & set(arms[part.baseline].folders))
     if not seeds:
         return None
-    own, baseline = (
+    own, other = (
         scores[name].seeds([sorted(arms[name].folders).index(seed) for seed in seeds])
         for name in (part.arm, part.baseline)
     )
+    if {*part.conditions, *part.of_baseline} - set(own.rows["condition"].tolist()):
+        return None
+    baseline = other.weighted(part.of_baseline)
     chosen = (part.measure, part.setting, groups[part.languages])
-    column = own.minus(baseline).column(*chosen)
+    column = own.weighted(part.conditions).minus(baseline).column(*chosen)
     if not groups[part.languages] or not column.enough:
         return None
     found = seed_interval(*column)
-    of_baseline = baseline.column(*chosen)
-    baseline_value = macro_mean(of_baseline.values_KN.mean(axis=0), of_baseline.strata)
-    margin = margins["share"] * baseline_value
+    baseline_value = _value(baseline.column(*chosen))
+    # a difference of conditions may be 0: the share is of what it is a difference from
+    size = other.weighted({name: weight for name, weight in part.of_baseline.items() if weight > 0})
+    margin = margins["share"] * _value(size.column(*chosen))
     if not MEASURES[part.measure].lower_is_better:
         margin = min(margin, margins["most"])
     return {
-        **vars(part),
+        **{name: value for name, value in vars(part).items() if name not in ("conditions", "baseline_conditions")},
+        "condition": described(part.conditions),
+        "baseline_condition": described(part.of_baseline),
         **found.as_dict(),
         "margin": margin,
         "value": baseline_value + found.difference,
@@ -174,6 +181,11 @@ def _part(
         "verdict": judge(part, found, margin),
         "seeds": len(seeds),
     }
+
+
+def _value(column: Column) -> float:
+    """The macro-mean over languages of the mean over seeds."""
+    return macro_mean(column.values_KN.mean(axis=0), column.strata)
 
 
 def _results(folder: Path) -> dict[str, Any]:

@@ -96,9 +96,9 @@ def _is_within(name: str, shown: Collection[str]) -> bool:
 
 
 def _items(hint: Any) -> str:
-    """The fields of the items, with the values that there are, if the type is a tuple of a dataclass."""
-    item, *more = get_args(hint) if get_origin(hint) is tuple else (None,)
-    if not is_dataclass(item) or more != [...]:
+    """The fields of the items, with the values that there are, if the type is a tuple of a dataclass, or None."""
+    item = next((get_args(kind)[0] for kind in (hint, *get_args(hint)) if get_origin(kind) is tuple), None)
+    if not is_dataclass(item):
         return ""
 
     def shown(name: str, kind: Any) -> str:

@@ -50,6 +50,10 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
     ]
 
 
+NOISE = Condition(perturbation="delete")
+LOST = {"delete one": 1.0, "": -1.0}
+
+
 def study_of(*more: Arm) -> Study:
     parts = (Part(arm="cross", baseline="mono", setting="crosslingual", relation="better"),)
     claims = (
@@ -61,6 +65,22 @@ def study_of(*more: Arm) -> Study:
             source="sceptic",
             parts=(replace(parts[0], setting="multilingual", measure="rank_distance", languages="zero-shot"),),
         ),
+        Claim(
+            id="noise",
+            text="Cross loses less, and more than nothing.",
+            source="sceptic",
+            parts=(
+                replace(parts[0], conditions=LOST),
+                Part(
+                    arm="cross",
+                    baseline="cross",
+                    setting="monolingual",
+                    relation="not worse",
+                    conditions={"delete one": 1.0},
+                    baseline_conditions={"": 1.0},
+                ),
+            ),
+        ),
     )
     return Study(
         name="small",
@@ -69,6 +89,7 @@ def study_of(*more: Arm) -> Study:
         reference="cross",
         arms=lambda r: [*arms(r), *more],
         claims=claims,
+        conditions=(NOISE,),
     )
 
 
@@ -78,7 +99,7 @@ BROKEN = Arm(name="broken", about="diverges", changes={"train": {"lr": 1e30}})
 def recipe_of(output: Path, cache: Path, **fields: Any) -> StudyRecipe:
     plain = vars(small_recipe(output, cache, sampling={"languages": ("de", "en")}))
     ours = {"benchmark": BenchmarkConfig(facts=80, languages=LANGUAGES), "tracking": TrackingConfig(enabled=False)}
-    return StudyRecipe(**plain | ours | {"seeds": 2} | fields)
+    return StudyRecipe(**plain | ours | {"seeds": 2, "conditions": ()} | fields)
 
 
 def record_nothing(config: TrackingConfig, output: Path, study: Path) -> None:
@@ -177,12 +198,12 @@ def test_the_mean_of_weights(finished: Path, tmp_path: Path) -> None:
 
 
 def test_conditions_and_arms_that_come_later_train_nothing(finished: Path, cache: Path, tmp_path: Path) -> None:
-    """A finished study gets a condition and an arm that is another arm's model with fewer dimensions."""
+    """A finished study gets its own condition, and an arm that is the model of a made arm with fewer dimensions."""
     output = tmp_path / "out"
     copy(finished, output)
-    short = Arm(name="short", about="fewer dimensions", made_of=("mono",), make=partial(truncate, dimensions=16))
+    short = Arm(name="short", about="fewer dimensions", made_of=("mean",), make=partial(truncate, dimensions=16))
     names = ("mono", "cross", "mean", "short")
-    recipe = recipe_of(output, cache, arms=names, conditions=(Condition(perturbation="delete"),), resume=True)
+    recipe = recipe_of(output, cache, arms=names, conditions=None, resume=True)
     encoded: list[tuple[str, bool, bool]] = []
 
     def encode(config: EncoderConfig, queries: Sequence[str], passages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +220,7 @@ def test_conditions_and_arms_that_come_later_train_nothing(finished: Path, cache
 
     before, after = tables(finished), tables(output)
     benchmark = read_benchmark(recipe.benchmark)
-    noisy = under(benchmark, recipe.conditions[0])
+    noisy = under(benchmark, NOISE)
     for name in names:
         found = after[name].pop("conditions")["delete one"]
         assert name == "short" or after[name] == before[name]
@@ -218,22 +239,110 @@ def test_conditions_and_arms_that_come_later_train_nothing(finished: Path, cache
         assert [row["condition"] for row in rows] == [""] * len(plain) + ["delete one"] * len(plain)
     long_one, short_one = (
         Encoder.load(EncoderConfig(name=str(output / "arms" / name / "seed-0" / "model"))).encode("Wo?", "query")
-        for name in ("mono", "short")
+        for name in ("mean", "short")
     )
     cut = long_one[:, :16] / np.linalg.norm(long_one[:, :16])
     np.testing.assert_allclose(short_one, cut, atol=1e-6)
-    assert after["short"]["tokens"] == after["mono"]["tokens"]
+    assert after["short"]["tokens"] == after["mean"]["tokens"] == after["mono"]["tokens"] + after["cross"]["tokens"]
+    check_claims_under_noise(output)
     for file in ("table.md", "report.html"):
         shown = (output / file).read_text(encoding="utf-8")
         assert "delete one: 100.0 % of the queries really changed" in shown
         assert "delete one: monolingual" in shown
 
     encoded.clear()
-    more = (*recipe.conditions, Condition(perturbation="delete", severity=0.5, seed=1))
+    more = (NOISE, Condition(perturbation="delete", severity=0.5, seed=1))
     run_study(study_of(short), replace(recipe, conditions=more), in_process(arms_here(backend)))
     assert sorted(encoded) == sorted((name, True, True) for name in names * 2)
     assert list(results_of(output)["arms"]["mean"]["conditions"]) == ["delete one", "delete 0.5, seed 1"]
     assert results_of(output)["arms"]["mono"]["monolingual"] == before["mono"]["monolingual"]
+
+
+def check_claims_under_noise(output: Path) -> None:
+    """The claim about noise, recomputed from `per_query.parquet`: differences of differences, and two conditions."""
+    lost, floor = next(one for one in results_of(output)["claims"] if one["id"] == "noise")["parts"]
+    assert (lost["condition"], lost["baseline_condition"]) == ("delete one - plain", "delete one - plain")
+    assert (floor["condition"], floor["baseline_condition"]) == ("delete one", "")
+    found = {}
+    for arm in ("cross", "mono"):
+        for condition in ("delete one", ""):
+            files = [output / "arms" / arm / f"seed-{seed}" / "per_query.parquet" for seed in (0, 1)]
+            rows = [
+                [x for x in pyarrow.parquet.read_table(f).to_pylist() if x["condition"] == condition] for f in files
+            ]
+            found[arm, condition] = rows
+
+    def values(arm: str, condition: str, setting: str) -> np.ndarray:
+        return np.array([[x["mAP"] for x in rows if x["setting"] == setting] for rows in found[arm, condition]])
+
+    expected_of = {
+        "crosslingual": values("cross", "delete one", "crosslingual")
+        - values("cross", "", "crosslingual")
+        - values("mono", "delete one", "crosslingual")
+        + values("mono", "", "crosslingual"),
+        "monolingual": values("cross", "delete one", "monolingual") - values("cross", "", "monolingual"),
+    }
+    for part in (lost, floor):
+        about = [x for x in found["mono", ""][0] if x["setting"] == part["setting"]]
+        strata = [f"{x['query_language']}-{x['passage_language']}" for x in about]
+        expected = seed_interval(expected_of[part["setting"]], strata, [x["cluster"] for x in about])
+        assert part["difference"] == pytest.approx(expected.difference, rel=1e-9)
+        assert part["interval"] == pytest.approx([expected.low, expected.high], rel=1e-9)
+    arms = results_of(output)["arms"]
+    noisy = arms["mono"]["conditions"]["delete one"]["crosslingual"]["mAP"]
+    assert lost["baseline_value"] == pytest.approx(noisy - arms["mono"]["crosslingual"]["mAP"], abs=1e-12)
+    assert lost["margin"] == pytest.approx(min(0.01, 0.05 * noisy))
+    assert floor["margin"] == pytest.approx(min(0.01, 0.05 * arms["cross"]["monolingual"]["mAP"]))
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "cross better than mono: Cross-lingual mAP (delete one - plain)" in page
+    assert "cross not worse than cross: Monolingual mAP (delete one against plain)" in page
+
+
+def test_what_was_measured_under_another_definition_is_refused(finished: Path, cache: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    copy(finished, output)
+    recipe = recipe_of(output, cache, arms=("mono", "cross", "mean"), resume=True)
+    study, names = study_of(), ("mono", "cross", "mean")
+    changed = {
+        "mono": (
+            replace(arms(recipe)[0], changes={"sampling": {"mono": 0.5, "cross": 0.5}}),
+            "sampling.mono 1.0.* 0.5",
+        ),
+        "cross": (replace(arms(recipe)[1], made_of=("mono",)), "another kind of results: training run"),
+        "mean": (replace(arms(recipe)[2], made_of=("cross", "mono")), "made of .*mono.*cross.* now .*cross.*mono"),
+    }
+    for name, (arm, words) in changed.items():
+        others = [one for one in arms(recipe) if one.name != name]
+        other = replace(study, arms=lambda _, found=[*others, arm]: found)
+        with pytest.raises(ValueError, match=f"(?s)arm {name} has changed: .*{words}"):
+            run_study(other, recipe, in_process())
+    assert {name: tables(output)[name] for name in names} == {name: tables(finished)[name] for name in names}
+
+    file = output / "arms" / "mono" / "seed-0" / "results.json"
+    old = {"delete one": {"definition": {"perturbation": "delete", "severity": "one", "seed": 5}}}
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"conditions": old}), encoding="utf-8")
+    with pytest.raises(ValueError, match="measured under delete one with seed 5, but now it is 0"):
+        run_study(study, replace(recipe, conditions=None), in_process())
+
+
+def test_arms_made_of_made_arms(cache: Path, tmp_path: Path) -> None:
+    """What they are made of comes along; names that are not there and circles are refused."""
+    recipe = recipe_of(tmp_path / "out", cache, arms=("c",))
+    made = [Arm(name=name, about="", made_of=of) for name, of in (("c", ("b",)), ("b", ("mean",)))]
+    assert [arm.name for arm in chosen_arms(study_of(*made), recipe)] == ["mono", "cross", "mean", "c", "b"]
+    made[1] = replace(made[1], made_of=("mono", "c"))
+    with pytest.raises(ValueError, match=r"arms of small go round: (b is made of c is made of b|c is .* b is .* c)$"):
+        chosen_arms(study_of(*made), recipe)
+    with pytest.raises(ValueError, match="small has no arm gone, which c is made of"):
+        chosen_arms(study_of(replace(made[0], made_of=("gone",))), recipe)
+
+
+def test_claims_name_conditions_of_their_study() -> None:
+    with pytest.raises(ValueError, match="a claim of small is about delete one: add it to the conditions"):
+        replace(study_of(), conditions=())
+    part = study_of().claims[0].parts[0]
+    with pytest.raises(ValueError, match="one must have a weight above 0"):
+        replace(part, conditions={"": -1.0})
 
 
 def test_arms_share_the_seeds(finished: Path) -> None:

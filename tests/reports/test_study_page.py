@@ -380,7 +380,9 @@ def test_claims_about_arms_that_were_left_out_are_hidden(tmp_path: Path) -> None
     page = write(results, tmp_path)
     assert f"– not tested {failed['text']}" in page.text
     assert "– not tested About" not in page.text
-    assert "Claims not shown, because arms of theirs were left out: About what was not asked." in page.text
+    assert (
+        "Claims not shown, because arms or conditions of theirs were left out: About what was not asked." in page.text
+    )
     assert "1 – not tested." in page.text.partition("Claims and")[0]
 
 

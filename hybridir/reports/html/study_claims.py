@@ -78,7 +78,7 @@ def ledger(results: dict[str, Any]) -> Section | None:
     grids += [Grid("Comparisons that decide the claims", ("claim", *_HEADER), compared)] * bool(compared)
     parts = [part for claim in claims for part in claim["parts"] if between(part.get("interval"))]
     hidden = [claim["text"] for claim in results["claims"] if claim not in claims]
-    left_out = "Claims not shown, because arms of theirs were left out: " + " ".join(hidden)
+    left_out = "Claims not shown, because arms or conditions of theirs were left out: " + " ".join(hidden)
     return Section(
         "claims",
         "Claims and verdicts",
@@ -94,11 +94,12 @@ def ledger(results: dict[str, Any]) -> Section | None:
 
 
 def shown_claims(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The claims without those that were not tested because an arm was left out."""
+    """The claims without those that were not tested because an arm or a condition was left out."""
+    there = {*results["arms"], *results.get("conditions", ())}
     return [
         claim
         for claim in results.get("claims", [])
-        if claim["verdict"] != "not tested" or set(claim.get("arms", ())) <= set(results["arms"])
+        if claim["verdict"] != "not tested" or {*claim.get("arms", ()), *claim.get("conditions", ())} <= there
     ]
 
 
@@ -118,6 +119,11 @@ def _row(part: dict[str, Any]) -> tuple[str, ...]:
     measure, ends = part["measure"], part.get("interval")
     what = f"{SETTING_NAMES[part['setting']]} {title_of(measure)}"
     which = "" if part["languages"] == "all" else f", {part['languages']} languages"
+    ours, theirs = part.get("condition", ""), part.get("baseline_condition", "")
+    if ours != theirs:
+        which += f" ({ours or 'plain'} against {theirs or 'plain'})"
+    elif ours:
+        which += f" ({ours})"
     return (
         f"{part['arm']} {_RELATIONS[part['relation']][0]} {part['baseline']}: {what}{which}",
         with_interval(part["difference"], ends, measure, sign=True) if between(ends) else NONE,
@@ -194,7 +200,7 @@ def _notes(parts: Sequence[dict[str, Any]]) -> list[str]:
 
 def _sheet(claims: Sequence[dict[str, Any]]) -> Sheet:
     names = ("arm", "baseline", "setting", "measure", "languages", "relation", "value", "baseline_value", "difference")
-    more = ("p", "detectable", "margin", "seeds", "over")
+    more = ("p", "detectable", "margin", "seeds", "over", "condition", "baseline_condition")
     rows = [
         (
             *(claim[key] for key in ("id", "source", "text", "verdict")),
