@@ -13,7 +13,7 @@ def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark
     """The sentence about training, from its configuration and its data card. `how`: in how many ways, with a space."""
     part, sampling = card["parts"]["train"], config["sampling"]
     languages = sampling["languages"] or list(card["languages"])
-    start = config["encoder"]["name"] or "a new small encoder"
+    start = config["encoder"]["name"] or "A new small encoder"
     own = not config["benchmark"]["path"]
     return (
         f"{without_secrets(start)}, trained {how}on {part['pairs']:,} pairs ({part['groups']:,} questions) of "

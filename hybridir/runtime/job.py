@@ -55,6 +55,8 @@ def job(arguments: Sequence[str]) -> Iterator[ExitStack]:
     code 75 (see `signals`), `EXPECTED` errors with exit code 1 and their message. Secrets are masked in all errors.
     """
     _write_patiently()
+    if sys.stderr.isatty():  # somebody waits, and the imports that follow take seconds
+        print("starting", file=sys.stderr)
     with interruptible(), errors_masked(*EXPECTED), ExitStack() as stack:
         if output := named_output(arguments):
             stack.enter_context(own(Path(output).absolute()))

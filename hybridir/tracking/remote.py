@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridir.reports.in_short import data_name
 from hybridir.runtime.history import Tail, read_history
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.secrets import masked, without_secrets
@@ -191,7 +192,7 @@ class MlflowRun:
                 self._client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
 
     def _post_dataset(self) -> None:
-        """Posts the training data as the run's input, named by format and fingerprint."""
+        """Posts the training data as the run's input: its name as pages say it, and its fingerprint."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         card = self._output / "data_card.json"
@@ -199,8 +200,8 @@ class MlflowRun:
         if not fingerprint:
             return
         data = load_yaml((self._output / "config.yaml").read_text(encoding="utf-8")).get("data", {})
-        name = data.get("format") or "data"
-        source = json.dumps({"uri": without_secrets(str(data.get("path") or name))})
+        name = data_name({"sources": (), "name": "", "path": "", "format": "data"} | data).removeprefix("the ")
+        source = json.dumps({"uri": without_secrets(data.get("path") or name)})
         dataset = Dataset(name, fingerprint[:36], "local", source)  # MLflow's limit for a digest
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 

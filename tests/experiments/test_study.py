@@ -128,7 +128,7 @@ def test_arms_and_claims(finished: Path) -> None:
     assert list(results["arms"]) == ["mono", "cross", "mean", "broken"]
     part = json.loads((finished / "data_card.json").read_text())["parts"]["train"]
     assert results["about"].startswith(
-        f"a new small encoder, trained in 4 ways, with 2 seeds each, on {part['pairs']} pairs ({part['groups']} "
+        f"A new small encoder, trained in 4 ways, with 2 seeds each, on {part['pairs']} pairs ({part['groups']} "
         "questions) of the sample in de and en; measured on "
     )
     assert results["trained_languages"] == ["de", "en"]

@@ -57,7 +57,7 @@ def test_it_is_trained_and_measured_on_these_data(run: tuple[Path, str], pairs: 
     assert results["monolingual"]["n_queries"] == parts["test"]["pairs"] == 3 * parts["test"]["groups"] > 0
     assert results["languages"] == list(LANGUAGES)
     expected = (
-        f"a new small encoder, trained on {parts['train']['pairs']} pairs ({parts['train']['groups']} questions) of "
+        f"A new small encoder, trained on {parts['train']['pairs']} pairs ({parts['train']['groups']} questions) of "
         f"faq.jsonl in de, en and es; measured on {parts['test']['groups']} held-out questions of these data "
     )
     assert results["about"].startswith(expected)

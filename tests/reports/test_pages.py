@@ -338,8 +338,8 @@ def test_examples_go_from_gain_to_loss_by_language(tmp_path: Path) -> None:
 def test_the_verdict_stands_on_top(made: tuple[Page, Path]) -> None:
     page, directory = made
     on_top = page.text.partition("Retrieval quality")[0]
-    assert "ours is better than BM25 in monolingual (+0.112) retrieval, by mAP." in on_top
-    assert "ours is not distinguishable from a<b in monolingual (+0.012) retrieval, by mAP." in on_top
+    assert "ours is better than BM25 in monolingual (+0.112 [+0.091, +0.133]) retrieval, by mAP, with 95" in on_top
+    assert "ours is not distinguishable from a<b in monolingual (+0.012 [−0.010, +0.030], detectable 0.028)" in on_top
     assert "better than BM25" in (directory / "table.md").read_text(encoding="utf-8")
 
 

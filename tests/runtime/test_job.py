@@ -1,6 +1,7 @@
 """The skeleton of all jobs: output that nobody reads, and terminals that lack characters, end no run."""
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,16 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path, merged: bool) -> N
     process.stdin.close()
     assert process.wait(60) == 0
     assert (tmp_path / "end").read_text() == "done"
+
+
+def test_on_a_terminal_a_job_speaks_at_once() -> None:
+    ours, theirs = pty.openpty()
+    code = "import sys; from hybridir.runtime.job import job\nwith job([]): print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, check=True)
+    assert os.read(ours, 100) == b"starting\r\n"
+    assert done.stdout == b"False\n"
+    for end in (ours, theirs):
+        os.close(end)
 
 
 def test_a_terminal_that_lacks_a_character(tmp_path: Path) -> None:

@@ -427,13 +427,16 @@ def test_a_run_that_goes_on_is_not_written_twice(tmp_path: Path) -> None:
 
 def test_a_failed_run_has_its_data(store: Path) -> None:
     output = store / "early"
-    open_output(recipe_of(output))
+    pairs = store / "faq.jsonl"
+    pairs.touch()
+    open_output(replace(recipe_of(output), data=DataConfig(path=str(pairs), format="jsonl")))
     write_card(output)
     with pytest.raises(RuntimeError), follow(recipe_of(output).tracking, output):
         raise RuntimeError("early")
     run = MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(run_of(output))
     assert run.info.status == "FAILED"
-    assert run.inputs.dataset_inputs[0].dataset.digest == "f" * 36
+    dataset = run.inputs.dataset_inputs[0].dataset
+    assert (dataset.name, dataset.digest) == ("faq.jsonl", "f" * 36)
 
 
 def test_a_damaged_state_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ ALPHA = 0.05
 _DISAGREE = "interval and test disagree"
 _WORDS = {"better than": ("better",), "worse than": ("worse",), "not distinguishable from": ("", _DISAGREE)}
 """What a sentence says, and the verdicts for which it says so."""
+_SPOKEN = {"trained": "The trained model", "untrained": "the untrained one"}
+"""What a sentence calls the systems of a training run."""
 
 
 def comparisons(results: dict[str, Any]) -> Section | None:
@@ -51,7 +53,7 @@ def comparisons(results: dict[str, Any]) -> Section | None:
     return Section(
         "comparisons",
         "Comparisons",
-        f"Is {results['encoder']} better than the others, or could the difference be chance?",
+        "How far is it from the others, and could the difference be chance?",
         [*blocks, numbers(_comparison_sheet(found)), note(*_notes(found))],
     )
 
@@ -65,13 +67,17 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         for name, words in _WORDS.items():
             own = [one for one in found if one["baseline"] == baseline and _verdict(one) in words]
             where = [f"{SETTING_NAMES[one['setting']].lower()} ({_difference(one)})" for one in own]
-            parts += [f"{name} {'it' if parts else baseline} in {listed(where)} retrieval"] * bool(own)
-        sentences.append(f"{results['encoder']} is {listed(parts)}, by mAP.")
+            other = "it" if parts else _SPOKEN.get(baseline, baseline)
+            parts += [f"{name} {other} in {listed(where)} retrieval"] * bool(own)
+        who = _SPOKEN.get(results["encoder"], results["encoder"])
+        sentences.append(f"{who} is {listed(parts)}, by mAP, with 95\u00a0% intervals.")
     return sentences
 
 
 def _difference(one: dict[str, Any]) -> str:
-    return number(one["difference"], one["measure"], sign=True)
+    """The difference with its interval; where nothing is shown, with the smallest that could have been."""
+    least = "" if _verdict(one) else f", detectable {number(one.get('detectable'), one['measure'])}"
+    return with_interval(one["difference"], one["interval"], one["measure"], sign=True) + least
 
 
 def _compared(results: dict[str, Any]) -> list[dict[str, Any]]:

@@ -78,7 +78,8 @@ def write_report(results: dict[str, Any], directory: Path) -> Path:
         sections.examples(results),
         sections.provenance(results),
     ]
-    title = f"{results['benchmark']}: {results['encoder']}"
+    data = results.get("validation", {}).get("of") if "training" in results else None
+    title = f"Trained on {data}" if data else f"{results['benchmark']}: {results['encoder']}"
     above = head(results, comparisons.verdicts(results))
     return write_page(title, _facts(results), above, [part for part in found if part], directory)
 

@@ -127,7 +127,7 @@ def front(results: dict[str, Any]) -> Section | None:
     )
     sentence = (
         f"Round and blue: the Pareto front, {'; '.join(on_it)}. No other point is at least as good in "
-        f"{', '.join(shown)} and better in one."
+        f"{' and '.join(METRICS[name] for name in shown)}, and better in one."
     )
     blocks = [beside(*figures, style="panels wide charts"), numbers(sheet)]
     return Section("front", "The Pareto front", sentence, blocks)
