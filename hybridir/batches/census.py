@@ -10,6 +10,7 @@ from rich.text import Text
 from hybridir.batches.plan import Batch, Plan
 from hybridir.batches.sampling import first_of_second_pool
 from hybridir.batches.stream import BatchSource
+from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
 
 MOST = 1000
@@ -70,8 +71,9 @@ def show_plan(source: BatchSource, steps: int, first: int = 3, items: int = 4) -
     plan = source.plan()
     for step in range(first):
         _show_batch(plan, plan.batch(step), items)
-    census = take_census(source, steps, MOST)
     sample = f"a sample of {MOST:,} of the {steps:,} batches" if steps > MOST else ""
+    say(f"drawing {sample or f'{steps} batches'}")
+    census = take_census(source, steps, MOST)
     show(_shares(f"kinds of {sample or f'{steps} batches'}", census.kinds))
     queries: Counter = Counter()
     passages: Counter = Counter()
@@ -83,7 +85,8 @@ def show_plan(source: BatchSource, steps: int, first: int = 3, items: int = 4) -
     crossing = Counter({f"{x}-{y}": n for (x, y), n in census.pairs.items() if x != y})
     if crossing:
         show(_shares("cross-lingual pairs (query-passage), the 5 most and least frequent", crossing, ends=5))
-    show(_shares("sources", Counter({name or "(unnamed)": n for name, n in census.sources.items()})))
+    if len(census.sources) > 1:
+        show(_shares("sources", Counter({name or "(unnamed)": n for name, n in census.sources.items()})))
     if census.noise:
         clean = Counter({"none": census.items - census.noise.total()})
         show(_shares("noise of queries", census.noise + clean))

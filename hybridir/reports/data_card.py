@@ -114,7 +114,7 @@ def card_tables(card: dict[str, Any]) -> list[Grid]:
         cells = [_spread(one[side]["tokens"]) for side in ("query", "passage")]
         cut = [f"{one[side]['cut']:.1%}" for side in ("query", "passage")]
         languages.append((code, str(one["pairs"]), cells[0], cut[0], cells[1], cut[1], other))
-    tables.append(Grid(f"languages (tokens of {MEASURED} pairs: median, 95 %, most)", header, languages))
+    tables.append(Grid(f"languages (tokens of at most {MEASURED} pairs: median, 95 %, most)", header, languages))
     several = card["groups_by_number_of_languages"].items()
     parallel = [(f"in {n} language{'s' if int(n) > 1 else ''}", str(c), _share(c, card["groups"])) for n, c in several]
     tables.append(Grid("parallelism", ("groups", "number", "share"), parallel))

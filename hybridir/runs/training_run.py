@@ -181,7 +181,7 @@ def preview(recipe: Recipe, backend: Backend) -> None:
     tell_epochs(recipe, data.corpus, steps)
     show_plan(source, steps)
     benchmark = sources.read_benchmark(read_own_part(recipe.benchmark, data.corpus))
-    say(f"the run would be {measured(benchmark)}")
+    say(f"the run would be {measured(benchmark, 'these data' if own_part(recipe.benchmark) else '')}")
     for note in benchmark.notes:
         say(note)
 

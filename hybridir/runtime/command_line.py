@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader, 
 from yaml import YAMLError
 
 from hybridir.runtime.left_behind import leave_behind
+from hybridir.runtime.owner import files_first
 from hybridir.runtime.plain_yaml import check_yaml
 from hybridir.runtime.words import did_you_mean
 
@@ -45,9 +46,11 @@ def parse(
 ) -> Config:
     """Makes an instance of `recipe` from `arguments`.
 
-    The file `default`, if given, is read if `arguments` name neither a config nor data. Boolean fields can be plain
-    flags (`--resume`) or have a value (`--resume false`). Names cannot be abbreviated. `~` in paths is the home folder,
-    also in files. `--help` shows the fields and whole sections in `shown` (all if it is empty), `--help_all` shows all.
+    The command line counts more than `--config` files, in whatever order they stand, and a later file more than an
+    earlier one. The file `default`, if given, is read if `arguments` name neither a config nor data. Boolean fields
+    can be plain flags (`--resume`) or have a value (`--resume false`). Names cannot be abbreviated. `~` in paths is
+    the home folder, also in files. `--help` shows the fields and whole sections in `shown` (all if it is empty),
+    `--help_all` shows all.
 
     Raises:
         ArgumentError: an argument is unknown or has a wrong type. `recipe` can raise errors of its own.
@@ -63,7 +66,7 @@ def parse(
         if not action.dest.endswith(".help") and (items := _items(getattr(action, "_typehint", None))):
             action.help = f"{(action.help or '').rstrip('.')}. Fields of each: {items}"
     flags = {f"--{field.name}" for field in fields(recipe) if field.type is bool}  # type: ignore[arg-type]
-    following = pairwise([*arguments, ""])
+    following = pairwise([*files_first(arguments), ""])
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
     if shown and {"-h", "--help"} & {*arguments}:  # only then: fields without help are not printed as a config either
         for action in parser._actions:

@@ -22,9 +22,9 @@ _LENGTHS = ("--train.steps", "--train.epochs", "--train.tokens")
 
 
 def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
-    """The arguments, with fields of config files set back to their defaults where they do not count.
+    """The arguments, which have files first, with fields of files set back to their defaults where they do not count.
 
-    What was set back of `encoder` is printed. Fields that stand on the command line after the file count as ever.
+    What was set back of `encoder` is printed. Fields that stand on the command line count as ever.
 
     Raises:
         ValueError: a file switches on a term of the loss that there is not (see `check_terms`).

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -92,6 +93,17 @@ def writing(output: Path) -> Iterator[None]:
         _release(lock, path)
 
 
+def files_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the `--config` files first, so that the command line counts wherever it names a file."""
+    files, others, rest = [], [], iter(arguments)
+    for one in rest:
+        if one == "--config":
+            files += [one, *islice(rest, 1)]
+        else:
+            (files if one.startswith("--config=") else others).append(one)
+    return [*files, *others]
+
+
 def named_output(arguments: Sequence[str]) -> str:
     """The output folder in a job's arguments or config file, found without importing the job.
 
@@ -102,7 +114,7 @@ def named_output(arguments: Sequence[str]) -> str:
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--output", action="append", dest="named", nargs="?")
     peek.add_argument("--config", action="append", dest="named", nargs="?", type=_output_of_config)
-    named = peek.parse_known_args(list(arguments))[0].named or []
+    named = peek.parse_known_args(files_first(arguments))[0].named or []
     return os.path.expanduser(next((name for name in reversed(named) if name is not None), ""))
 
 

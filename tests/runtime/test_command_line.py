@@ -108,6 +108,8 @@ def test_the_command_line_is_above_the_file(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("resume: true\noutput: of config\n")
     assert recipe("--config", str(config), "--resume", "false") == Recipe(output="of config")
+    assert recipe("--resume", "false", "--config", str(config)) == Recipe(output="of config")
+    assert recipe("--output", "a", f"--config={config}", "--dry_run") == Recipe(resume=True, output="a", dry_run=True)
 
 
 def bomb(depth: int) -> str:

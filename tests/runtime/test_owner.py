@@ -124,7 +124,7 @@ def test_a_resume_waits_for_it_too(tmp_path: Path) -> None:
         (["--train.steps", "3", "--output=a", "--resume"], "a"),
         (["--config", "{config}"], "of config"),
         (["--config={config}", "--output", "a"], "a"),
-        (["--output", "a", "--config", "{config}"], "of config"),
+        (["--output", "a", "--config", "{config}"], "a"),
         (["--output", "a", "--config", "/nowhere.yaml"], "a"),
         (["--output", "a", "--dry_run"], ""),
         (["--outputs", "a"], ""),
@@ -133,7 +133,7 @@ def test_a_resume_waits_for_it_too(tmp_path: Path) -> None:
     ],
 )
 def test_the_output_is_found_in_arguments_and_config(arguments: list[str], output: str, tmp_path: Path) -> None:
-    """As the job's own parser takes them: the last one counts."""
+    """As the job's own parser takes them: the command line counts more than the file."""
     config = tmp_path / "config.yaml"
     config.write_text("output: of config\nseed: 3\n")
     assert named_output([argument.format(config=config) for argument in arguments]) == output
