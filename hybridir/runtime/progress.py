@@ -16,7 +16,7 @@ from hybridir.runtime.history import EVENTS, Tail, read_history
 from hybridir.runtime.secrets import without_secrets
 
 SECONDS = 10
-"""Seconds between lines about reading, tokenising and encoding, if there is no terminal."""
+"""Seconds between lines about reading, tokenising, training and encoding, if there is no terminal."""
 LOOK = 0.5
 """Seconds between two looks at what is done."""
 _T = TypeVar("_T")
@@ -25,7 +25,8 @@ _T = TypeVar("_T")
 class Follow:
     """Context manager: a thread shows the progress of a run, read from the file `history` and the events beside it.
 
-    On a terminal it shows a bar over `steps` steps, elsewhere one line every `every` steps.
+    On a terminal it shows a bar over `steps` steps, elsewhere one line every `every` steps, or `SECONDS` if they take
+    longer.
     """
 
     def __init__(self, history: Path, steps: int, every: int) -> None:
@@ -50,7 +51,7 @@ class Follow:
         with Progress(*columns, TimeRemainingColumn(), disable=not sys.stdout.isatty()) as progress:
             task = progress.add_task("", total=self._steps, completed=self._seen[1] + 1)
             first: dict[str, Any] | None = None
-            done = False
+            shown_at, done = 0.0, False
             while not done:
                 done = self._done.wait(0.5)
                 for event in self._events.read():
@@ -59,11 +60,14 @@ class Follow:
                     if (line["attempt"], line["step"]) <= self._seen:
                         continue
                     self._seen = (line["attempt"], line["step"])
-                    first = first or line
+                    if not first:
+                        first, shown_at = line, line["time"]
                     progress.update(task, completed=line["step"] + 1, description=describe(line))
                     speed = (line["time"] - first["time"]) / max(1, line["step"] - first["step"])
                     shown = (line["step"] + 1) % self._every == 0 or line["step"] + 1 == self._steps
-                    if progress.disable and (shown or "validation" in line):
+                    shown |= "validation" in line or line["time"] - shown_at >= SECONDS
+                    if progress.disable and shown:
+                        shown_at = line["time"]
                         left = speed * (self._steps - line["step"] - 1)
                         print(f"step {line['step'] + 1}/{self._steps}  {describe(line)}  {left:.0f} s left", flush=True)
                     elif "validation" in line:

@@ -378,7 +378,8 @@ def test_one_language_shows_one_setting(tmp_path: Path) -> None:
 
 def test_a_training_run_says_what_was_trained_on_what(tmp_path: Path) -> None:
     results = full() | {"about": "Trained on X <b>, measured on Y.", "training": {"step": 1200, "stopped": "patience"}}
-    results["validation"] = {"metric": "validation.loss", "value": 2.5, "step": 900}
+    results["encoder"] = "trained"
+    results["validation"] = {"metric": "validation.loss", "value": 2.5, "step": 900, "of": "faq.csv"}
     results["provenance"]["config"] = {
         "data": {"sources": [], "validation": None, "name": "", "path": "faq.csv", "format": "csv"},
         "encoder": {"name": "", "layers": 2, "hidden_size": 128},
@@ -387,7 +388,9 @@ def test_a_training_run_says_what_was_trained_on_what(tmp_path: Path) -> None:
     }
     text = page_of(results, tmp_path).text
     for words in (
+        "Trained on faq.csv\n",
         "Trained on X <b>, measured on Y.",
+        "The trained model is better than BM25 in monolingual",
         "faq.csv, in Arabic (ar) and English (en)",
         "from random weights (layers: 2, width: 128)",
         "hybrid, alpha = 0.25 (batches: mono 0.25, cross 0.75)",
