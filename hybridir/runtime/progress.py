@@ -135,9 +135,10 @@ def watch(
                 progress.update(task, completed=share, description=f"{count:,} {unit}{also()}")
                 if progress.disable and time.monotonic() - shown > SECONDS:
                     shown = time.monotonic()
-                    speed = count / (shown - began)
-                    left = f", {(shown - began) * (1 - share) / share:,.0f} s left" if share else ""
-                    say(f"{done} {count:,} {unit} ({share:.0%}), {speed:,.0f} {unit}/s{left}{also()}")
+                    spent = shown - began
+                    speed = f"{count / spent:,.0f} {unit}/s" if count else f"after {spent:.0f} s"
+                    left = f", {spent * (1 - share) / share:,.0f} s left" if share else ""
+                    say(f"{done} {count:,} {unit} ({share:.0%}), {speed}{left}{also()}")
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
