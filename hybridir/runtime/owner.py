@@ -95,7 +95,9 @@ def writing(output: Path) -> Iterator[None]:
 
 def files_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with the `--config` files first, so that the command line counts wherever it names a file."""
-    files, others, rest = [], [], iter(arguments)
+    files: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
     for one in rest:
         if one == "--config":
             files += [one, *islice(rest, 1)]
