@@ -83,16 +83,18 @@ def area(values: dict[float, np.ndarray]) -> np.ndarray:
 
 
 def _covariance(a_N: np.ndarray, b_N: np.ndarray, strata: Labels, clusters: Labels) -> tuple[list[float], int]:
-    """Variance of the macro-mean of a, covariance with that of b, variance of that of b; and the number of clusters.
+    """Variance of the macro-mean of a, covariance with that of b, variance of that of b; and the number of clusters."""
+    parts_C = [influence(values, strata, clusters) for values in (a_N, b_N)]
+    n_clusters = len(parts_C[0])
+    factor = n_clusters / (n_clusters - 1)
+    return [float(factor * np.sum(x * y)) for x, y in ((parts_C[0],) * 2, parts_C, (parts_C[1],) * 2)], n_clusters
 
-    By linearisation: a cluster's influence is the sum of its deviations from the means of their strata.
-    """
+
+def influence(values_N: np.ndarray, strata: Labels, clusters: Labels) -> np.ndarray:
+    """[C]: the influence of each cluster on the macro-mean, by linearisation: the sum of its deviations from the means
+    of their strata. The sum of squares, times C / (C - 1), is the variance over clusters."""
     names, stratum = np.unique(np.asarray(strata), return_inverse=True)
-    units, unit = np.unique(np.asarray(clusters), return_inverse=True)
+    _, unit = np.unique(np.asarray(clusters), return_inverse=True)
     counts = np.bincount(stratum)
-    influence = []
-    for values in (a_N, b_N):
-        deviation = values - (np.bincount(stratum, weights=values) / counts)[stratum]
-        influence.append(np.bincount(unit, weights=deviation / counts[stratum] / len(names)))
-    factor = len(units) / (len(units) - 1)
-    return [float(factor * np.sum(x * y)) for x, y in ((influence[0],) * 2, influence, (influence[1],) * 2)], len(units)
+    deviation = values_N - (np.bincount(stratum, weights=values_N) / counts)[stratum]
+    return np.bincount(unit, weights=deviation / counts[stratum] / len(names))

@@ -77,7 +77,10 @@ class Scores:
 
     def under(self, *conditions: str) -> "Scores":
         """The rows of these conditions, one condition after the other."""
-        chosen_N = np.concatenate([np.flatnonzero(self.rows["condition"] == one) for one in conditions])
+        return self.chosen(np.concatenate([np.flatnonzero(self.rows["condition"] == one) for one in conditions]))
+
+    def chosen(self, chosen_N: np.ndarray) -> "Scores":
+        """Some of the rows."""
         rows = {name: values[chosen_N] for name, values in self.rows.items()}
         return Scores(rows, {name: values[:, chosen_N] for name, values in self.values.items()})
 
@@ -105,6 +108,16 @@ def stack(seeds: Sequence[Scores]) -> Scores:
     """Joins the seeds of one system, all measured on the same benchmark."""
     names = [name for name in seeds[0].values if all(name in one.values for one in seeds)]
     return Scores(seeds[0].rows, {name: np.concatenate([one.values[name] for one in seeds]) for name in names})
+
+
+def weighted_sum(systems: Sequence[Scores], weights: Sequence[float]) -> Scores:
+    """The sum of systems with these weights, query by query and seed by seed, of the measures that all of them have."""
+    values = {
+        name: np.sum([weight * one.values[name] for one, weight in zip(systems, weights, strict=True)], axis=0)
+        for name in systems[0].values
+        if all(name in one.values for one in systems)
+    }
+    return Scores(systems[0].rows, values)
 
 
 def join(conditions: Sequence[Scores]) -> Scores:
