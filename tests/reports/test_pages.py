@@ -374,6 +374,7 @@ def test_one_language_shows_one_setting(tmp_path: Path) -> None:
     page = page_of(results, tmp_path)
     assert [row[0] for row in page.rows if len(row) == 1 and "questions" in row[0]] == ["Monolingual: 4 questions"]
     assert "multilingual (" not in page.text
+    assert "How well the right passages are found." in page.text
 
 
 def test_a_training_run_says_what_was_trained_on_what(tmp_path: Path) -> None:

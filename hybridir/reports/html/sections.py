@@ -69,11 +69,14 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
         "Retrieval quality by setting, with 95\u00a0% intervals", ("setting", "system", *map(title_of, names)), rows
     )
     told = [without_secrets(one) for one in (*results.get("notes", []), *_few_clusters(results))]
+    languages = (
+        " when question and passage share a language (monolingual), when they never do (cross-lingual), and when the "
+        "passages of all languages are searched at once (multilingual)"
+    )
     return Section(
         "results",
         "Results",
-        "How well the right passages are found when question and passage share a language (monolingual), when they "
-        "never do (cross-lingual), and when the passages of all languages are searched at once (multilingual).",
+        f"How well the right passages are found{languages * (len(shown) > 1)}.",
         [
             table(grid, grouped=True, marks=marks),
             note(
