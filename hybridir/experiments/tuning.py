@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hybridir.data.config import BenchmarkConfig
+from hybridir.evaluation.validation_metrics import MetricName, known_values, measured
 from hybridir.experiments.one_run import STOPPED, ArmRun, attempt
 from hybridir.experiments.space import Point, Range, Space, Value, changes, label, parse_space
 from hybridir.experiments.study import Arm, arm_runs
@@ -21,7 +22,7 @@ from hybridir.runs.backend import Backend
 from hybridir.runs.recipe import Recipe, TrackingConfig
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import read_history
-from hybridir.training.validation import Metric, ValidationConfig, retrieval, value_of
+from hybridir.training.validation import ValidationConfig
 
 ERROR, POINT = "error.txt", "point.json"
 PAPER = {"alpha": {"low": 0, "high": 1, "step": 0.1}}
@@ -70,7 +71,7 @@ class TuneRecipe(Recipe):
 
     space: dict[str, Any] = field(default_factory=dict)
     points: int = 20
-    objectives: tuple[Metric, ...] = ()
+    objectives: tuple[MetricName, ...] = ()
     seeds: int = 2
     finalists: int | None = None
     stop_early: bool = False
@@ -109,12 +110,12 @@ class TuneRecipe(Recipe):
         return parse_space(self.space or PAPER)
 
     @property
-    def sought(self) -> tuple[Metric, ...]:
+    def sought(self) -> tuple[str, ...]:
         """The objectives: the metric that decides, unless others are named."""
         return self.objectives or (self.validation.metric,)
 
     @property
-    def reported(self) -> tuple[Metric, ...]:
+    def reported(self) -> tuple[str, ...]:
         """The objectives and the metric that decides."""
         return tuple(dict.fromkeys((*self.sought, self.validation.metric)))
 
@@ -199,23 +200,18 @@ def known_points(output: Path) -> list[Point]:
     return [one["point"] for one in sorted(found, key=lambda one: (one["began"], label(one["point"])))]
 
 
-def validations(run: ArmRun) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (steps done, validation result) from the history of a run."""
+def validations(run: ArmRun) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yields (steps done, value of each validation metric) from the history of a run."""
     for line in read_history(run.output / "history.jsonl"):
         if "validation" in line:
-            yield line["step"] + 1, line["validation"]
+            yield line["step"] + 1, known_values(line["validation"])
 
 
-def outcome(run: ArmRun) -> dict[str, Any]:
-    """The validation result of the weights that a finished run kept: `loss`, `mAP`, `rank_distance`."""
+def outcome(run: ArmRun) -> dict[str, float]:
+    """The validation metrics of the weights that a finished run kept."""
     results = json.loads((run.output / "results.json").read_text(encoding="utf-8"))
     by_step = dict(validations(run))
-    return {"loss": by_step[results["validation"]["step"]]["loss"]} | retrieval(results)
-
-
-def values(found: dict[str, Any], metrics: tuple[Metric, ...]) -> dict[str, float]:
-    """The values of `metrics` in the validation result `found`."""
-    return {metric: value_of(found, metric) for metric in metrics}
+    return by_step[results["validation"]["step"]] | known_values(measured(results))
 
 
 def _check(recipe: TuneRecipe, point: Point) -> None:

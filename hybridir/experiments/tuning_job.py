@@ -15,6 +15,7 @@ from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import Benchmark
+from hybridir.evaluation.validation_metrics import METRICS
 from hybridir.experiments.one_run import ArmRun, Runner
 from hybridir.experiments.progress import ArmProgress
 from hybridir.experiments.space import Point
@@ -37,7 +38,6 @@ from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import show
-from hybridir.training.validation import cost, value_of
 
 TUNING = Kind(name="tuning", job="jobs/tune.py", may_change=MAY_CHANGE | {"seeds", "finalists", "points"})
 SHOWN = 10
@@ -181,8 +181,7 @@ def _how(trial: Trial) -> str:
     if not trial.finished:
         return "not finished"
     found = outcome(trial.first)
-    parts = [f"{name} {value:.3f}" for name, value in found["mAP"].items()]
-    return f"done: mAP {', '.join(parts)}"
+    return f"done: {', '.join(f'{METRICS[name].title} {value:.3f}' for name, value in found.items())}"
 
 
 def _more_seeds(recipe: TuneRecipe, trials: Sequence[Trial], runner: Runner) -> None:
@@ -213,7 +212,7 @@ def _ranked(recipe: TuneRecipe, trials: Sequence[Trial], seeds: int) -> list[Tri
 
 def _cost(recipe: TuneRecipe, run: ArmRun) -> float:
     metric = recipe.validation.metric
-    return cost(value_of(outcome(run), metric), metric)
+    return METRICS[metric].cost(outcome(run)[metric])
 
 
 def _winner(recipe: TuneRecipe, trials: Sequence[Trial]) -> Trial:

@@ -13,6 +13,7 @@ from hybridir.data.records import Benchmark
 from hybridir.evaluation.intervals import seed_interval
 from hybridir.evaluation.scores import Column, Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
+from hybridir.evaluation.validation_metrics import METRICS
 from hybridir.experiments.one_run import ArmRun
 from hybridir.experiments.space import described, values_of
 from hybridir.experiments.study_results import Finished, study_results
@@ -23,7 +24,6 @@ from hybridir.runs.recipe import public
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import read_history
 from hybridir.runtime.tables import to_csv
-from hybridir.training.validation import LOWER_IS_BETTER, METRICS, Metric, cost, value_of
 
 LONGEST_NAME = 17
 """Letters that a plot has room for in the name of a point."""
@@ -82,7 +82,7 @@ def _ranked(recipe: TuneRecipe, trials: Sequence[Trial]) -> list[Trial]:
     def key(trial: Trial) -> tuple[bool, int, float]:
         one = _listed(recipe, trial)
         reached = one["values"].get(metric)
-        return not trial.finished, -one["seeds"], np.inf if reached is None else cost(reached, metric)
+        return not trial.finished, -one["seeds"], np.inf if reached is None else METRICS[metric].cost(reached)
 
     return sorted(trials, key=key)
 
@@ -93,9 +93,11 @@ def _short_names(ranked: Sequence[Trial]) -> dict[str, str]:
     return {trial.arm.name: trial.arm.name if fits else values_of(trial.point) for trial in ranked}
 
 
-def pareto_front(found: Mapping[str, Mapping[str, float]], metrics: Sequence[Metric]) -> set[str]:
+def pareto_front(found: Mapping[str, Mapping[str, float]], metrics: Sequence[str]) -> set[str]:
     """The points that no other point dominates (as good in all metrics, and better in at least one)."""
-    costs = {name: np.array([cost(values[metric], metric) for metric in metrics]) for name, values in found.items()}
+    costs = {
+        name: np.array([METRICS[metric].cost(values[metric]) for metric in metrics]) for name, values in found.items()
+    }
     return {
         name
         for name, own in costs.items()
@@ -132,7 +134,7 @@ def _listed(recipe: TuneRecipe, trial: Trial) -> dict[str, Any]:
     """The entry of a point in `results.json`: its values, its state, and its metrics (means over seeds)."""
     done = [run for run in trial.runs if run.finished]
     seen = [outcome(run) for run in done] or [found for _, found in validations(trial.first)][-1:]
-    known = [metric for metric in METRICS if all(_has(found, metric) for found in seen)] if seen else []
+    known = [metric for metric in METRICS if seen and all(metric in found for found in seen)]
     lines = list(read_history(trial.first.output / "history.jsonl"))
     stopped = trial.stopped
     state = "done" if trial.finished else "stopped early" if stopped else "failed" if trial.error else "not finished"
@@ -142,15 +144,11 @@ def _listed(recipe: TuneRecipe, trial: Trial) -> dict[str, Any]:
         "why": stopped["reason"] if stopped else trial.error,
         "seeds": len(done),
         "steps": lines[-1]["step"] + 1 if lines else 0,
-        "values": {metric: fmean(value_of(found, metric) for found in seen) for metric in known},
-        "curve": [(step, value_of(found, recipe.validation.metric)) for step, found in validations(trial.first)],
+        "values": {metric: fmean(found[metric] for found in seen) for metric in known},
+        "curve": [(step, found[recipe.validation.metric]) for step, found in validations(trial.first)],
         "seconds": sum(line["seconds"] for run in trial.runs for line in read_history(run.output / "history.jsonl")),
         "folder": str(trial.first.output.parent),
     }
-
-
-def _has(found: dict[str, Any], metric: Metric) -> bool:
-    return metric in (found if metric in LOWER_IS_BETTER else found["mAP"])
 
 
 def _leads(recipe: TuneRecipe, winner: Trial, trials: Sequence[Trial]) -> list[tuple[str, dict[str, Any]]]:
@@ -160,7 +158,7 @@ def _leads(recipe: TuneRecipe, winner: Trial, trials: Sequence[Trial]) -> list[t
     validation loss decides, because the loss has no value per question.
     """
     metric = recipe.validation.metric
-    if metric == "loss":
+    if not METRICS[metric].measure:
         return []
     found = []
     for other in trials:
@@ -176,15 +174,14 @@ def _leads(recipe: TuneRecipe, winner: Trial, trials: Sequence[Trial]) -> list[t
     return sorted(found, key=lambda one: abs(one[1]["difference"]))
 
 
-def _decisive(scores: Scores, metric: Metric) -> Column:
+def _decisive(scores: Scores, metric: str) -> Column:
     """The column of scores whose macro-mean over strata is the metric.
 
-    For the mean over the three settings, values are weighted so that each setting counts the same, whatever the number
+    For a mean over several settings, values are weighted so that each setting counts the same, whatever the number
     of its languages or language pairs.
     """
-    settings = SETTINGS if metric == "mean" else ("multilingual",) if metric == "rank_distance" else (metric,)
-    measure = "rank_distance" if metric == "rank_distance" else "mAP"
-    columns = {setting: scores.column(measure, setting) for setting in settings}
+    settings = METRICS[metric].settings
+    columns = {setting: scores.column(METRICS[metric].measure, setting) for setting in settings}
     n_strata = {setting: len(np.unique(column.strata)) for setting, column in columns.items()}
     weight = {s: sum(n_strata.values()) / (len(settings) * n) for s, n in n_strata.items() if n}
     return Column(

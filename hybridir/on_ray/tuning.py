@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from hybridir.data.config import BenchmarkConfig
+from hybridir.evaluation.validation_metrics import METRICS, known_values
 from hybridir.experiments.one_run import STOPPED, attempt
 from hybridir.experiments.space import Point, Range, label
-from hybridir.experiments.tuning import ERROR, Event, TuneRecipe, outcome, trial_of, values
+from hybridir.experiments.tuning import ERROR, Event, TuneRecipe, outcome, trial_of
 from hybridir.on_ray.encode import encode_on_ray
 from hybridir.on_ray.many import RETRIES, RayArms, ray_arms, run_backend, run_resources
 from hybridir.runs.recipe import ScalingConfig
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import Tail
 from hybridir.training.loop import STOP
-from hybridir.training.validation import LOWER_IS_BETTER, cost
 
 _POLL = 0.5
 """Seconds between two reads of a history."""
@@ -170,7 +170,7 @@ def _optuna(recipe: TuneRecipe, held_out: BenchmarkConfig, before: list[Point]) 
         else optuna.distributions.FloatDistribution(one.low, one.high, log=one.log)
         for name, one in recipe.tuned.dimensions.items()
     }
-    modes = ["min" if metric in LOWER_IS_BETTER else "max" for metric in sought]
+    modes = ["min" if METRICS[metric].lower_is_better else "max" for metric in sought]
     return Draws(
         distributions,
         metric=list(sought) if len(sought) > 1 else sought[0],
@@ -199,7 +199,7 @@ def _asha(recipe: TuneRecipe, held_out: BenchmarkConfig) -> Any:
             seen[step][trial.trial_id] = value
             run = trial_of(recipe, held_out, _point(recipe, trial.config)).first
             if decision == self.STOP and not (run.finished or (run.output / STOPPED).exists()):
-                ranked = sorted(seen[step].values(), key=lambda one: cost(one, metric))
+                ranked = sorted(seen[step].values(), key=lambda one: METRICS[metric].cost(one))
                 words = (
                     f"after {step} steps its {metric} is {value:.4g}, rank {ranked.index(value) + 1} of the "
                     f"{len(ranked)} points that have got so far, and 1 in {recipe.reduction} goes on"
@@ -211,7 +211,7 @@ def _asha(recipe: TuneRecipe, held_out: BenchmarkConfig) -> Any:
     return Asha(
         time_attr="step",
         metric=metric,
-        mode="min" if metric in LOWER_IS_BETTER else "max",
+        mode="min" if METRICS[metric].lower_is_better else "max",
         grace_period=recipe.validation.every,
         reduction_factor=recipe.reduction,
         max_t=_NEVER,  # Tune kills a trial at max_t, but the run must still be measured
@@ -276,9 +276,9 @@ def _trial(config: dict[str, Any], recipe: TuneRecipe, held_out: BenchmarkConfig
             for line in lines:
                 if "validation" in line and told <= line["step"] < last - 1:
                     told = line["step"] + 1
-                    tune.report({"step": told, **values(line["validation"], recipe.reported)})
+                    tune.report({"step": told, **known_values(line["validation"])})
         thread.join(_POLL) if going else None
     if any(failed):  # if raised, Tune would try again
         replace_text(run.output / ERROR, failed[0])
     if run.finished:
-        tune.report({"step": last, **values(outcome(run), recipe.reported)})
+        tune.report({"step": last, **outcome(run)})

@@ -14,10 +14,10 @@ from hybridir.data.config import BenchmarkConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import heldout
 from hybridir.evaluation.settings import answer_languages
+from hybridir.evaluation.validation_metrics import METRICS
 from hybridir.runs.fill_in import own_part, read_own_part
 from hybridir.runs.recipe import Recipe
 from hybridir.runtime.problems import Problems
-from hybridir.training.validation import Metric
 
 VALIDATION_SEED = 20240816
 """The seed of the validation plan: the same for every run, whatever the run's own seed."""
@@ -99,13 +99,13 @@ def held_out(recipe: Recipe, corpus: Corpus) -> BenchmarkConfig | None:
     )
 
 
-def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[Metric]) -> None:
+def check_held_out(recipe: Recipe, corpus: Corpus, metrics: Sequence[str]) -> None:
     """`ValueError` if the validation pairs have no questions, or no parallel answers although a metric needs them."""
     if not (config := held_out(recipe, corpus)):
         return
     benchmark = sources.read_benchmark(config)
     parallel = any(len(languages) > 1 for languages in answer_languages(benchmark))
-    across = [metric for metric in metrics if metric in ("crosslingual", "mean", "rank_distance")]
+    across = [metric for metric in metrics if METRICS[metric].needs_translations]
     if not benchmark.queries or (across and not parallel):
         raise ValueError(
             f"{' and '.join(across or metrics)} cannot be validated: the {len(benchmark.queries)} validation questions "

@@ -17,6 +17,7 @@ from hybridir.batches.census import show_plan
 from hybridir.data import sources
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import Benchmark
+from hybridir.evaluation.validation_metrics import full_name
 from hybridir.model.check import check_encoder
 from hybridir.model.config import EncoderConfig
 from hybridir.reports.data_card import card_tables
@@ -47,7 +48,6 @@ from hybridir.runtime.tables import show
 from hybridir.training import checkpoint
 from hybridir.training.config import LENGTHS
 from hybridir.training.loop import STOP, check_steps
-from hybridir.training.validation import full_name
 
 TRAINING = Kind(name="training run", job="jobs/train.py", may_change=TRAINING_MAY_CHANGE)
 

@@ -82,8 +82,10 @@ def describe(line: dict[str, Any]) -> str:
     )
     if not (found := line.get("validation")):
         return text
-    mean_ap = "".join(f"  {setting} mAP {value:.3f}" for setting, value in found.get("mAP", {}).items())
-    return f"{text}  validation loss {found['loss']:.4f}{mean_ap}"
+    metrics = {f"{name} mAP": value for name, value in found.get("mAP", {}).items()}
+    metrics |= {name: value for name, value in found.items() if name not in ("loss", "mono", "cross", "mAP")}
+    shown = "".join(f"  {name} {value:.3f}" for name, value in metrics.items())
+    return f"{text}  validation loss {found['loss']:.4f}{shown}"
 
 
 def watch_chunks(done: str, chunks: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:

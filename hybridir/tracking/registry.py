@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridir.evaluation.validation_metrics import METRICS
 from hybridir.runtime.secrets import without_secrets
 from hybridir.tracking.target import patience
-from hybridir.training.validation import LOWER_IS_BETTER
 
 CHAMPION = "champion"
 
@@ -84,7 +84,7 @@ def _why_not(tags: dict[str, str], champion: Any) -> str:
         if champion.tags.get(f"validation.{name}") != tags[f"validation.{name}"]:
             return f"{stays}{_for(champion.tags)}: its validation {name} is not the same, so the two cannot be compared"
     metric = tags["validation.metric"]
-    better = new < old if metric.removeprefix("validation.") in LOWER_IS_BETTER else new > old
+    better = new < old if METRICS[metric.rpartition(".")[2]].lower_is_better else new > old
     return "" if better else f"{stays}, with {metric} {old:.4f} against {new:.4f}"
 
 

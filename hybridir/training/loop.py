@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hybridir.batches.stream import BatchSource, Stream, local_stream
 from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
+from hybridir.evaluation.validation_metrics import METRICS, known_values
 from hybridir.model.distributed import barrier, broadcast_object, rank, world_size
 from hybridir.model.encoder import Encoder
 from hybridir.model.precision import multiplies_bfloat16
@@ -33,7 +34,7 @@ from hybridir.training.grad_cache import add_gradients
 from hybridir.training.identity import check_identity
 from hybridir.training.memory import memory_explained
 from hybridir.training.objective import DualEncoder, LossConfig
-from hybridir.training.validation import Validation, ValidationConfig, cost, value_of
+from hybridir.training.validation import Validation, ValidationConfig
 
 STOP = "STOP"
 """Name of the file in the output folder that asks a run to save and end."""
@@ -204,8 +205,8 @@ def _judge(state: dict[str, Any], found: dict[str, Any], config: ValidationConfi
     """The state after a validation: a new best (always, with `keep: last`), or one more validation without one."""
     if not math.isfinite(found["loss"]):
         raise FloatingPointError(f"the validation loss after step {state['step']} is {found['loss']}: lower train.lr")
-    value, best = value_of(found, config.metric), state["best_value"]
-    if config.keep == "last" or best is None or cost(value, config.metric) < cost(best, config.metric):
+    metric, value, best = METRICS[config.metric], known_values(found)[config.metric], state["best_value"]
+    if config.keep == "last" or best is None or metric.cost(value) < metric.cost(best):
         return {**state, "best_value": value, "best_step": state["step"], "waited": 0}
     waited = state["waited"] + 1
     return {**state, "waited": waited, "stopped": "patience" if config.patience and waited >= config.patience else ""}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,20 +10,13 @@ import torch
 from hybridir.batches.stream import BatchSource, Stream, TokenBatch
 from hybridir.data.languages import spell_languages
 from hybridir.data.records import Benchmark
-from hybridir.evaluation.metrics import MEASURES
-from hybridir.evaluation.settings import SETTINGS, evaluate_encoder, summarise
+from hybridir.evaluation.settings import evaluate_encoder, summarise
+from hybridir.evaluation.validation_metrics import METRICS, MetricName, measured
 from hybridir.model.distributed import broadcast_object, gather, rank, world_size
 from hybridir.model.encoder import Encoder
 from hybridir.training.losses.info_nce import info_nce
 from hybridir.training.memory import memory_explained
 from hybridir.training.objective import DualEncoder, to_torch
-
-Metric = Literal["loss", "monolingual", "crosslingual", "multilingual", "mean", "rank_distance"]
-"""Validation loss; mAP in one setting, or its mean over the three; rank distance."""
-METRICS: tuple[Metric, ...] = get_args(Metric)
-LOWER_IS_BETTER: tuple[Metric, ...] = tuple(
-    metric for metric in METRICS if metric == "loss" or (metric in MEASURES and MEASURES[metric].lower_is_better)
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +43,15 @@ class ValidationConfig:
     batch_size: int = 32
     temperature: float = 0.05
     retrieval: int = 0
-    metric: Metric = "loss"
+    metric: MetricName = "loss"
     patience: int = 0
     keep: Literal["best", "last"] = "best"
     languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         spell_languages(self)
+        if self.metric not in METRICS:
+            raise ValueError(f"validation.metric is {self.metric!r}: name one of {', '.join(METRICS)}")
         if self.every < 1 or self.temperature <= 0:
             raise ValueError(
                 f"validation.every is {self.every} and validation.temperature {self.temperature}: "
@@ -76,30 +71,6 @@ class ValidationConfig:
             raise ValueError(f"validation.batches is {self.batches}: it must be even and at least 2")
 
 
-def value_of(found: dict[str, Any], metric: Metric) -> float:
-    """The value of `metric` in the result of `Validation.run`."""
-    return float(found[metric] if metric in LOWER_IS_BETTER else found["mAP"][metric])
-
-
-def cost(value: float, metric: Metric) -> float:
-    """The value, negated if higher is better, so that the smallest cost wins."""
-    return value if metric in LOWER_IS_BETTER else -value
-
-
-def full_name(metric: Metric) -> str:
-    """The metric's name in MLflow and in `results.json`."""
-    return f"validation.{metric}" if metric in LOWER_IS_BETTER else f"validation.mAP.{metric}"
-
-
-def retrieval(summary: dict[str, Any]) -> dict[str, Any]:
-    """`mAP` by setting with their `mean`, and `rank_distance`: whatever of these `summary` has (see `summarise`)."""
-    found = {setting: summary[setting]["mAP"] for setting in SETTINGS if "mAP" in summary[setting]}
-    if len(found) == len(SETTINGS):
-        found["mean"] = sum(found.values()) / len(found)
-    distance = summary["multilingual"].get("rank_distance")
-    return {"mAP": found} | ({"rank_distance": distance} if distance is not None else {})
-
-
 class Validation:
     """Reads the batches once. Each batch is computed by one rank; rank 0 alone measures retrieval on `held_out`."""
 
@@ -116,7 +87,7 @@ class Validation:
         self._batches = [(kind, batch) for kind, source in sources.items() for batch in stream(source, 0, half, 0, 1)]
 
     def run(self, model: DualEncoder) -> dict[str, Any]:
-        """`loss` (mean over all batches), the mean loss of each kind of batch, and the result of `retrieval`."""
+        """`loss` (mean over all batches), the mean loss of each kind of batch, and the metrics of retrieval."""
         model.eval()
         mine = torch.zeros(len(self._batches), dtype=torch.float64)
         with torch.no_grad():
@@ -134,7 +105,7 @@ class Validation:
             return {}
         found: Any = None
         if rank() == 0:
-            found = retrieval(summarise(evaluate_encoder(encoder, self._held_out), self._held_out))
+            found = measured(summarise(evaluate_encoder(encoder, self._held_out), self._held_out))
         found = broadcast_object(found)
         return found
 

@@ -14,9 +14,10 @@ from hybridir.data.intake import to_batches
 from hybridir.data.records import Pair, Passage
 from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.settings import SETTINGS, evaluate_encoder, summarise
+from hybridir.evaluation.validation_metrics import METRICS, known_values
 from hybridir.runs.plans import check_held_out, held_out
 from hybridir.runs.prepare import Prepared
-from hybridir.training.validation import METRICS, Metric, ValidationConfig, value_of
+from hybridir.training.validation import ValidationConfig
 
 VALIDATED = {"every": 4, "batches": 2, "batch_size": 4, "retrieval": 500}
 
@@ -81,12 +82,12 @@ def test_retrieval_is_validated_while_a_run_goes_on(
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_best_is_kept_by_the_metric_that_is_named(
-    metric: Metric, make_run: Callable[..., Prepared], tmp_path: Path
+    metric: str, make_run: Callable[..., Prepared], tmp_path: Path
 ) -> None:
     run = make_run(tmp_path / "run", validation=VALIDATED | {"every": 1, "metric": metric})
     state, _ = train_here(run)
     lines = read_lines(tmp_path / "run" / "history.jsonl")
-    values = [value_of(line["validation"], metric) for line in lines]
+    values = [known_values(line["validation"])[metric] for line in lines]
     best = min(values) if metric in ("loss", "rank_distance") else max(values)
     assert (state["best_value"], state["best_step"]) == (best, values.index(best) + 1)
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import small_recipe
+from helpers import add_measures, read_lines, small_recipe
 from sentence_transformers import SentenceTransformer
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.evaluation.intervals import macro_mean
 from hybridir.evaluation.scores import read_scores
 from hybridir.evaluation.settings import SETTINGS
+from hybridir.evaluation.validation_metrics import METRICS, Metric
 from hybridir.experiments.one_run import Runner, arms_here
 from hybridir.experiments.tuning import TuneRecipe, points_here
 from hybridir.experiments.tuning_job import run_tune
@@ -26,7 +27,7 @@ from hybridir.runs.backend import here, track_nothing
 from hybridir.runs.recipe import ScalingConfig, TrackingConfig
 from hybridir.tracking.follow import follow
 from hybridir.tracking.nested import record
-from hybridir.training.validation import METRICS
+from hybridir.training.validation import ValidationConfig
 
 LANGUAGES = ("de", "en", "es")
 SPACE = {"alpha": [0.0, 0.5, 1.0]}
@@ -211,6 +212,36 @@ def test_leads_rest_on_values_whose_mean_is_the_metric(metric: Any, finished: Pa
         "rank_distance": summary["multilingual"]["rank_distance"],
     }[metric]
     assert macro_mean(column.values_KN[0], column.strata) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_new_metric_decides_and_shows_everywhere(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A measure and a validation metric that rests on it, each added by one entry."""
+    add_measures(monkeypatch)
+    farthest = Metric(title="farthest", short="far", measure="reach", settings=("multilingual",))
+    monkeypatch.setitem(METRICS, "farthest", farthest)
+    output = tmp_path / "out"
+    validation = ValidationConfig(metric="farthest", every=1, batches=2, batch_size=4, retrieval=100)
+    recipe = recipe_of(output, cache, space={"alpha": [0.0, 1.0]}, seeds=1, validation=validation)
+    tune(replace(recipe, train=replace(recipe.train, steps=2), objectives=("farthest", "mean")))
+    results, best = results_of(output), results_of(output / "best")
+    winner, other = (one["values"]["farthest"] for one in results["trials"])
+    assert winner <= other  # lower is better
+    run = Path(results["winner"]["run"])
+    history = [line["validation"]["farthest"] for line in read_lines(run / "history.jsonl")]
+    assert best["validation"] == best["validation"] | {"metric": "validation.farthest", "value": min(history)}
+    assert winner == results_of(run)["multilingual"]["reach"]
+    assert results["leads"][0]["difference"] == pytest.approx(winner - other)
+    with open(output / "best" / "plots" / "learning_reach.csv", encoding="utf-8") as file:
+        assert [float(row["Farthest answer in validation"]) for row in csv.DictReader(file)] == history
+    assert "Farthest answer in validation by step" in (output / "best" / "report.html").read_text(encoding="utf-8")
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "has the best farthest (lower is better) in validation" in page
+    assert "farthest (lower is better) against mean mAP of the three settings" in page
+    with open(output / "trials.csv", encoding="utf-8") as file:
+        assert [float(row["farthest"]) for row in csv.DictReader(file)] == [winner, other]
+    assert f"farthest {winner:.3f}" in capsys.readouterr().out
 
 
 def test_the_front_is_what_nothing_beats() -> None:

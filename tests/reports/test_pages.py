@@ -411,7 +411,7 @@ def test_learning_curves_come_from_the_history(tmp_path: Path) -> None:
     assert rows[1:3] == [["train, mono", "1.0", "0.5"], ["train, mono", "5.0", "4.5"]]  # means of two neighbours
     assert ["train, cross", "3.0", "2.5"] in rows
     assert rows[-1] == ["validation", "80.0", "1.5"]
-    assert (tmp_path / "plots" / "learning_mAP.csv").read_text().splitlines()[1] == "Monolingual,80.0,0.25"
+    assert (tmp_path / "plots" / "learning_mAP.csv").read_text().splitlines()[1] == "Monolingual mAP,80.0,0.25"
     assert not (tmp_path / "plots" / "learning_terms.csv").exists()
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from hybridir.evaluation.validation_metrics import METRICS, known_values
 from hybridir.reports.html.charts import DASHES, Series, axis, lines
-from hybridir.reports.html.parts import SETTING_NAMES, Block, Section, Sheet, beside, figure, known
+from hybridir.reports.html.parts import Block, Section, Sheet, beside, figure, known, title_of
 from hybridir.runtime.history import read_history
 
 _MOST = 40
@@ -14,15 +15,16 @@ _MOST = 40
 
 
 def learning_curves(file: Path) -> Section | None:
-    """Training loss by kind of batch and validation loss, and mAP in validation, over steps; `file` is the history."""
+    """Losses by kind of batch and of validation, and its other metrics, over steps; `file` is the history."""
     history = list(read_history(file)) if file.exists() else []
-    losses, qualities = loss_curves(history), _quality(history)
+    losses = loss_curves(history)
     if not losses:
         return None
-    figures = [_drawn("loss", losses, history)]
+    figures = [_drawn("loss", losses, history, "loss")]
     terms = term_curves(history)
-    figures += [_drawn("terms of the loss, without weights", terms, history)] if terms else []
-    figures += [_drawn("mAP in validation", qualities, history)] if qualities else []
+    figures += [_drawn("terms of the loss, without weights", terms, history, "terms")] if terms else []
+    for measure, series in quality_curves(history).items():
+        figures.append(_drawn(f"{title_of(measure)} in validation", series, history, measure))
     total = sum(line.get("seconds", 0) for line in history)
     return Section(
         "curves",
@@ -37,7 +39,7 @@ def loss_curves(history: Sequence[dict[str, Any]]) -> list[Series]:
     """A series for each kind of batch, and one for validation, over the number of steps done."""
     kinds = ((line, {f"train, {line['kind']}" if "kind" in line else "train": line["loss"]}) for line in history)
     curves = _binned(kinds, len(history))
-    if checked := _validated(history, lambda found: found["loss"]):
+    if checked := _validated(history).get("loss"):
         curves["validation"] = checked
     return _series(curves)
 
@@ -62,17 +64,23 @@ def _binned(
     }
 
 
-def _quality(history: Sequence[dict[str, Any]]) -> list[Series]:
-    curves = {
-        title: _validated(history, lambda found, name=name: found.get("mAP", {}).get(name))
-        for name, title in SETTING_NAMES.items()
-    }
-    return _series({title: points for title, points in curves.items() if points})
+def quality_curves(history: Sequence[dict[str, Any]]) -> dict[str, list[Series]]:
+    """By measure, a series for each validation metric that is a mean of this measure."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for name, points in _validated(history).items():
+        if METRICS[name].measure:
+            found.setdefault(METRICS[name].measure, {})[METRICS[name].title] = points
+    return {measure: _series(curves) for measure, curves in found.items()}
 
 
-def _validated(history: Iterable[dict[str, Any]], value: Any) -> list[tuple[float, float]]:
-    found = ((line["step"] + 1, value(line["validation"])) for line in history if "validation" in line)
-    return [(float(step), one) for step, one in found if known(one)]
+def _validated(history: Iterable[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Points (steps done, value) by validation metric."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for line in history:
+        for name, value in known_values(line.get("validation", {})).items():
+            if known(value):
+                found.setdefault(name, []).append((float(line["step"] + 1), value))
+    return found
 
 
 def _series(curves: dict[str, list[tuple[float, float]]]) -> list[Series]:
@@ -82,10 +90,8 @@ def _series(curves: dict[str, list[tuple[float, float]]]) -> list[Series]:
     ]
 
 
-def _drawn(title: str, series: Sequence[Series], history: Sequence[dict[str, Any]]) -> Block:
+def _drawn(title: str, series: Sequence[Series], history: Sequence[dict[str, Any]], name: str) -> Block:
     x = axis("steps", [0, history[-1]["step"] + 1])
     y = axis(title, [value for one in series for _, value in one.points])
-    sheet = Sheet(
-        f"learning_{title.split()[0]}", ("curve", "step", title), [(s.name, *at) for s in series for at in s.points]
-    )
+    sheet = Sheet(f"learning_{name}", ("curve", "step", title), [(s.name, *at) for s in series for at in s.points])
     return figure(lines(f"{title} by step", series, x, y), sheet=sheet)

@@ -173,13 +173,18 @@ def table(
 
 
 def title_of(measure: str) -> str:
-    """The title of a measure; a validation metric keeps its name."""
+    """The title of a measure; one that another version wrote keeps its name."""
     return MEASURES[measure].title if measure in MEASURES else measure
 
 
+def directed(title: str, lower: bool) -> str:
+    """A title that says so if lower values are better."""
+    return f"{title} (lower is better)" if lower else title
+
+
 def lower_is_better(measure: str) -> bool:
-    """Whether lower values of a measure, or of a validation metric, are better."""
-    return measure == "loss" or (measure in MEASURES and MEASURES[measure].lower_is_better)
+    """Whether lower values of a measure are better."""
+    return measure in MEASURES and MEASURES[measure].lower_is_better
 
 
 def best_of(values: Iterable[float], measure: str) -> float:

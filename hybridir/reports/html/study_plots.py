@@ -7,10 +7,22 @@ from statistics import fmean
 from typing import Any
 
 from hybridir.reports.html.charts import DASHES, Series, Spot, axis, lines, scatter
-from hybridir.reports.html.parts import SETTING_NAMES, Section, Sheet, beside, figure, known, numbers, point, title_of
+from hybridir.reports.html.parts import (
+    SETTING_NAMES,
+    Section,
+    Sheet,
+    beside,
+    directed,
+    figure,
+    known,
+    lower_is_better,
+    numbers,
+    point,
+    title_of,
+)
 
 Arms = dict[str, dict[str, Any]]
-_RANK_DISTANCE = f"{title_of('rank_distance')} (lower is better)"
+_RANK_DISTANCE = directed(title_of("rank_distance"), lower_is_better("rank_distance"))
 
 
 def trade_off(results: dict[str, Any]) -> Section | None:
@@ -143,7 +155,7 @@ def _seeds(arm: dict[str, Any], setting: str, measure: str) -> list[float]:
 
 
 def _axis_title(setting: str, measure: str) -> str:
-    return f"{SETTING_NAMES[setting]} {_RANK_DISTANCE if measure == 'rank_distance' else measure}"
+    return f"{SETTING_NAMES[setting]} {directed(title_of(measure), lower_is_better(measure))}"
 
 
 def _sheet(name: str, arms: Arms, what: Sequence[tuple[str, str]]) -> Sheet:

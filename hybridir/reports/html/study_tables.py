@@ -20,6 +20,7 @@ from hybridir.reports.html.parts import (
     best_of,
     bullets,
     coded,
+    directed,
     direction,
     figure,
     fold,
@@ -220,7 +221,7 @@ def _named(setting: str, measure: str) -> str:
 def _slopes(
     what: tuple[str, str], arms: Sequence[str], rows: Mapping[str, Sequence[float | None]], zero_shot: Sequence[str]
 ) -> Markup:
-    name = f"{_named(*what)} (lower is better)" if lower_is_better(what[1]) else _named(*what)
+    name = directed(_named(*what), lower_is_better(what[1]))
     values = [value for row in rows.values() for value in row if value is not None]
     y = axis(name, values or [0.0], what[1])
     return slopes(f"{name} by language", arms, rows, [language_name(x) for x in zero_shot], y)

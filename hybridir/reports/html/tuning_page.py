@@ -8,10 +8,10 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from hybridir.evaluation.validation_metrics import METRICS
 from hybridir.reports.html.charts import Series, Spot, axis, lines, scatter
 from hybridir.reports.html.parts import (
     NONE,
-    SETTING_NAMES,
     Block,
     Mark,
     Point,
@@ -19,10 +19,10 @@ from hybridir.reports.html.parts import (
     Sheet,
     beside,
     bullets,
+    directed,
     figure,
     fold,
     known,
-    lower_is_better,
     note,
     number,
     numbers,
@@ -36,20 +36,6 @@ from hybridir.reports.tables import bases
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
-METRICS = {
-    **{setting: f"{name} mAP" for setting, name in SETTING_NAMES.items()},
-    "mean": "mean mAP of the three settings",
-    "rank_distance": "rank distance (lower is better)",
-    "loss": "validation loss (lower is better)",
-}
-_SHORT = {
-    "monolingual": "mono",
-    "crosslingual": "cross",
-    "multilingual": "multi",
-    "mean": "mean",
-    "rank_distance": "distance",
-    "loss": "loss",
-}
 _STATES = {"done": "✓ done", "stopped early": "– stopped early", "failed": "✗ failed", "not finished": "not finished"}
 _FEW = 6
 """The most curves drawn for each kind of point, and the most leads shown without unfolding."""
@@ -60,7 +46,7 @@ def summary(results: dict[str, Any]) -> str:
     of, metric = results["winner"], results["metric"]
     best = next(one for one in results["trials"] if one["point"] == of["point"])
     return (
-        f"{_listed(of['set'])} has the best {METRICS[metric]} in validation, "
+        f"{_listed(of['set'])} has the best {_title(metric)} in validation, "
         f"{_number(best['values'][metric], metric)} as the mean of {best['seeds']} seed{'s' * (best['seeds'] != 1)}, "
         f"among {sum(one['seeds'] == best['seeds'] for one in results['trials'])} points with as many seeds. "
         f"The model of seed {of['seed']} is in best/model."
@@ -75,13 +61,13 @@ def winner(results: dict[str, Any]) -> Section | None:
     rows = [
         (
             one["baseline"],
-            with_interval(one["difference"], one["interval"], metric, sign=True),
+            with_interval(one["difference"], one["interval"], METRICS[metric].measure, sign=True),
             p_value(one["p"]),
             str(one["seeds"]),
         )
         for one in leads
     ]
-    title = f"The winner's lead in {METRICS[metric]}, with 95\u00a0% intervals"
+    title = f"The winner's lead in {_title(metric)}, with 95\u00a0% intervals"
     grid = Grid(title, ("point", "the winner's lead", "p", "seeds"), rows)
     block = table(replace(grid, rows=rows[:_FEW]))
     blocks = [replace(block, told=()), fold(f"all {len(leads)} points", table(grid))] if rows[_FEW:] else [block]
@@ -114,10 +100,10 @@ def front(results: dict[str, Any]) -> Section | None:
         ]
         if len(spots) > 1:
             axes = [
-                axis(METRICS[name], [v for spot in spots for v in _ends(spot, name == y)], _measure(name))
+                axis(_title(name), [v for spot in spots for v in _ends(spot, name == y)], METRICS[name].measure)
                 for name in (x, y)
             ]
-            figures.append(figure(scatter(f"{METRICS[y]} against {METRICS[x]}", spots, *axes)))
+            figures.append(figure(scatter(f"{_title(y)} against {_title(x)}", spots, *axes)))
     if not figures:
         return None
     sheet = Sheet(
@@ -145,15 +131,15 @@ def trials(results: dict[str, Any]) -> Section:
     return Section(
         "trials",
         "The points",
-        "Validation: mAP in the three settings, their mean, rank distance and loss. Each is the mean over the seeds of "
-        "a point, best first. Seconds are the time of all steps of a point.",
+        f"Validation: {', '.join(_title(name) for name in _metrics(listed))}. "
+        "Each is the mean over the seeds of a point, best first. Seconds are the time of all steps of a point.",
         [table(grid, marks=marks), bullets(told), *_curves(results)],
     )
 
 
 def points_table(listed: Sequence[dict[str, Any]]) -> Grid:
     """The points as a table, with their state."""
-    names = [name for name in METRICS if any(name in one["values"] for one in listed)]
+    names = _metrics(listed)
     fields = list(listed[0]["set"]) if " / " in listed[0]["point"] else []  # else the name has them
     rows = [
         (
@@ -169,7 +155,7 @@ def points_table(listed: Sequence[dict[str, Any]]) -> Grid:
     ]
     return Grid(
         "Points, by validation",
-        ("point", *fields, "state", *(_SHORT[name] for name in names), "seeds", "steps", "seconds"),
+        ("point", *fields, "state", *(METRICS[name].short for name in names), "seeds", "steps", "seconds"),
         rows,
     )
 
@@ -191,9 +177,9 @@ def _curves(results: dict[str, Any]) -> list[Block]:
         )
         for n, one in enumerate(chosen)
     ]
-    title = METRICS[results["metric"]]
+    title = _title(results["metric"])
     x = axis("steps", [0, *(step for one in series for step, _ in one.points)])
-    y = axis(title, [value for one in series for _, value in one.points], _measure(results["metric"]))
+    y = axis(title, [value for one in series for _, value in one.points], METRICS[results["metric"]].measure)
     rows = [(one["point"], one["state"], *at) for kind in kinds for one in kind for at in one["curve"]]
     sheet = Sheet("tuning_curves", ("point", "state", "step", results["metric"]), rows)
     words = "The first seed of the best points, by step. Dashed and hollow: points that were stopped early."
@@ -222,8 +208,8 @@ def _about_leads(leads: Sequence[dict[str, Any]]) -> list[str]:
 def _at(results: dict[str, Any], trial: dict[str, Any], metric: str) -> Point | None:
     """A point's value on an axis, with its interval if there is one."""
     arm = results["arms"].get(trial["point"], {})
-    setting = "multilingual" if metric == "rank_distance" else metric
-    found = point(arm, arm.get("intervals", {}), setting, _measure(metric)) if setting in SETTING_NAMES else None
+    settings, measure = METRICS[metric].settings, METRICS[metric].measure
+    found = point(arm, arm.get("intervals", {}), settings[0], measure) if len(settings) == 1 else None
     value = trial["values"].get(metric)
     return found or ((value, None) if value is not None and known(value) else None)
 
@@ -241,9 +227,14 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _measure(metric: str) -> str:
-    return metric if lower_is_better(metric) else "mAP"
+def _metrics(listed: Sequence[dict[str, Any]]) -> list[str]:
+    """The metrics that any point has."""
+    return [name for name in METRICS if any(name in one["values"] for one in listed)]
+
+
+def _title(metric: str) -> str:
+    return directed(METRICS[metric].title, METRICS[metric].lower_is_better)
 
 
 def _number(value: float | None, metric: str) -> str:
-    return NONE if value is None else number(value, _measure(metric))
+    return NONE if value is None else number(value, METRICS[metric].measure)
