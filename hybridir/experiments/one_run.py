@@ -29,7 +29,7 @@ from hybridir.model.transforms import mean_of_weights
 from hybridir.retrieval.systems import rank_each
 from hybridir.runs.backend import Backend, Track, quiet_libraries
 from hybridir.runs.corpus import cache_folder, read_corpus
-from hybridir.runs.fill_in import fill_in_steps, own_part, read_own_part
+from hybridir.runs.fill_in import fill_in_steps, is_own_part, own_part
 from hybridir.runs.folder import NAME, Kind, begin_folder, open_folder
 from hybridir.runs.prepare import prepare
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, TrackingConfig
@@ -261,9 +261,9 @@ def _described(make: Callable[..., Encoder]) -> str:
 
 def _with_corpus(recipe: Recipe) -> BenchmarkConfig:
     """The benchmark of a run; of its own data, with their corpus."""
-    if not own_part(recipe.benchmark):
+    if not is_own_part(recipe.benchmark):
         return recipe.benchmark
-    return read_own_part(recipe.benchmark, read_corpus(recipe.data, cache_folder(recipe, Path(recipe.output))))
+    return own_part(recipe.benchmark, read_corpus(recipe.data, cache_folder(recipe, Path(recipe.output))))
 
 
 @lru_cache(maxsize=1)

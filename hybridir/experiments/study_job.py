@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hybridir.data import sources
 from hybridir.data.corpus import Corpus
 from hybridir.experiments.one_run import ArmRun, Runner, check_definition
 from hybridir.experiments.progress import ArmProgress, duration
@@ -19,16 +18,14 @@ from hybridir.experiments.study_results import Finished, study_results
 from hybridir.reports.html.pages import write_study
 from hybridir.reports.in_short import trained_and_measured
 from hybridir.runs.backend import quiet_libraries
-from hybridir.runs.corpus import cache_folder
-from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part
-from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.fill_in import benchmark_reader, fill_in_all
+from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.plans import check_plans
 from hybridir.runs.prepare import copy_cards, load_data, tell_data
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import MAY_CHANGE, public
 from hybridir.runs.results import write_json
 from hybridir.runtime.history import read_history
-from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
 from hybridir.training.config import LENGTHS, TrainConfig
@@ -48,23 +45,20 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
             it was started, or no run has finished.
     """
     quiet_libraries()
-    output = output_folder(recipe.output, study.name)
     kind = study_kind(study)
-    with own(output):
-        recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
-        recipe = _with_conditions(study, fill_in_steps(recipe, output))
+    with opened(recipe, kind, lambda one: _with_conditions(study, fill_in_all(one))) as recipe:
+        output = Path(recipe.output)
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in _runs(recipe, arm)]
-        open_folder(recipe, kind)
         for run in runs:
             check_definition(run)
-        benchmark = None if own_part(recipe.benchmark) else sources.read_benchmark(recipe.benchmark)
+        read_benchmark = benchmark_reader(recipe.benchmark)
         with TemporaryDirectory() as data_card:
             corpus = _check(recipe, runs, Path(data_card))
-            benchmark = benchmark or sources.read_benchmark(read_own_part(recipe.benchmark, corpus))
+            benchmark = read_benchmark(corpus)
             begin_folder(recipe, kind)
             copy_cards(Path(data_card), output)
-        with way_on_said(kind, output), runner.track(recipe.tracking, output):
+        with runner.track(recipe.tracking, output):
             show(_plan(recipe, arms))
             errors = _run_all(recipe, runs, runner)
             say("comparing the arms")
@@ -103,8 +97,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     """Prints what the data holds and the arms; trains nothing."""
     quiet_libraries()
     output = Path(recipe.output or f"outputs/{study.name}").absolute()
-    recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
-    recipe = _with_conditions(study, fill_in_steps(recipe, output))
+    recipe = _with_conditions(study, fill_in_all(replace(recipe, output=str(output))))
     arms = chosen_arms(study, recipe)
     runs = [run for arm in arms for run in _runs(recipe, arm)]
     with TemporaryDirectory() as data_card:

@@ -26,16 +26,14 @@ from hybridir.reports.html.pages import write_tuning
 from hybridir.reports.html.tuning_page import points_table
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.backend import quiet_libraries
-from hybridir.runs.corpus import cache_folder
-from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part
-from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.fill_in import benchmark_reader, fill_in_all
+from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.plans import check_held_out, check_plans, held_out
 from hybridir.runs.prepare import copy_cards, load_data, tell_data
 from hybridir.runs.recipe import MAY_CHANGE, public
 from hybridir.runs.results import write_json
 from hybridir.runs.training_run import measure_run, validated_on
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import show
 
@@ -57,19 +55,15 @@ def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: 
         ValueError: the folder, the data or a point does not fit the recipe, or no point has finished all its seeds.
     """
     quiet_libraries()
-    output = output_folder(recipe.output, "tune")
-    with own(output):
-        recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
-        recipe = fill_in_steps(recipe, output)
-        open_folder(recipe, TUNING)
-        own_data = own_part(recipe.benchmark)
-        test = None if own_data else sources.read_benchmark(recipe.benchmark)  # its errors come before training
+    with opened(recipe, TUNING, fill_in_all) as recipe:
+        output = Path(recipe.output)
+        read_benchmark = benchmark_reader(recipe.benchmark)
         with TemporaryDirectory() as folder:
             corpus, measured = _load(recipe, Path(folder))
-            test = test or sources.read_benchmark(read_own_part(recipe.benchmark, corpus))
+            test = read_benchmark(corpus)
             begin_folder(recipe, TUNING)
             copy_cards(Path(folder), output)
-        with way_on_said(TUNING, output), runner.track(recipe.tracking, output):
+        with runner.track(recipe.tracking, output):
             trials = _try_all(recipe, measured, try_points, runner)
             _more_seeds(recipe, trials, runner)
             chosen = _winner(recipe, trials)
@@ -88,9 +82,7 @@ def run_tune(recipe: TuneRecipe, try_points: TryPoints, runner: Runner, encode: 
 def preview_tune(recipe: TuneRecipe) -> None:
     """Prints what the data holds and the points; trains nothing."""
     quiet_libraries()
-    output = Path(recipe.output or "outputs/tune").absolute()
-    recipe = fill_in(replace(recipe, output=str(output), cache=str(cache_folder(recipe, output))))
-    recipe = fill_in_steps(recipe, output)
+    recipe = fill_in_all(replace(recipe, output=str(Path(recipe.output or "outputs/tune").absolute())))
     with TemporaryDirectory() as folder:
         _, measured = _load(recipe, Path(folder))
     benchmark = sources.read_benchmark(measured)

@@ -7,6 +7,7 @@ from typing import Any
 from hybridir.data.formats import heldout
 from hybridir.data.records import Benchmark
 from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.words import listed
 
 
 def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark: Benchmark, how: str = "") -> str:
@@ -56,8 +57,3 @@ def data_name(data: dict[str, Any]) -> str:
 def _in(languages: Sequence[str]) -> str:
     """The languages, or their number if they are many."""
     return f"{len(languages)} languages" if len(languages) > 6 else listed(languages)
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

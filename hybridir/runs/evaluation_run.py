@@ -17,7 +17,7 @@ from hybridir.evaluation.conditions import Condition, check_conditions, under
 from hybridir.evaluation.noise_grid import Cell, NoiseGrid, export
 from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
-from hybridir.reports.in_short import listed, measured
+from hybridir.reports.in_short import measured
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.embeddings import holds_embeddings
 from hybridir.retrieval.search import DEPTH, Ranking
@@ -36,15 +36,15 @@ from hybridir.retrieval.too_long import Cut, count_cut, describe_cut
 from hybridir.retrieval.trec import write_qrels, write_runs
 from hybridir.runs.attack_run import AttackConfig, attack_results
 from hybridir.runs.backend import Track, quiet_libraries
-from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.measured_on import choose, read_measured
 from hybridir.runs.noise_run import kept_in, under_noise
 from hybridir.runs.provenance import provenance
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig, TrackingConfig, public
 from hybridir.runs.results import write_results
-from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid, show
+from hybridir.runtime.words import listed
 
 Ranked = tuple[list[Ranking], list[str]]
 EVALUATION = Kind(
@@ -115,10 +115,8 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
     """
     quiet_libraries()
     systems = _systems(recipe)
-    output = output_folder(recipe.output, "evaluate")
-    with own(output):
-        recipe = replace(recipe, output=str(output), benchmark=choose(recipe.benchmark, systems)[0])
-        open_folder(recipe, EVALUATION)
+    with opened(recipe, EVALUATION, lambda one: replace(one, benchmark=choose(one.benchmark, systems)[0])) as recipe:
+        output = Path(recipe.output)
         if _has_all(recipe, output / "results.json"):
             say(f"the evaluation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "report.html"
@@ -126,7 +124,7 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
         measured_on = read_measured(recipe.benchmark, systems)
         benchmark = measured_on.benchmark
         begin_folder(recipe, EVALUATION)
-        with way_on_said(EVALUATION, output), track(recipe.tracking, output):
+        with track(recipe.tracking, output):
             _tell(benchmark)
             changed = {one.name: under(benchmark, one) for one in recipe.conditions}
             cells = _cells(recipe, benchmark)

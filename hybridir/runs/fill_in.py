@@ -5,7 +5,7 @@ A filled-in recipe stays the same when it is filled in again, and it is what the
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import heldout, lareqa
 from hybridir.data.intake import read_here
+from hybridir.data.records import Benchmark
 from hybridir.runs.corpus import ShardReader, cache_folder, read_corpus
 from hybridir.runs.recipe import Recipe
 from hybridir.runtime.progress import say
@@ -44,6 +45,12 @@ def fill_in(recipe: AnyRecipe) -> AnyRecipe:
     if all(getattr(train, name) is None for name in LENGTHS):
         train = replace(train, steps=STEPS)
     return replace(recipe, data=data, benchmark=benchmark, train=train)
+
+
+def fill_in_all(recipe: AnyRecipe) -> AnyRecipe:
+    """The recipe with its cache folder, with all that follows without reading rows, and with its steps."""
+    output = Path(recipe.output)
+    return fill_in_steps(fill_in(replace(recipe, cache=str(cache_folder(recipe, output)))), output)
 
 
 def fill_in_steps(recipe: AnyRecipe, output: Path, read: ShardReader = read_here) -> AnyRecipe:
@@ -75,14 +82,25 @@ def tell_epochs(recipe: Recipe, corpus: Corpus, steps: int) -> None:
         say(f"  note: {epochs:,.0f} epochs are very many: set train.epochs (10, for example) instead")
 
 
-def own_part(config: BenchmarkConfig) -> bool:
+def own_part(config: BenchmarkConfig, corpus: Corpus) -> BenchmarkConfig:
+    """The benchmark, with the run's own corpus as its path if it is a part of that."""
+    return replace(config, path=str(corpus.directory)) if is_own_part(config) else config
+
+
+def benchmark_reader(config: BenchmarkConfig) -> Callable[[Corpus], Benchmark]:
+    """A function from the run's corpus to the benchmark.
+
+    A benchmark that is no part of the corpus is read at once, so that its errors come before training.
+    """
+    if is_own_part(config):
+        return lambda corpus: sources.read_benchmark(own_part(config, corpus))
+    benchmark = sources.read_benchmark(config)
+    return lambda corpus: benchmark
+
+
+def is_own_part(config: BenchmarkConfig) -> bool:
     """Whether the benchmark is a part of the run's own data."""
     return config.name in heldout.PARTS and not config.path
-
-
-def read_own_part(config: BenchmarkConfig, corpus: Corpus) -> BenchmarkConfig:
-    """The benchmark, with the run's own corpus if it is a part of that."""
-    return replace(config, path=str(corpus.directory)) if own_part(config) else config
 
 
 def _with_formats(data: DataConfig) -> DataConfig:

@@ -7,18 +7,18 @@ results of another kind for its own.
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from hybridir.runs.recipe import fixed_part, public
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.owner import OWNER, WRITER
+from hybridir.runtime.owner import OWNER, WRITER, own
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 from hybridir.training.identity import check_saved_terms, with_defaults
@@ -43,6 +43,14 @@ class Kind:
     job: str
     may_change: frozenset[str]
 
+    @property
+    def short(self) -> str:
+        """The name of the job, or of the study: the first word of the folder's name if none is given."""
+        return Path(self.job.split()[-1]).stem
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Any)
+
 
 def output_folder(named: str, job: str) -> Path:
     """The absolute path of the output folder: `named`, or a new one. `ValueError` if Ray would delete it."""
@@ -52,6 +60,27 @@ def output_folder(named: str, job: str) -> Path:
             "a submitted job runs in a folder that Ray deletes: name an absolute path outside of it as --output"
         )
     return Path(named or f"outputs/{job}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+
+
+@contextmanager
+def opened(
+    recipe: AnyRecipe, kind: Kind, fill: Callable[[AnyRecipe], AnyRecipe] = lambda recipe: recipe, begun: bool = True
+) -> Iterator[AnyRecipe]:
+    """While entered, the output folder belongs to this process, and its job may start or resume (see `open_folder`).
+
+    Yields the recipe with the path of the folder, then filled in by `fill`. Results may be written after
+    `begin_folder`; if the process is asked to stop from then on, the command that resumes the job is printed.
+    """
+    output = output_folder(recipe.output, kind.short)
+    with own(output):
+        recipe = fill(replace(recipe, output=str(output)))
+        open_folder(recipe, kind, begun)
+        try:
+            yield recipe
+        except (KeyboardInterrupt, SystemExit):
+            if kind_of(output):
+                say(f"continue with: {_resuming(kind.job, output)}")
+            raise
 
 
 def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
@@ -130,16 +159,6 @@ def kind_of(output: Path) -> dict[str, str]:
     return {"kind": "training run", "job": "jobs/train.py"}
 
 
-@contextmanager
-def way_on_said(kind: Kind, output: Path) -> Iterator[None]:
-    """Prints the command that resumes the job if the process is asked to stop."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        say(f"continue with: {_way_on(kind.job, output)}")
-        raise
-
-
 def _read(file: Path) -> dict[str, Any]:
     """The content of a YAML or JSON file; `ValueError` if it cannot be read or is no mapping."""
     try:
@@ -160,10 +179,10 @@ def _described(said: dict[str, str]) -> str:
 
 
 def _instead(job: str, output: Path) -> str:
-    return f", or continue with these results: {_way_on(job, output)}" if job else ""
+    return f", or continue with these results: {_resuming(job, output)}" if job else ""
 
 
-def _way_on(job: str, output: Path) -> str:
+def _resuming(job: str, output: Path) -> str:
     return f"python {job} --config {shlex.quote(str(output / 'config.yaml'))} --resume"
 
 

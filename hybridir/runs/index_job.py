@@ -21,10 +21,9 @@ from hybridir.retrieval.export import FORMS, export
 from hybridir.retrieval.shards import Index, lay_out
 from hybridir.retrieval.systems import made_of
 from hybridir.runs.backend import quiet_libraries
-from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say, watch
 
 INDEX = Kind(
@@ -74,23 +73,20 @@ def run_encoding(recipe: Encoding, run: Run) -> Path:
         raise ValueError("encoder.name is empty: name a model folder, a run's folder, or a hub id")
     encoder = as_published(replace(recipe.encoder, name=model_of(recipe.encoder.name)))
     check_encoder(encoder)
-    output = output_folder(recipe.output, "encode")
-    with own(output):
-        recipe = replace(recipe, output=str(output))
-        open_folder(recipe, INDEX)
+    with opened(recipe, INDEX) as recipe:
+        output = Path(recipe.output)
         passages = _passages(recipe)
         of = recipe.path or f"the benchmark {recipe.benchmark.name or 'sample'}"
         say(f"{len(passages):,} passages of {of}, in {', '.join(passages.languages())}")
         begin_folder(recipe, INDEX)
-        with way_on_said(INDEX, output):
-            index = lay_out(output, made_of(encoder, recipe.retrieval), passages, recipe.retrieval.shard)
-            fill(Work(index, _anywhere(encoder), recipe.scaling.use_gpu, _threads(recipe.scaling)), run)
-            results = {
-                "made_of": index.made_of,
-                "passages": {x: _count(index, x) for x in index.languages},
-                "exports": {form: export(index, form, output / "export", recipe.retrieval) for form in recipe.export},
-            }
-            replace_text(output / "results.json", json.dumps(results, indent=1))
+        index = lay_out(output, made_of(encoder, recipe.retrieval), passages, recipe.retrieval.shard)
+        fill(Work(index, _anywhere(encoder), recipe.scaling.use_gpu, _threads(recipe.scaling)), run)
+        results = {
+            "made_of": index.made_of,
+            "passages": {x: _count(index, x) for x in index.languages},
+            "exports": {form: export(index, form, output / "export", recipe.retrieval) for form in recipe.export},
+        }
+        replace_text(output / "results.json", json.dumps(results, indent=1))
     return output
 
 

@@ -15,7 +15,7 @@ from hybridir.data.corpus import Corpus
 from hybridir.data.formats import heldout
 from hybridir.evaluation.settings import answer_languages
 from hybridir.evaluation.validation_metrics import METRICS
-from hybridir.runs.fill_in import own_part, read_own_part
+from hybridir.runs.fill_in import is_own_part, own_part
 from hybridir.runs.recipe import Recipe
 from hybridir.runtime.problems import Problems
 
@@ -47,9 +47,9 @@ def check_plans(recipe: Recipe, corpus: Corpus, found: Sequence[str] = ()) -> Pl
         validation_size(
             replace(recipe, validation=replace(recipe.validation, languages=_there(validation, corpus))), corpus
         )
-    if own_part(recipe.benchmark):
+    if is_own_part(recipe.benchmark):
         with problems.noted():
-            sources.read_benchmark(read_own_part(recipe.benchmark, corpus))
+            sources.read_benchmark(own_part(recipe.benchmark, corpus))
     problems.tell()
     return plan
 

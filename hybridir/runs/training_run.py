@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from hybridir.batches.census import show_plan
-from hybridir.data import sources
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.validation_metrics import full_name
@@ -30,8 +29,8 @@ from hybridir.retrieval.systems import Encode, embed, fingerprint
 from hybridir.retrieval.too_long import count_cut, describe_cut
 from hybridir.runs.backend import Backend, Track, quiet_libraries, track_nothing
 from hybridir.runs.corpus import cache_folder
-from hybridir.runs.fill_in import fill_in, fill_in_steps, own_part, read_own_part, tell_epochs
-from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.fill_in import benchmark_reader, fill_in, fill_in_steps, is_own_part, tell_epochs
+from hybridir.runs.folder import Kind, begin_folder, open_folder, opened, output_folder
 from hybridir.runs.plans import validation_identity
 from hybridir.runs.prepare import Prepared, check_recipe, count_tokens, load_data, prepare, tell_data, training_source
 from hybridir.runs.provenance import provenance
@@ -39,7 +38,7 @@ from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, public
 from hybridir.runs.results import write_results
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import last_attempt, read_history
-from hybridir.runtime.owner import own, writing
+from hybridir.runtime.owner import writing
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.problems import Problems
 from hybridir.runtime.progress import Follow, say
@@ -58,9 +57,7 @@ def run_training(recipe: Recipe, compute: AbstractContextManager[Backend], track
     `compute` gives the backend. It may wait for nodes, so it is entered only after the run's encoder is checked.
     """
     quiet_libraries()
-    recipe = fill_in(replace(recipe, output=str(output_folder(recipe.output, "train"))))
-    with own(Path(recipe.output)):
-        open_folder(recipe, TRAINING, begun=False)  # before anything is computed; its fields are compared later
+    with opened(recipe, TRAINING, fill_in, begun=False) as recipe:  # its fields are compared later
         if page := _finished(recipe):
             with track(recipe.tracking, page.parent, ended=True):
                 return page
@@ -74,12 +71,12 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
     before = Path(recipe.output, "config.yaml") if recipe.resume else None
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
-    with way_on_said(TRAINING, output), track(recipe.tracking, output), _config_kept(output, old):
-        problems, benchmark = Problems(), None
-        with problems.noted():  # before training, so that its errors come early
-            benchmark = None if own_part(recipe.benchmark) else sources.read_benchmark(recipe.benchmark)
+    with track(recipe.tracking, output), _config_kept(output, old):
+        problems = Problems()
+        with problems.noted():
+            read_benchmark = benchmark_reader(recipe.benchmark)
         prepared = prepare(recipe, output, backend.read, backend.tokenize, problems.found)
-        benchmark = benchmark or sources.read_benchmark(read_own_part(recipe.benchmark, prepared.corpus))
+        benchmark = read_benchmark(prepared.corpus)
         for note in benchmark.notes:
             say(note)
         state = train_model(recipe, prepared, backend)
@@ -166,8 +163,7 @@ def preview(recipe: Recipe, backend: Backend) -> None:
     recipe = fill_in_steps(fill_in(recipe), Path(recipe.cache), backend.read)
     problems = Problems()
     with problems.noted():
-        if not own_part(recipe.benchmark):
-            sources.read_benchmark(recipe.benchmark)
+        read_benchmark = benchmark_reader(recipe.benchmark)
     with TemporaryDirectory() as output:
         data = load_data(recipe, Path(output), backend.read)
         tell_data(data)
@@ -180,8 +176,8 @@ def preview(recipe: Recipe, backend: Backend) -> None:
     assert steps, "the recipe is filled in"
     tell_epochs(recipe, data.corpus, steps)
     show_plan(source, steps)
-    benchmark = sources.read_benchmark(read_own_part(recipe.benchmark, data.corpus))
-    say(f"the run would be {measured(benchmark, 'these data' if own_part(recipe.benchmark) else '')}")
+    benchmark = read_benchmark(data.corpus)
+    say(f"the run would be {measured(benchmark, 'these data' if is_own_part(recipe.benchmark) else '')}")
     for note in benchmark.notes:
         say(note)
 

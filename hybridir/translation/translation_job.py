@@ -15,10 +15,9 @@ from hybridir.data.records import LICENSED
 from hybridir.data.sources import license_of, with_format
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.corpus import ShardReader, check_rejected, read_corpus
-from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say, watch
 from hybridir.runtime.tables import Grid
 from hybridir.translation.assemble import Counts, write_language, write_source
@@ -91,23 +90,20 @@ class Translation:
 def run_translation(recipe: Translation, read: ShardReader, run: Run) -> Path:
     """The whole translation; returns the path of `README.md` in its folder. A finished one is left as it is."""
     quiet_libraries()
-    output = output_folder(recipe.output, "translate")
-    with own(output):
-        recipe = replace(recipe, output=str(output))
-        open_folder(recipe, TRANSLATION)
+    with opened(recipe, TRANSLATION) as recipe:
+        output = Path(recipe.output)
         if (output / "results.json").exists():
             say(f"the translation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "README.md"
         begin_folder(recipe, TRANSLATION)
-        with way_on_said(TRANSLATION, output):
-            corpus, work = _prepare(recipe, output, read)
-            units = [Unit(n, one) for one in recipe.languages for n in range(work.texts.n_shards)]
-            waiting = [unit for unit in units if read_unit(work.file(unit)) is None]
-            say(f"{len(units) - len(waiting)} of {len(units)} units of {recipe.unit} texts are translated")
-            if waiting:
-                tell_estimate(recipe, work, waiting, run)
-                deque(_watched(recipe, work, corpus.n_pairs, waiting, run), maxlen=0)
-            return _write(recipe, corpus, work)
+        corpus, work = _prepare(recipe, output, read)
+        units = [Unit(n, one) for one in recipe.languages for n in range(work.texts.n_shards)]
+        waiting = [unit for unit in units if read_unit(work.file(unit)) is None]
+        say(f"{len(units) - len(waiting)} of {len(units)} units of {recipe.unit} texts are translated")
+        if waiting:
+            tell_estimate(recipe, work, waiting, run)
+            deque(_watched(recipe, work, corpus.n_pairs, waiting, run), maxlen=0)
+        return _write(recipe, corpus, work)
 
 
 def preview_translation(recipe: Translation, read: ShardReader, run: Run) -> None:

@@ -18,7 +18,6 @@ from hybridir.reports.html.parts import (
     coded,
     figure,
     fold,
-    listed,
     note,
     number,
     p_value,
@@ -28,6 +27,7 @@ from hybridir.reports.html.parts import (
 )
 from hybridir.reports.html.plots import ORANGE_BLUE, ORANGE_BLUE_DARK, Cell, Scale, bars, heat_map, legend, percent
 from hybridir.runtime.tables import Grid
+from hybridir.runtime.words import listed
 
 _REACH = 2.0
 """The ends of the colour scale, as log2(share / corpus share): a quarter, and four times."""

@@ -13,7 +13,6 @@ from hybridir.reports.html.parts import (
     between,
     coded,
     fold,
-    listed,
     lower_is_better,
     note,
     number,
@@ -26,6 +25,7 @@ from hybridir.reports.html.parts import (
 from hybridir.reports.html.plots import whisker
 from hybridir.reports.tables import bases, settings_of
 from hybridir.runtime.tables import Grid
+from hybridir.runtime.words import listed
 
 ALPHA = 0.05
 _DISAGREE = "interval and test disagree"

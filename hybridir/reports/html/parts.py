@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.runtime.tables import Grid, notes, to_csv
+from hybridir.runtime.words import listed
 
 NONE = "–"
 SETTING_NAMES = {"monolingual": "Monolingual", "crosslingual": "Cross-lingual", "multilingual": "Multilingual"}
@@ -196,11 +197,6 @@ def direction(measures: Iterable[str]) -> str:
     """A sentence that says which of these measures are better if higher, and which if lower."""
     lower = [title_of(measure) for measure in measures if lower_is_better(measure)]
     return f"Higher is better{f', except for {listed(lower)}' if lower else ''}."
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def known(value: float | None) -> bool:

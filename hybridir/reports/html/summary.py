@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hybridir.reports.html.parts import Block, bullets, coded, listed, note, number, terms
+from hybridir.reports.html.parts import Block, bullets, coded, note, number, terms
 from hybridir.reports.model_card import base_model, mix, sources
 from hybridir.runtime.secrets import without_secrets
+from hybridir.runtime.words import listed
 
 
 def head(results: dict[str, Any], verdicts: Sequence[str], notes: Sequence[str] = ()) -> list[Block]:
