@@ -26,8 +26,8 @@ class Census:
     sources: Counter = field(default_factory=Counter)  # items by source
     groups: set[int] = field(default_factory=set)  # all groups that were drawn
     items: int = 0
-    negatives: int = 0  # of all items together
-    same_language: int = 0  # those that are positives of other items, in the language of the item's own positive
+    negatives: int = 0  # in-batch and hard negatives, added up over all items
+    same_language: int = 0  # in-batch negatives in the same language as the item's own positive
     noise: Counter = field(default_factory=Counter)  # queries by kind of noise
     texts: Counter = field(default_factory=Counter)  # texts by view
     tokens: list[int] = field(default_factory=list)  # of each batch
@@ -103,8 +103,8 @@ def show_plan(source: BatchSource, steps: int, first: int = 3, items: int = 4) -
         f"({len(census.groups) / possible:.1%})"
     )
     print(
-        f"negatives of a query: {census.negatives / census.items:.1f} on average; of them "
-        f"{census.same_language / census.items:.1f} are positives of other queries, in the language of its own positive"
+        f"negatives of a query: {census.negatives / census.items:.1f} on average, of which "
+        f"{census.same_language / census.items:.1f} are positives of other queries in the language of its own positive"
     )
 
 

@@ -126,7 +126,11 @@ class Plan:
         return table
 
     def _sort_groups(self) -> None:
-        """Sorts groups into classes: same source, same languages of queries, same of passages with enough negatives."""
+        """Sorts groups into classes.
+
+        The groups of a class have the same source, queries in the same languages, and passages with enough hard
+        negatives in the same languages.
+        """
         corpus = self.corpus
         members = self.subset.groups
         rows_GL = self.subset.rows(members)[:, self.columns]

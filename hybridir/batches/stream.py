@@ -108,9 +108,10 @@ class BatchSource:
         return views
 
     def count_tokens(self, least: int) -> list[int]:
-        """The tokens before each step and after the last, [steps + 1], of the fewest steps with `least` tokens or more.
+        """The total number of tokens before each step and after the last one, [steps + 1].
 
-        No padding is counted, and each text as often as it is drawn.
+        The last step is the first that brings the total to `least`. Padding does not count; a text counts each time
+        that it is drawn.
         """
         before = [0]
         while before[-1] < least:

@@ -1,7 +1,7 @@
 """The pairs that a plan may draw: which domains, how many groups, and how many of these in all their languages.
 
-Which ones are chosen follows from the hashes of the groups alone, so a smaller choice is a subset of a larger one, and
-every choice has the domains in the shares that the data have them in.
+Groups are chosen by their hashes alone, so a smaller choice is a subset of a larger one, and every choice keeps the
+shares of the domains.
 
 Shapes: G groups of the corpus, M groups that may be drawn, L languages of the corpus.
 """

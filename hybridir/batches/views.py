@@ -1,7 +1,7 @@
 """Translations as views: which other pairs of an item's group stand beside its query and its passage.
 
-Each view draws from random numbers of its own, by (seed, step, place of the item), so switching one on changes no other
-and nothing of the plan.
+Each view draws from random numbers of its own, by (seed, step, place of the item), so switching one on changes
+neither the other views nor the plan.
 
 Shapes: b items of one rank, k translations an item, L languages that translations are drawn from.
 """

@@ -1,4 +1,4 @@
-"""How much a file may grow when it is read: kilobytes can say gigabytes, by compression, dictionaries or repetition.
+"""Limits how much a file may grow when it is read: by compression or dictionaries, a few kilobytes can hold gigabytes.
 
 A file of less than 1 MB is read or refused within 1 GB of memory and 20 seconds (`tests/scripts/amplification.py`).
 """
@@ -26,7 +26,7 @@ class Growth:
         self._found += n
         if self._size and self._found > self._most:
             raise ValueError(
-                f"{self._name} has {self._size} bytes and grows to more than {self._most} when it is read, so it may "
-                "be meant to fill the memory. If it is right, unpack it (gunzip), write Parquet without dictionaries "
-                "and compression, or lower data.max_negatives"
+                f"{self._name} has {self._size} bytes and grows to more than {self._most} when it is read: it may be "
+                "made to fill the memory. If you trust it, unpack it (gunzip), write Parquet without dictionaries and "
+                "compression, or lower data.max_negatives"
             )

@@ -147,8 +147,8 @@ class BenchmarkFormat:
 
     Attributes:
         read: reads it.
-        uses: those of the fields `path`, `facts`, `language`, `groups` and `without_domains` of `BenchmarkConfig` that
-            it reads; another one that is set is refused.
+        uses: which of the fields `path`, `facts`, `language`, `groups` and `without_domains` of `BenchmarkConfig` it
+            reads. If one of the others is set, that is an error.
         license: licence of its texts; "" if it is a format that any texts can have.
         hub_id: its id on the Hugging Face hub, if it is there.
     """

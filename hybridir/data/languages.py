@@ -1,4 +1,4 @@
-"""Language codes: those of CLDR, and what other tags mean by them."""
+"""Language codes: those of CLDR, and which of them other tags stand for."""
 
 import re
 from collections.abc import Iterable

@@ -26,7 +26,7 @@ def read_passages(path: str, language: str | None = None) -> Passages:
     again = {passages.ids[place] for place, _ in passages.repeats()}  # also of one passage in two languages
     counts = Counter(one for one in passages.full_ids() if one.partition(":")[2] in again) if again else Counter()
     if twice := [one for one, count in counts.items() if count > 1]:
-        raise ValueError(f"{path}: {len(twice)} ids stand twice, the first {twice[0]!r}: give each passage its own")
+        raise ValueError(f"{path}: {len(twice)} ids are used twice, first {twice[0]!r}: give each passage its own")
     return passages
 
 

@@ -1,8 +1,8 @@
 """The passages of a benchmark on disk: millions of them take next to no memory.
 
 They are written, as Arrow record batches, to a file without a name in the folder for temporary files (`TMPDIR`), which
-goes with the process, and mapped into memory: the operating system reads the parts that are used, and drops them again
-when it needs the room. What is cut out of them (`passages[a:b]`, `passages.texts[a:b]`) is a view, and costs nothing.
+disappears with the process. The file is mapped into memory: the operating system reads the parts that are used, and
+drops them again when it needs the room. A slice (`passages[a:b]`, `passages.texts[a:b]`) is a view, and costs nothing.
 
 Shapes: P passages.
 """

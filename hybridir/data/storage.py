@@ -103,9 +103,11 @@ def by_language(path: str, languages: tuple[str, ...] | None, field: str = "data
     found = sorted(m[1] for info in infos if (m := pattern.fullmatch(info.base_name)))
     codes = dict(sorted(zip(map(code_of, found), found, strict=True)))
     if not found:
-        raise ValueError(f"nothing fits {field} {without_secrets(path)!r}: {PLACEHOLDER} must stand for a code like en")
+        raise ValueError(
+            f"no file matches {field} {without_secrets(path)!r}: {PLACEHOLDER} must stand for a code like en"
+        )
     if len(codes) < len(found):
-        raise ValueError(f"{field} {without_secrets(path)!r} fits two spellings of one language: {', '.join(found)}")
+        raise ValueError(f"{field} {without_secrets(path)!r} matches two spellings of one language: {', '.join(found)}")
     chosen = check_languages(languages or codes, codes, without_secrets(path))
     return [(code, path.replace(PLACEHOLDER, codes[code])) for code in chosen]
 

@@ -54,7 +54,7 @@ class NoiseGrid:
             check_severity(severity, "one of noise.severities")
         for name in ("kinds", "severities"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"noise.{name} is {getattr(self, name)}: name each once")
+                raise ValueError(f"noise.{name} is {getattr(self, name)}: each may be named only once")
         if self.kinds and not self.severities:
             raise ValueError("noise.severities is empty: name a severity, such as 0.1 or one")
         if self.draws < 1:

@@ -94,7 +94,11 @@ def judge(part: Part, found: SeedInterval, margin: float) -> Verdict:
 
 
 def verdict(parts: Sequence[Verdict]) -> Verdict:
-    """The verdict on a claim: it holds if all parts hold, does not if one does not; untested parts make it untested."""
+    """The verdict on a claim.
+
+    "not tested" if any part is not tested; else "does not hold" if any part does not hold; else "undecided" if any part
+    is undecided; else "holds".
+    """
     if not parts or "not tested" in parts:
         return "not tested"
     return "does not hold" if "does not hold" in parts else "undecided" if "undecided" in parts else "holds"

@@ -1,4 +1,4 @@
-"""Progress of a study or of tuning on the screen: a line for each run that ends, every 30 s one on those under way."""
+"""Progress of a study or of tuning on the screen: a line for each run that ends, and one every 30 s on the others."""
 
 import sys
 import threading
@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
 
 
 def _share(run: ArmRun) -> float:
-    """The share of the training that is done; for a number of tokens about, from those of the last step."""
+    """The share of the training that is done. For `train.tokens` it is an estimate: every step counts like the last."""
     line, train = last_line(run.output / "history.jsonl"), run.recipe.train
     if not line:
         return 0.0

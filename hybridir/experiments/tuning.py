@@ -102,7 +102,7 @@ class TuneRecipe(Recipe):
             )
         if isinstance(self.tuned.dimensions.get("train.batch_size"), Range) and self.scaling.num_workers > 1:
             raise ValueError(
-                "space.train.batch_size has sizes that the workers do not divide: list the sizes to try, [A, B, C]"
+                "space.train.batch_size is a range, but scaling.num_workers must divide every size: list the sizes"
             )
 
     @cached_property

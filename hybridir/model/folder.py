@@ -182,8 +182,8 @@ def _check_config(name: str, revision: str | None, backbone: str) -> None:
             )
         if "attn_implementation" in key.lower() and "/" in str(value):
             raise ValueError(
-                f"{name!r}: config.json asks for the attention code {value!r} of others, which is not run: remove "
-                f"{key} from it"
+                f"{name!r}: config.json asks for the attention code {value!r} from the hub, which is never run: "
+                f"remove {key} from it"
             )
     if "quantization_config" in config:
         raise ValueError(
@@ -232,7 +232,7 @@ def _check_kind(name: str, config: Any) -> None:
 
 
 def _limit(name: str, settings: dict[str, Any], side: Side, limit: int) -> int:
-    """The longest text of a side that sentence-transformers would take."""
+    """The number of tokens at which sentence-transformers cuts a text of this side."""
     own = settings.get("query_length" if side == "query" else "document_length")
     for value in (own, limit):
         if value is not None and (not isinstance(value, int | float) or value < 1):
@@ -249,6 +249,6 @@ def _count_positions(config: Any) -> int | None:
 
 
 def _prompts(settings: dict[str, Any]) -> dict[Side, str]:
-    """The prompts of both sides. An empty `document`, which sentence-transformers adds unasked, hides no `passage`."""
+    """The prompts of both sides. sentence-transformers adds an empty `document` by itself: then `passage` counts."""
     prompts = settings.get("prompts") or {}
     return {side: next(filter(None, map(prompts.get, names)), "") for side, names in _PROMPTS.items()}

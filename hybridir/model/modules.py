@@ -125,8 +125,8 @@ def _refuse(name: str, kinds: list[str]) -> None:
     unknown = [kind for kind in kinds if kind not in _MODULE]
     what = f"the module {unknown[0]} of {name!r} is not supported" if unknown else f"{name!r} is not supported"
     raise ValueError(
-        f"{what}: it has the modules {', '.join(kinds)}; supported are {', '.join(_MODULE)}, in this order, of which "
-        "the last two may lack"
+        f"{what}: it has the modules {', '.join(kinds)}; supported are {', '.join(_MODULE)}, in this order; the last "
+        "two are optional"
     )
 
 

@@ -58,10 +58,14 @@ _TOKEN = secrets.token_hex(32)
 
 @contextlib.contextmanager
 def cluster(num_cpus: int) -> Iterator[None]:
-    """While entered, Ray runs: the cluster that this process has joined already, which then stays; else the cluster in
-    RAY_ADDRESS; else a local one with at least `num_cpus` CPUs.
+    """While entered, this process is connected to a Ray cluster.
 
-    `ValueError` if that cluster does not answer, others can read its token, or no socket fits in the temporary folder.
+    If it is connected already, nothing changes, also at the end. Otherwise it connects to the cluster in RAY_ADDRESS,
+    or starts a local one with at least `num_cpus` CPUs.
+
+    Raises:
+        ValueError: the cluster does not answer; other users can read its token; or the path of the temporary folder is
+            too long for a socket.
     """
     joined = "RAY_ADDRESS" in os.environ
     for name, value in (_QUIET if joined else _QUIET | _LOCAL).items():

@@ -1,6 +1,7 @@
-"""Tells two kinds of error apart: those that would come again, and those of a lost worker, GPU, network or storage.
+"""Which errors are worth another try: not those that would come again, but those of a lost worker, GPU or connection.
 
-Most errors of torch, gloo and NCCL differ only in their messages; the tests hold such messages as they were printed.
+torch, gloo and NCCL raise the same classes for both kinds, so most errors are told apart by their messages. The tests
+have real messages of each kind.
 """
 
 import torch
@@ -14,7 +15,7 @@ _OF_A_WAIT = ("imed out", "health check has been hanging")
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether an error comes from a lost worker or GPU, or from storage that may come back: worth another try."""
+    """Whether another try may succeed: a worker, GPU or connection was lost, or storage did not answer."""
     if isinstance(error, OSError):
         return error.errno not in PERMANENT
     if isinstance(error, torch.AcceleratorError):
@@ -24,22 +25,22 @@ def may_pass(error: Exception) -> bool:
 
 
 def is_of_ray(error: Exception) -> bool:
-    """Whether Ray raised the error on behalf of a worker that could not."""
+    """Whether Ray itself raised the error, because the worker could not."""
     return type(error).__module__.startswith("ray.")
 
 
 def has_died(error: Exception) -> bool:
-    """Whether Ray saw the worker end."""
+    """Whether Ray reports that the process of the worker ended."""
     return hasattr(error, "health_check_failure")
 
 
 def was_waited_for(error: Exception) -> bool:
-    """Whether Ray or a peer waited for an answer until it timed out."""
+    """Whether Ray or another worker waited for an answer until a timeout."""
     return any(words in str(error) for words in _OF_A_WAIT)
 
 
 def cause_of_end(error: Exception) -> Exception:
-    """The error that ended a start of Ray Train: of a worker, of starting the workers, or of their controller."""
+    """The error behind that of Ray Train: a worker's if there is one, else that of the controller of the workers."""
     failures = getattr(error, "worker_failures", None)
     error = next(iter(failures.values())) if failures else getattr(error, "controller_failure", error)
     return getattr(error, "cause", error)  # in a task's error: a peer was lost during rendezvous

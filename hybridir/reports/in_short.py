@@ -11,7 +11,10 @@ from hybridir.runtime.words import listed
 
 
 def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark: Benchmark, how: str = "") -> str:
-    """The sentence about training, from its configuration and its data card. `how`: in how many ways, with a space."""
+    """The sentence about a training run or a study, from its configuration and its data card.
+
+    `how` says how it was trained, such as "in 3 ways, with 5 seeds each, " (with the space at its end).
+    """
     part, sampling = card["parts"]["train"], config["sampling"]
     languages = sampling["languages"] or list(card["languages"])
     start = config["encoder"]["name"] or "A new small encoder"
@@ -24,7 +27,7 @@ def trained_and_measured(config: dict[str, Any], card: dict[str, Any], benchmark
 
 
 def _of_these(sampling: dict[str, Any]) -> str:
-    """What of the data is not drawn, where `sampling` says so."""
+    """Which part of the data is drawn, in parentheses; empty if it is all."""
     left = [f"{sampling['groups']:,} questions"] if sampling.get("groups") else []
     left += [f"{sampling['translated']:.0%} of them in all languages"] if sampling.get("translated", 1) < 1 else []
     left += [f"without {listed(sampling['without_domains'])}"] if sampling.get("without_domains") else []
@@ -32,7 +35,10 @@ def _of_these(sampling: dict[str, Any]) -> str:
 
 
 def measured(benchmark: Benchmark, data: str = "", part: str = "") -> str:
-    """What was measured on what, without a full stop. `data`: whose held-out pairs a benchmark is; `part`: of what."""
+    """The benchmark in words, such as "measured on ... in de and en", without a full stop.
+
+    `data` names the data that a held-out benchmark is a part of; `part` says which part of the benchmark is measured.
+    """
     asked = len({query.group_id for query in benchmark.queries})
     of = data or "a run's data"
     what = {

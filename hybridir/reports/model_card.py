@@ -91,12 +91,13 @@ def sources(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _weights(sampling: dict[str, Any]) -> dict[str, float]:
-    """The kinds of batches that are drawn, with their weights (of `mono_first`: its steps)."""
+    """The kinds of batches that are drawn, with their weights; `mono_first` has a number of steps instead."""
     return {kind: sampling[kind] for kind in (*KINDS, "mono_first") if sampling.get(kind)}
 
 
 def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], trained: list[str]) -> ModelCardData:
-    """The metadata for the hub, without subtags of languages (unknown there) and `license` (the publisher's choice)."""
+    """The metadata for the hub: language codes without subtags, which the hub does not know, and no `license`, which is
+    the choice of whoever publishes the model."""
     base = config["encoder"]["name"]
     paths = [source["path"] for source in sources(config)]
     hub = "hf://datasets/"

@@ -31,8 +31,8 @@ _DROPPED = dict.fromkeys([*range(0x064B, 0x0653), 0x0670, 0x0640])
 def bm25_scorer(benchmark: Benchmark) -> Scorer:
     """Scores by BM25 (Lucene's variant, k1 = 1.5, b = 0.75), with one index for each language.
 
-    Document frequencies are those of the passage's language. The scores over a pool of languages are therefore those of
-    a search engine that keeps one index a language and sorts all results by score.
+    Document frequencies are counted within each language. In a pool of several languages, the ranking is therefore that
+    of a search engine with one index for each language, which sorts the results of all indexes by score.
     """
     return bm25_index(benchmark)(benchmark.queries)
 

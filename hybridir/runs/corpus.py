@@ -47,13 +47,13 @@ def check_rejected(corpus: Corpus, max_rejected: float) -> None:
 def cache_folder(recipe: Recipe, output: Path) -> Path:
     """The folder for corpora and tokens: `--cache`, or `cache` beside the output.
 
-    `ValueError` if nothing can be written there, or nobody has named it and it is another user's: what a cache holds is
-    trained on unread.
+    `ValueError` if it cannot be written to, or belongs to another user and is not named: what a cache holds is trained
+    on without a check.
     """
     cache = Path(recipe.cache or output.parent / "cache").absolute()
     if not recipe.cache and cache.exists() and cache.stat().st_uid != os.geteuid():
         raise ValueError(
-            f"{cache} is another user's, and would be trained on unread: if you trust it, name it by --cache"
+            f"{cache} is another user's, and its data are trained on unchecked: if you trust it, name it by --cache"
         )
     check_writable(cache, "--cache")
     return cache

@@ -203,7 +203,8 @@ def _check(recipe: Evaluation, systems: Sequence[System]) -> None:
             )
         if recipe.attack.queries and holds_embeddings(member.name):
             raise ValueError(
-                f"{member.name} holds embeddings: what it finds for other queries is not known. Leave out --attack"
+                f"{member.name} holds embeddings of the plain queries, which an attack changes: name the model, "
+                "or leave out --attack"
             )
         for note in check_member(member):
             say(f"note: {note}")

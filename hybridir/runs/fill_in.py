@@ -79,7 +79,7 @@ def tell_epochs(recipe: Recipe, corpus: Corpus, steps: int) -> None:
         f"{pairs:,} pairs. Items are drawn with replacement: about {drawn:.1%} of the pairs are drawn at least once"
     )
     if epochs >= MANY_EPOCHS:
-        say(f"  note: {epochs:,.0f} epochs are very many: set train.epochs (10, for example) instead")
+        say(f"  note: {epochs:,.0f} epochs are unusually many: set train.epochs to 10, for example")
 
 
 def own_part(config: BenchmarkConfig, corpus: Corpus) -> BenchmarkConfig:

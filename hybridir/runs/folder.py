@@ -104,7 +104,7 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
         found = {path.name for path in output.iterdir() if path.suffix != ".tmp"} if output.exists() else set()
         if found - _NO_RESULTS:
             if not there:
-                raise ValueError(f"{output} holds files that are no results of a job: name another --output")
+                raise ValueError(f"{output} holds files that no job has written: name another --output")
             remedy = "add --resume to continue with them, or name another --output"
             raise ValueError(f"{output} holds results already ({there['kind']}): {remedy}")
         return

@@ -20,7 +20,7 @@ from hybridir.runtime.plain_yaml import load_yaml
 
 @dataclass(frozen=True)
 class Measured:
-    """A benchmark that was read, the configuration that names it, and in words which part of what it is."""
+    """A benchmark, the configuration that it was read by, and in words which part of the benchmark it is."""
 
     benchmark: Benchmark
     config: BenchmarkConfig
@@ -30,12 +30,14 @@ class Measured:
 def choose(config: BenchmarkConfig, systems: Sequence[System]) -> tuple[BenchmarkConfig, list[str]]:
     """The benchmark that `systems` are measured on, not yet read, and the systems that were trained on a part of it.
 
-    Without a name it is the benchmark of the run of the first system, or else the sample. Of XQuAD-R, MLQA-R and the
-    sample it is the whole; only what all systems left out if one was trained on a part of it. `heldout` and
-    `validation` are parts of the data of the run at `path`, by default of the first system that is a run.
+    If `config` names none, it is the benchmark that the first system's run was measured on; the sample if that is no
+    run. XQuAD-R, MLQA-R and the sample are measured as a whole, unless a system was trained on a part of them: then
+    only on the part that no system was trained on. `heldout` and `validation` are parts of the data of the run at
+    `config.path`; if that is empty, of the first system that is a run.
 
     Raises:
-        ValueError: it cannot be told, or it is to be the whole, although a system was trained on a part of it.
+        ValueError: the benchmark cannot be told; or `config.split` asks for the whole, although a system was trained on
+            a part of it.
     """
     runs = [run for system in systems for member in system.members if (run := run_of(member.name))]
     config = _named(config, runs)

@@ -133,6 +133,9 @@ def check_languages(section: str, languages: Sequence[str] | None, corpus: Corpu
 
 
 def _there(languages: tuple[str, ...] | None, corpus: Corpus) -> tuple[str, ...] | None:
-    """Those of the languages that the corpus has; None (all of them) if too few are left, so that no error follows."""
+    """The languages that the corpus has; None, which means all, if too few are left.
+
+    The missing ones are reported elsewhere; with these, checking goes on without reporting them again.
+    """
     there = tuple(code for code in languages or () if code in corpus.languages)
     return there if there and len(there) >= min(2, len(languages or ())) else None

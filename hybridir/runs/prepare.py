@@ -183,7 +183,7 @@ def count_tokens(recipe: Recipe, source: BatchSource) -> list[int]:
         return []
     say("counting the tokens of each step")
     tokens = source.count_tokens(recipe.train.tokens)
-    say(f"training: {tokens[-1]:,} tokens, as train.tokens is {recipe.train.tokens:,} and steps are whole")
+    say(f"training: {tokens[-1]:,} tokens, the first whole step to reach train.tokens ({recipe.train.tokens:,})")
     return tokens
 
 
@@ -194,8 +194,8 @@ def check_recipe(recipe: Recipe, corpus: Corpus, found: Sequence[str] = ()) -> R
     size = validation_size(recipe, corpus)
     if size < recipe.validation.batch_size:
         say(
-            f"validation batches have {size} pairs instead of {recipe.validation.batch_size}: the validation part has "
-            "no more different passages. Raise data.validation_share for larger ones"
+            f"validation batches have {size} pairs instead of {recipe.validation.batch_size}: the validation pairs "
+            "have too few different passages. For larger batches, raise data.validation_share"
         )
     return replace(recipe, validation=replace(recipe.validation, batch_size=size))
 

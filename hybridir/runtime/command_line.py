@@ -79,7 +79,9 @@ def parse(
         parsed = parser.parse_args(arguments)
     except ImportError as error:  # jsonargparse refused to import it
         named = re.search("'.*?'", str(error))
-        raise ValueError(f"{named and named[0]} names a class to import: values only are read, remove it") from None
+        raise ValueError(
+            f"{named and named[0]} names a class to import, but only plain values are read: remove it"
+        ) from None
     except ArgumentError as error:
         known = [name for action in parser._actions for name in action.option_strings]
         raise ArgumentError(None, f"{error}{_nearest(str(error), known)}{_unquoted(str(error))}") from None

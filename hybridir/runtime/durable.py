@@ -1,4 +1,4 @@
-"""Writes files that survive a crash of the machine and follow nobody's links, and explains storage errors.
+"""Writes files so that they survive a crash, and no link leads a write elsewhere; explains storage errors.
 
 Everything in an output folder or a cache is written by one of these: `replaced`, `replace_text` and `replaced_folder`
 put something whole in the place of what was there; `appended` and `open_alone` change an ordinary file in place.
@@ -100,10 +100,10 @@ def copy_file(file: Path, folder: Path) -> None:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty temporary folder to fill, and puts it in the place of `folder`, of which only one may write.
+    """Yields an empty temporary folder to fill, which then replaces `folder`.
 
-    The folder is either whole or not there; after an error the old one stays. What a killed process has left behind is
-    removed.
+    Only one process at a time may do so. `folder` is always either complete or absent; after an error the old one
+    stays. Temporary folders that a killed process has left are removed.
     """
     work, old = (folder.with_name(f".{folder.name}{end}.tmp") for end in ("", ".old"))
     remove(work)

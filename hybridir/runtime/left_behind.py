@@ -1,9 +1,9 @@
-"""Settings of a config file that do not count, because the command line names what they do not go with.
+"""Settings of a config file that are ignored, because they do not fit what the command line says.
 
-A prefix or a pooling that was chosen for one model is wrong for another. So where the command line names another
-`encoder.name` than a config file, the other fields of `encoder` in that file do not count. And a run has one length:
-where the command line names it in steps, epochs or tokens, that of the file does not count. A term of the loss that
-was switched off, and that this version does not have any more, changes nothing.
+- The command line names another `encoder.name`: the other fields of `encoder` in the file are ignored, since a prefix
+  or a pooling that was chosen for one model is wrong for another.
+- The command line gives the length of the run, in steps, epochs or tokens: the length in the file is ignored.
+- The file has a term of the loss that this version no longer has: it is ignored if it was switched off.
 """
 
 import json
@@ -53,8 +53,8 @@ def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
         if names and given and names[-1] != (written.get("name") or ""):
             values = ", ".join(f"encoder.{name} {written[name]!r}" for name in given)
             say(
-                f"note: settings of {file} for the encoder {written.get('name') or 'built there'} do not count for "
-                f"{names[-1]}: {values}. Name on the command line what you want to keep"
+                f"note: {names[-1]} is used without the settings that {file} has for "
+                f"{written.get('name') or 'the encoder built there'}: {values}. Name those to keep on the command line"
             )
             found += [f"--encoder.{name}={json.dumps(defaults[name])}" for name in given]
     return found

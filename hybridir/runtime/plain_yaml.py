@@ -1,4 +1,4 @@
-"""YAML that may be somebody else's: plain values only, and a few hundred bytes stay small."""
+"""Reads YAML that may come from others: plain values only, and a small file never becomes large in memory."""
 
 from typing import Any
 

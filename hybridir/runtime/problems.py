@@ -25,4 +25,4 @@ class Problems:
             raise ValueError(self.found[0])
         if self.found:
             listed = "".join(f"\n- {message}" for message in self.found)
-            raise ValueError(f"{len(self.found)} things have to be mended before the run can start:{listed}")
+            raise ValueError(f"{len(self.found)} things have to be corrected before the run can start:{listed}")

@@ -1,8 +1,8 @@
 """Keeps credentials out of everything that is printed, logged or stored.
 
-Where the place says that something is a credential (addresses, headers, keys of known shapes), it is masked whatever it
-is. Elsewhere, values of environment variables with names like `..._TOKEN` are masked, unless they are numbers, paths or
-words: those stand in texts for other reasons too.
+What stands in the place of a credential (in an address or a header), or has the shape of a known key, is always masked.
+Elsewhere, the values of environment variables with names like `..._TOKEN` are masked, unless they are numbers, paths or
+plain words, which texts have for other reasons too.
 """
 
 import json

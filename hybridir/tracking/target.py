@@ -82,7 +82,7 @@ class Target:
             yield
 
     def _check_origin(self) -> None:
-        """`ValueError` if this user's credentials would go to a server that only a file names: it may be foreign."""
+        """`ValueError` if credentials of this user would be sent to a server that only a file names."""
         has = sorted(filter(CREDENTIALS.fullmatch, os.environ))
         has += [file for file in _CREDENTIAL_FILES if os.path.exists(os.path.expanduser(file))]
         if urlsplit(self.uri).scheme.partition("+")[0] == "sqlite" or not has:
@@ -91,7 +91,7 @@ class Target:
         if "\\" not in self.uri and _origin(self.uri) in map(_origin, named):  # parsers differ about a backslash
             return
         raise ValueError(
-            f"only a file names this server, and {has[0]} would be sent there: if you trust it, name it by "
+            f"only a file names this server, and {has[0]} would be sent there: if you trust the server, name it by "
             "MLFLOW_TRACKING_URI, --tracking.uri or --uri (in Python: follow(..., named=[URI]))"
         )
 

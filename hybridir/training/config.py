@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 LENGTHS = ("steps", "epochs", "tokens")
-"""The fields of `TrainConfig` of which one says how long to train."""
+"""The fields of `TrainConfig` that say how long to train; only one of them may be set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,11 +13,11 @@ class TrainConfig:
     """Optimisation with AdamW.
 
     Args:
-        steps: number of optimiser steps. Omitted, as `epochs` and `tokens`: 400.
-        epochs: number of epochs, instead of `steps`. An epoch is as many items as there are training pairs in the
-            languages that are drawn; items are drawn with replacement.
-        tokens: number of tokens, instead of `steps`, of all texts of the batches, without padding: training ends with
-            the step that reaches it.
+        steps: number of optimiser steps. If `steps`, `epochs` and `tokens` are all omitted: 400.
+        epochs: length of training in epochs, instead of `steps`. An epoch draws as many items, with replacement, as
+            there are training pairs in the languages that are drawn.
+        tokens: length of training in tokens, instead of `steps`: the last step is the one that reaches this number.
+            All texts count, padding does not.
         batch_size: pairs in a global batch, all workers together.
         lr: peak learning rate. Omitted: 3e-5 for an encoder that is named, 1e-3 for one built from nothing.
         weight_decay: weight decay of matrices; biases, norms and the temperature have none.

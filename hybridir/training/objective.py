@@ -64,12 +64,12 @@ class LossConfig:
 
     @property
     def terms(self) -> dict[str, Loss]:
-        """The terms that are switched on."""
+        """The terms whose weight is not 0."""
         return {name: term for name in LOSSES if (term := getattr(self, name)).weight}
 
     @property
     def needs(self) -> set[str]:
-        """The views that these terms need."""
+        """The views of a batch that the terms with a weight use."""
         return {view for term in self.terms.values() for view in term.needs}
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:

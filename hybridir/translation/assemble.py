@@ -51,7 +51,7 @@ Lookup = Callable[[int], tuple[str, str | None]]
 
 
 def write_source(corpus: Corpus, folder: Path, language: str, license: str, form: str) -> Counts:
-    """Writes the pairs that were translated, as they are; the files are `write_language`'s."""
+    """Writes the original pairs, to files like those that `write_language` writes for a translation."""
     return _write(corpus, folder, language, license, form, None)
 
 

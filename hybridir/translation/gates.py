@@ -1,8 +1,8 @@
-"""Gates: simple checks that find translations which are no translations. Each gives the reason of a reject.
+"""Gates: simple checks that reject bad translations. The name of the gate is the reason.
 
-A gate is a function in `GATES`: (source text, translation, `Between`) -> whether the translation is bad. What needs
-more than one text is not among them: `length`, the ratio of lengths against the language's median; `meaning`, the
-similarity of source and translation by an encoder that both languages share (see `assemble`).
+A gate is a function in `GATES`: (source text, translation, `Between`) -> whether the translation is bad. Two checks are
+in `assemble`, as they need more than one text: `length` compares the ratio of lengths with the median of the language;
+`meaning` compares source and translation by a multilingual encoder.
 """
 
 import unicodedata

@@ -340,7 +340,7 @@ def test_languages_are_spelled_as_in_cldr(beir: BenchmarkConfig) -> None:
     config = BenchmarkConfig(name="beir", path=beir.path, languages=("en", "deu"))
     assert read_benchmark(config).languages == ("en", "de")
     Path(beir.path.replace("{language}", "de")).mkdir()
-    with pytest.raises(ValueError, match=r"fits two spellings of one language: EN, de, deu, es-ES"):
+    with pytest.raises(ValueError, match=r"matches two spellings of one language: EN, de, deu, es-ES"):
         read_benchmark(beir)
 
 
@@ -397,7 +397,7 @@ def test_harmless_lines_of_beir(beir: BenchmarkConfig) -> None:
         ({"language": "de"}, r"benchmark.language is 'de' and benchmark.path has \{language\}"),
         ({"path": "{own}/de", "language": "de", "languages": ("en",)}, r"/de has no language 'en'; it has de"),
         ({"languages": ("fr",)}, r"has no language 'fr'; it has de, en, es. BEIR's format"),
-        ({"path": "{own}/x-{language}"}, r"nothing fits benchmark.path '.*x-\{language\}'"),
+        ({"path": "{own}/x-{language}"}, r"no file matches benchmark.path '.*x-\{language\}'"),
         ({"path": "{own}/nothing", "language": "de"}, r"nothing/queries.jsonl: the file does not exist"),
         ({"split": "validation"}, r"de/qrels/validation.tsv: the file does not exist"),
     ],
@@ -446,7 +446,7 @@ def test_broken_miracl(miracl: BenchmarkConfig, file: str, change: Change, messa
     ("options", "message"),
     [
         ({"path": ""}, r"benchmark.path is empty: name the folder of MIRACL"),
-        ({"path": "/nowhere"}, r"nothing fits benchmark.path '/nowhere/miracl-v1.0-\{language\}'"),
+        ({"path": "/nowhere"}, r"no file matches benchmark.path '/nowhere/miracl-v1.0-\{language\}'"),
         ({"languages": ("de",)}, r"has no language 'de'; it has ar, sw. MIRACL's queries"),
         ({"split": "test-a"}, r"topics.miracl-v1.0-ar-test-a.tsv: the file does not exist .* \(splits train and dev"),
     ],

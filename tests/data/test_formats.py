@@ -680,7 +680,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, capsys: pytest.CaptureF
     [
         ({"format": "jsonl"}, "data.path is empty"),
         ({"format": "jsonl", "path": "/nowhere/x"}, "'/nowhere/x' does not exist"),
-        ({"format": "jsonl", "path": "/nowhere/{language}"}, "nothing fits data.path"),
+        ({"format": "jsonl", "path": "/nowhere/{language}"}, "no file matches data.path"),
         ({"format": "nothing"}, "data.format 'nothing' is unknown; there are sample"),
         ({"columns": {"query": "q"}}, r"data.columns is set, but sample has no columns: leave it out \(jsonl"),
         ({"format": "csv", "columns": {"qery": "q"}}, "names the field 'qery', which csv does not have: domain"),

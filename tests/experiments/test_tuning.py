@@ -281,7 +281,7 @@ def test_the_front_is_what_nothing_beats() -> None:
         ),
         (
             {"space": {"train.batch_size": {"low": 8, "high": 12, "integer": True}}, "scaling": ScalingConfig()},
-            "list the sizes to try",
+            "list the sizes",
         ),
         ({"seeds": 0}, "seeds is 0"),
         ({"finalists": 0}, "finalists is 0"),

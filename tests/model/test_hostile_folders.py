@@ -185,7 +185,7 @@ def test_sizes_are_compared_before_memory_is_taken(case: str, model: Path) -> No
 def test_kernels_of_others(model: Path) -> None:
     for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
         edit(model / "config.json", lambda c, key=key: c.update({key: "someone/kernel"}))
-        refused(model, "asks for the attention code 'someone/kernel' of others, which is not run")
+        refused(model, "asks for the attention code 'someone/kernel' from the hub, which is never run")
         edit(model / "config.json", lambda c, key=key: c.pop(key))
 
 

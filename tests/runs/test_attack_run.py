@@ -67,5 +67,5 @@ def test_embeddings_made_elsewhere_cannot_be_attacked(tmp_path: Path) -> None:
         attack=AttackConfig(queries=1),
         output=str(tmp_path / "out"),
     )
-    with pytest.raises(ValueError, match="holds embeddings: what it finds for other queries is not known"):
+    with pytest.raises(ValueError, match="holds embeddings of the plain queries, which an attack changes"):
         run_evaluation(wanted, encode_here, track_nothing)

@@ -165,7 +165,7 @@ def test_what_is_wrong_is_said(made: Path, float64: Path, small_run: object, tmp
         ('{"id": "1", "text": "a"}\n', "language"),
         ('{"id": "1", "language": "en", "text": "a"}\n[]\n', r"passages\.jsonl:2: wrong type"),
         ('{"language": "en", "text": "a"}\n', r"passages\.jsonl:1: missing field \(id;"),
-        ('{"id": 1, "language": "en", "text": "a"}\n' * 2, r"1 ids stand twice, the first 'en:1'"),
+        ('{"id": 1, "language": "en", "text": "a"}\n' * 2, r"1 ids are used twice, first 'en:1'"),
         ("", "holds no passages"),
     ):
         file.write_text(content)

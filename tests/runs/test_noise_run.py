@@ -200,7 +200,7 @@ def test_what_a_file_of_queries_cannot_be(line: str, message: str, tmp_path: Pat
 def test_what_a_grid_cannot_be() -> None:
     for fields, message in (
         ({"kinds": ("typo",)}, r"noise.kinds has 'typo': name some of delete"),
-        ({"kinds": ("swap", "swap")}, r"noise.kinds is \('swap', 'swap'\): name each once"),
+        ({"kinds": ("swap", "swap")}, r"noise.kinds is \('swap', 'swap'\): each may be named only once"),
         ({"kinds": ("swap",), "severities": ()}, r"noise.severities is empty"),
         ({"severities": (2.0,)}, r"one of noise.severities is 2.0: it must be from 0 to 1"),
         ({"draws": 0}, r"noise.draws is 0: it must be at least 1"),

@@ -1,7 +1,7 @@
 """Held-out pairs of a corpus as a benchmark: models are chosen on the validation pairs, and measured on the test pairs.
 
-`validation` asks and finds among the validation pairs alone, because it is measured often. `heldout` asks the questions
-of the test part; their answers are among the passages of all parts, as they are where the data are used.
+`validation` has questions and passages of the validation pairs alone, because it is measured often. `heldout` has the
+questions of the test pairs, and the passages of all pairs, as in real use.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +36,8 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
     part = PARTS[config.name]
     if not Path(config.path, "corpus.json").is_file():
         raise ValueError(
-            f"benchmark.path is {config.path!r}, which holds no corpus: name the folder of the run whose data "
-            f"benchmark.name {config.name} is to be a part of"
+            f"benchmark.path is {config.path!r}, which holds no corpus: name the folder of a run, since "
+            f"benchmark.name {config.name} is a part of a run's data"
         )
     corpus = Corpus.open(config.path)
     there = corpus.languages_of(part)

@@ -1,13 +1,14 @@
 """Reads benchmarks with queries, passages and judgements in separate files, in one pass.
 
 A passage with a score above 0 is relevant, and the score is its grade; a score of 0 or less means the same as no
-judgement. A broken line is an error that names the line. The notes of the benchmark count what is left out:
+judgement. A broken line is an error that names the line. These are left out, and the notes of the benchmark count them:
 
 - queries without judgements in the split;
 - passages with neither title nor text (published corpora have some), and the judgements that name them;
-- passages that a file has twice with the same text, and judgements that name absent queries or passages;
-- from the rankings of a query that is itself a passage (ArguAna, Quora), that passage: where both have the same id and
-  the same text, after NFC and with white space alike. A passage of the same id and another text stays.
+- second copies of a passage, and judgements that name a query or passage that does not exist.
+
+Some queries are passages themselves (ArguAna, Quora). Such a passage is not ranked for its own query: the two must have
+the same id and the same text (compared in NFC, with all white space alike).
 
 A judged query without a relevant passage stays in the benchmark: the evaluation excludes and counts it.
 """

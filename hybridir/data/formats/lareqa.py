@@ -130,7 +130,7 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 
 def name_of(path: str) -> str:
-    """The benchmark in a folder, by its languages; XQuAD-R if they are those of neither."""
+    """The name of the benchmark in a folder: MLQA-R if the folder has exactly the languages of MLQA-R, else XQuAD-R."""
     return "mlqa-r" if set(_files(path)) == set(PUBLISHED["mlqa-r"]) else "xquad-r"
 
 

@@ -1,4 +1,4 @@
-"""What every loss is a function of: the embeddings of a batch by view.
+"""What every loss receives: the embeddings of a batch by view.
 
 Shapes: b items of this rank, I items of all ranks in the order of the global batch, n texts of an item in a view, D
 dimension, P passages.
