@@ -70,6 +70,13 @@ def test_no_module_stands_outside_the_rooms() -> None:
     assert {folder.name for folder in (ROOT / "hybridir").iterdir() if folder.is_dir()} - {"__pycache__"} < set(FLOOR)
 
 
+@pytest.mark.parametrize("room", [room for room in FLOOR if room != "jobs"])
+def test_every_room_explains_itself_on_a_page(room: str) -> None:
+    lines = (ROOT / "hybridir" / room / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 80
+    assert [line for line in lines if len(line) > 120] == []
+
+
 def test_importing_the_package_imports_no_room() -> None:
     code = "import sys, hybridir; print([name for name in sys.modules if name.startswith(('hybridir.', 'torch'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
