@@ -79,7 +79,6 @@ def cluster(num_cpus: int) -> Iterator[None]:
             flush=True,
         )
     import ray
-    import ray.data
 
     if ray.is_initialized():
         yield

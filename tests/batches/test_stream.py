@@ -166,7 +166,7 @@ def test_no_tokenizer(tmp_path):
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"model": 3}', "{"])
 def test_broken_tokenizer(tmp_path, content):
-    (tmp_path / "tokenizer.json").write_text(content)
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=f"no tokenizer at '{tmp_path}': .*a folder with a whole tokenizer.json"):
         load_tokenizer(str(tmp_path))
 

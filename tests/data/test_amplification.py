@@ -54,10 +54,12 @@ def test_what_grows_in_good_faith_is_read(tmp_path: Path) -> None:
 def test_long_values_are_cut_where_rows_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"group_id": "1", "language": "en", "query": "q", "passage": "p"}
     changes = [{"domain": "d" * 1001}, {"language": "x" * 5000}, {"negatives": ["a", "b", "c"]}, {"domain": "d" * 1000}]
-    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row | change) + "\n" for change in changes))
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row | change) + "\n" for change in changes), encoding="utf-8")
     monkeypatch.setattr(rows, "MOST_IN_LIST", 2)
     corpus = read_corpus(DataConfig(format="jsonl", path=str(tmp_path / "x.jsonl"), validation_share=0), tmp_path)
-    lines = [json.loads(line) for line in (corpus.directory / "rejected.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (corpus.directory / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [(line["line"], line["reason"]) for line in lines] == [
         (1, "over-long text"),
         (2, "over-long text"),
@@ -86,7 +88,7 @@ def test_files_that_are_something_else_are_called_by_name(name: str, tmp_path: P
 
 
 def test_a_file_of_lines_may_be_called_json(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"query": "q", "passage": "p"}\n{"query": "q"}\n')
+    (tmp_path / "x.json").write_text('{"query": "q", "passage": "p"}\n{"query": "q"}\n', encoding="utf-8")
     good, bad = pairs_of(Source(format="jsonl", path=str(tmp_path / "x.json"), language="en"))
     assert isinstance(good, Pair)
     assert isinstance(bad, Rejected)

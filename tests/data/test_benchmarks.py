@@ -137,7 +137,9 @@ def test_languages_of_beir(beir: BenchmarkConfig) -> None:
 def test_one_folder_of_beir(beir: BenchmarkConfig) -> None:
     folder = Path(beir.path.replace("{language}", "de"))
     write(folder / "qrels" / "dev.tsv", [HEADER, "q3\tb\t1"])
-    (folder / "corpus.jsonl").write_text('{"_id": 1, "title": "Titel", "text": "Text"}\n\n{"_id": "b", "text": "B"}\n')
+    (folder / "corpus.jsonl").write_text(
+        '{"_id": 1, "title": "Titel", "text": "Text"}\n\n{"_id": "b", "text": "B"}\n', encoding="utf-8"
+    )
     benchmark = read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="de", split="dev"))
     assert answers(benchmark) == {"de:q3": ["de:b"]}
     assert [(passage.passage_id, passage.text) for passage in benchmark.passages] == [("1", "Titel Text"), ("b", "B")]

@@ -53,7 +53,9 @@ def question(n: int, language: str) -> dict[str, Any]:
 
 def write_lines(path: Path, lines: Iterable[object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    path.write_text(
+        "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines), encoding="utf-8"
+    )
 
 
 def as_jsonl(folder: Path) -> Source:
@@ -203,7 +205,7 @@ after it,y,en
 
 
 def test_rows_of_csv(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text(CSV)
+    (tmp_path / "x.csv").write_text(CSV, encoding="utf-8")
     columns = {"query": "question", "passage": "answer", "language": "lang"}
     found = pairs_of(Source(format="csv", path=str(tmp_path / "x.csv"), columns=columns))
     pairs = [one for one in found if isinstance(one, Pair)]
@@ -267,7 +269,7 @@ def test_columns_of_usual_names_are_proposed(header: str, named: dict[str, str],
     """The proposal can be copied: with it, the first file is read."""
     source = Source(format="csv", path=str(tmp_path / "x.csv"), columns=named)
     cells = ("1,en,q,p", "1,de,f,a") if header.count(",") == 3 else ("q,p,en", "f,a,de")
-    (tmp_path / "x.csv").write_text("\n".join([header, *cells]) + "\n")
+    (tmp_path / "x.csv").write_text("\n".join([header, *cells]) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"as in --data.columns '{re.escape(guess)}', or give the language"):
         read_corpus(data(source), tmp_path)
     if not named and "group_id: id" in guess:
@@ -276,7 +278,7 @@ def test_columns_of_usual_names_are_proposed(header: str, named: dict[str, str],
 
 
 def test_the_file_of_one_language_needs_no_column_of_it(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("query,passage\nq,p\n")
+    (tmp_path / "x.csv").write_text("query,passage\nq,p\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"x.csv has no column language. Expected: query, passage, language; optional"):
         pairs_of(Source(format="csv", path=str(tmp_path / "x.csv")))
     (found,) = pairs_of(Source(format="csv", path=str(tmp_path / "x.csv"), language="en"))
@@ -285,7 +287,7 @@ def test_the_file_of_one_language_needs_no_column_of_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("header", ["a,,b", "a,b,a", "", '"a'])
 def test_headers_that_name_no_columns(header: str, tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text(f"{header}\n1,2,3\n")
+    (tmp_path / "x.csv").write_text(f"{header}\n1,2,3\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"x.csv:1: the (first line must name every column|header cannot be read)"):
         pairs_of(Source(format="csv", path=str(tmp_path / "x.csv")))
 
@@ -361,7 +363,7 @@ def test_every_row_is_accepted_or_rejected_for_one_reason(tmp_path: Path, monkey
     assert corpus.rejected == {reason: 30 for reason in where}
     assert corpus.n_read == 3000 == corpus.n_pairs + 30 * len(where)
     found: dict[str, set[tuple[str, int]]] = {}
-    for line in map(json.loads, (corpus.directory / "rejected.jsonl").read_text().splitlines()):
+    for line in map(json.loads, (corpus.directory / "rejected.jsonl").read_text(encoding="utf-8").splitlines()):
         found.setdefault(line["reason"], set()).add((line["file"], line["line"]))
     assert found == where
     with pytest.raises(
@@ -632,7 +634,7 @@ def test_fields_and_files_that_are_not_read_are_told(tmp_path: Path, capsys: pyt
     write_lines(
         tmp_path / "data" / "a.jsonl", [question(n, "en") | {"hard_negatives": [], "lang": "x"} for n in range(3)]
     )
-    (tmp_path / "data" / "notes.csv").write_text("x")
+    (tmp_path / "data" / "notes.csv").write_text("x", encoding="utf-8")
     as_parquet(tmp_path / "parquet")
     corpus = read_corpus(DataConfig(format="jsonl", path=str(tmp_path / "data")), tmp_path)
     assert capsys.readouterr().out.startswith("read 3 rows in")  # the notes are no rows
@@ -670,7 +672,9 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, capsys: pytest.CaptureF
     assert len({corpus.directory for corpus in (first, *corpora)}) == 4
     assert [len(corpus.pair(0)["negatives"]) for corpus in (first, *corpora)] == [2, 2, 2, 1]
     file = tmp_path / "data" / "a.jsonl"
-    file.write_text(file.read_text().replace("question 1 in en", "question ! in en"))  # the same size
+    file.write_text(
+        file.read_text(encoding="utf-8").replace("question 1 in en", "question ! in en"), encoding="utf-8"
+    )  # the same size
     changed = read_corpus(data(source), tmp_path)
     assert (changed.n_pairs, changed.fingerprint == first.fingerprint) == (first.n_pairs, False)
 
@@ -753,7 +757,7 @@ for name in ("formats/jsonl", "formats/tevatron", "formats/lareqa", "storage", "
 def test_only_the_code_that_reads_a_corpus_changes_its_key(tmp_path: Path) -> None:
     """Otherwise a corpus that other code has read would come from the cache, or each new format would empty it."""
     shutil.copytree(ROOT / "hybridir", tmp_path / "hybridir", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "pairs.jsonl").write_text("{}")
+    (tmp_path / "pairs.jsonl").write_text("{}", encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", KEYS]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
@@ -772,7 +776,7 @@ def test_scores_of_tevatron_stay_with_their_negatives(tmp_path: Path) -> None:
     passages = [{"docid": name, "text": f"text {name}"} for name in "abc"]
     row = {"query_id": "1", "query": "q", "positive_passages": [passages[1]], "negative_passages": passages}
     lines = [row | {"negative_scores": scores} for scores in ([0.5, 9, -1], [0.5], ["x", 1, 2])]
-    (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     pair, few, text = pairs_of(Source(format="tevatron", path=str(tmp_path / "x.jsonl"), language="en"))
     assert isinstance(pair, Pair)
     assert [one.passage_id for one in pair.negatives] == ["a", "c"]

@@ -169,9 +169,9 @@ def test_split_does_not_depend_on_the_languages_taken(tmp_path):
 
 def broken(folder, change):
     path = write(folder, de=[[paragraph(("a", 0))]], en=[[paragraph(("b", 0))], [paragraph(("a", 0), ("c", 1))]])
-    content = json.loads((folder / "en.json").read_text())
+    content = json.loads((folder / "en.json").read_text(encoding="utf-8"))
     change(content["data"][1]["paragraphs"][0])
-    (folder / "en.json").write_text(json.dumps(content))
+    (folder / "en.json").write_text(json.dumps(content), encoding="utf-8")
     return path
 
 

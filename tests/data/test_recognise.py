@@ -31,7 +31,7 @@ def write(path: Path, row: dict[str, Any]) -> Path:
         path.write_bytes(gzip.compress(json.dumps(row).encode()))
     else:
         separator = {".csv": ",", ".tsv": "\t"}.get(path.suffix)
-        path.write_text(separator.join(row) if separator else json.dumps(row) + "\n")
+        path.write_text(separator.join(row) if separator else json.dumps(row) + "\n", encoding="utf-8")
     return path
 
 
@@ -61,7 +61,7 @@ def write(path: Path, row: dict[str, Any]) -> Path:
 )
 def test_files(name: str, row: dict[str, Any], expected: str, tmp_path: Path) -> None:
     file = write(tmp_path / "data" / name, row)
-    (tmp_path / "data" / "README.md").write_text("no data")
+    (tmp_path / "data" / "README.md").write_text("no data", encoding="utf-8")
     assert found(file) == found(file.parent) == expected
     assert with_format(DataConfig(path=str(file), languages=("de",))).format == expected
 
@@ -89,7 +89,7 @@ def test_published_questions() -> None:
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
     write(tmp_path / "mixed" / "a.jsonl", OURS)
     write(tmp_path / "mixed" / "b.csv", {})
-    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "a.txt").write_text("", encoding="utf-8")
     (tmp_path / "none").mkdir()
     for path, why in {
         "a.txt": r"its name does not end with \.jsonl, .*one of jsonl, csv",

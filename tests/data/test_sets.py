@@ -25,7 +25,7 @@ def parquet(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def document(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 def write(name: str, folder: Path) -> None:
@@ -61,7 +61,9 @@ def write(name: str, folder: Path) -> None:
             {"question": f"How do I {verb} it?", "answer": f"Press {verb}.", "language": "en"}
             for verb in ("open", "close")
         ]
-        (folder / "train.jsonl").write_text(json.dumps({"domain": "a.com", "qa_pairs": pairs, "num_pairs": 2}) + "\n")
+        (folder / "train.jsonl").write_text(
+            json.dumps({"domain": "a.com", "qa_pairs": pairs, "num_pairs": 2}) + "\n", encoding="utf-8"
+        )
     elif name == "newsqa":
         questions = [{"q": "Who was acquitted?", "consensus": {"s": AT, "e": AT + 23}}]
         questions += [{"q": "Why?", "consensus": {"noAnswer": True}}, {"q": "x", "consensus": {"badQuestion": True}}]

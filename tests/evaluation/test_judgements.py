@@ -29,7 +29,9 @@ def beir(folder: Path, queries: dict[str, str], corpus: dict[str, tuple[str, str
     for name, lines in rows.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     lines = ["query-id corpus-id score", *qrels]
-    (folder / "qrels" / "test.tsv").write_text("".join(f"{line}\n" for line in lines).replace(" ", "\t"))
+    (folder / "qrels" / "test.tsv").write_text(
+        "".join(f"{line}\n" for line in lines).replace(" ", "\t"), encoding="utf-8"
+    )
     return read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="en"))
 
 

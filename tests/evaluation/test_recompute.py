@@ -126,7 +126,7 @@ def test_one_rank_off_by_one_is_found(made: Made, tmp_path: Path, monkeypatch: p
 
 
 def test_a_number_that_is_not_recomputed_is_a_failure(results: Path) -> None:
-    content = json.loads((results / "results.json").read_text())
+    content = json.loads((results / "results.json").read_text(encoding="utf-8"))
     changed = deepcopy(content)
     changed["bias"]["friedman"]["de"]["new"] = 1.0
     changed["per_pair"]["ar-en"]["mAP"] *= 1 + 2e-6
@@ -155,7 +155,7 @@ def by_ir_measures(folder: Path, system: str, setting: str, measures: Iterable) 
 
 @pytest.mark.parametrize("setting", recompute.SETTINGS)
 def test_cut_measures_of_the_runs_agree_with_ir_measures(made: Made, results: Path, setting: str) -> None:
-    content = json.loads((results / "results.json").read_text())
+    content = json.loads((results / "results.json").read_text(encoding="utf-8"))
     for system, ours in ((made.embeddings.name, content), (made.tied.name, content["systems"][made.tied.name])):
         theirs = by_ir_measures(results / "runs", system, setting, MEASURES.values())
         assert {name: ours[setting][name] for name in MEASURES} == pytest.approx(
@@ -171,6 +171,6 @@ def test_map_of_whole_runs_agrees_with_ir_measures(made: Made, results: Path, tm
     depth = len(benchmark.passages)
     write_runs(rank_vectors(query_QD, passage_PD, benchmark, depth), benchmark, tmp_path, "tied", depth)
     write_qrels(benchmark, tmp_path)
-    ours = json.loads((results / "results.json").read_text())["systems"][made.tied.name]
+    ours = json.loads((results / "results.json").read_text(encoding="utf-8"))["systems"][made.tied.name]
     theirs = by_ir_measures(tmp_path, "tied", "monolingual", [ir_measures.AP])
     assert ours["monolingual"]["mAP"] == pytest.approx(theirs["AP"], rel=1e-9)

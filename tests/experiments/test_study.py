@@ -126,7 +126,7 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_arms_and_claims(finished: Path) -> None:
     results = results_of(finished)
     assert list(results["arms"]) == ["mono", "cross", "mean", "broken"]
-    part = json.loads((finished / "data_card.json").read_text())["parts"]["train"]
+    part = json.loads((finished / "data_card.json").read_text(encoding="utf-8"))["parts"]["train"]
     assert results["about"].startswith(
         f"A new small encoder, trained in 4 ways, with 2 seeds each, on {part['pairs']} pairs ({part['groups']} "
         "questions) of the sample in de and en; measured on "

@@ -23,6 +23,7 @@ from hybridir.experiments.one_run import Runner, arms_here
 from hybridir.experiments.tuning import TuneRecipe, points_here
 from hybridir.experiments.tuning_job import run_tune
 from hybridir.experiments.tuning_results import _decisive, pareto_front
+from hybridir.model.config import EncoderConfig
 from hybridir.runs.backend import here, track_nothing
 from hybridir.runs.recipe import ScalingConfig, TrackingConfig
 from hybridir.tracking.follow import follow
@@ -298,15 +299,14 @@ def test_what_tuning_refuses(fields: dict[str, Any], says: str, cache: Path, tmp
 
 
 @pytest.mark.slow
-def test_tuning_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_on_ray(float64: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process gives, beside a point that fails; GPUs that are not there are refused."""
     from hybridir.on_ray.tuning import ray_tune
 
     scaling = ScalingConfig(num_workers=1)
     space = {"alpha": [0.5], "train.lr": [5e-3, 1e30]}
-    recipe = recipe_of(
-        tmp_path / "out", cache, space=space, seeds=1, scaling=scaling, tracking=TrackingConfig(enabled=False)
-    )
+    alike = {"seeds": 1, "tracking": TrackingConfig(enabled=False), "encoder": EncoderConfig(name=str(float64))}
+    recipe = recipe_of(tmp_path / "out", cache, space=space, scaling=scaling, **alike)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # so many CPUs, however many there are
     with ray_tune(scaling) as ray:
         assert ray.at_once == 2
@@ -315,8 +315,9 @@ def test_tuning_on_ray(finished: Path, cache: Path, tmp_path: Path, monkeypatch:
     done, failed = results_of(tmp_path / "out")["trials"]
     assert (done["state"], failed["state"]) == ("done", "failed")
     assert "FloatingPointError" in failed["why"]
-    seed = results_of(finished / "arms" / "alpha=0.5-train.lr=0.005" / "seed-0")
-    assert done["values"]["monolingual"] == pytest.approx(seed["monolingual"]["mAP"], abs=0.01)
+    tune(recipe_of(tmp_path / "here", cache, space={"alpha": [0.5], "train.lr": [5e-3]}, **alike))
+    (here_done,) = results_of(tmp_path / "here")["trials"]
+    assert done["values"] == pytest.approx(here_done["values"], rel=1e-6)
     assert not (tmp_path / "out" / "ray").exists()
     scaling = ScalingConfig(num_workers=1, use_gpu=True)
     with pytest.raises(ValueError, match="this would never start"), ray_tune(scaling):

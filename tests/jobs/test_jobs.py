@@ -41,7 +41,7 @@ def test_run_is_complete(run: tuple[Path, subprocess.CompletedProcess[str]]) -> 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(output / "report.html")
     assert done.stderr == ""
-    lines = [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (output / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     expected = {"step", "loss", "kind", "example_ids_sha256", "world_size", "attempt", "time", "lr", "pairs_per_s"}
     assert expected <= lines[0].keys()
@@ -49,9 +49,9 @@ def test_run_is_complete(run: tuple[Path, subprocess.CompletedProcess[str]]) -> 
     assert "validation" in lines[3]
     assert (output / "rejected.jsonl").read_bytes() == b""
     assert (output / "model" / "modules.json").exists()
-    assert json.loads((output / "data_card.json").read_text())["accepted"] == 2684
+    assert json.loads((output / "data_card.json").read_text(encoding="utf-8"))["accepted"] == 2684
     assert (output.parent / "mlflow.db").exists()
-    assert yaml.safe_load((output / "config.yaml").read_text())["train"]["steps"] == 4
+    assert yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))["train"]["steps"] == 4
 
 
 def test_permissions_are_those_of_the_umask(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -62,7 +62,7 @@ def test_permissions_are_those_of_the_umask(run: tuple[Path, subprocess.Complete
 
 
 def test_results_have_every_setting(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    results = json.loads((run[0] / "results.json").read_text())
+    results = json.loads((run[0] / "results.json").read_text(encoding="utf-8"))
     for setting in ("monolingual", "crosslingual", "multilingual"):
         assert results[setting].keys() >= {"mAP", "R@1", "R@10", "success@1", "n_queries", "excluded"}
         assert setting in results["untrained"]
@@ -133,7 +133,7 @@ def test_rejected_rows_stop_the_job_above_the_limit(tmp_path: Path) -> None:
         for language in ("de", "en"):
             row = {"group_id": n, "language": language, "query": f"q {n}", "passage": f"p {n} {language}"}
             lines.append(json.dumps(row | ({"query": ""} if n % 10 == 3 else {})))
-    (tmp_path / "pairs.jsonl").write_text("\n".join([*lines, "{"]))
+    (tmp_path / "pairs.jsonl").write_text("\n".join([*lines, "{"]), encoding="utf-8")
     where = ["--data.path", tmp_path / "pairs.jsonl"]
     options = [*SMALL, "--train.steps", 2, *where]
     refused = job(*options, "--output", tmp_path / "refused")
@@ -141,7 +141,7 @@ def test_rejected_rows_stop_the_job_above_the_limit(tmp_path: Path) -> None:
     assert "81 of 801 rows (10.1%) are rejected, but data.max_rejected is 1.0%" in refused.stderr
     for words in ("80 x empty query, the first:", "1 x broken JSON", "pairs.jsonl:801:", "raise data.max_rejected"):
         assert words in refused.stderr
-    assert len((tmp_path / "refused" / "rejected.jsonl").read_text().splitlines()) == 81
+    assert len((tmp_path / "refused" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 81
     assert not (tmp_path / "refused" / "history.jsonl").exists()
     taken = job(*options, "--output", tmp_path / "taken", "--data.max_rejected", 0.11)
     assert taken.returncode == 0, taken.stderr
@@ -173,7 +173,10 @@ def test_real_data(tmp_path: Path) -> None:
     done = job("--config", "jobs/configs/xquad_r.yaml", *paths, *options)
     assert done.returncode == 0, done.stderr
     assert "train: 8261 pairs, 751 groups" in done.stdout
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["monolingual"]["n_queries"] == 277 * 3
+    assert (
+        json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["monolingual"]["n_queries"]
+        == 277 * 3
+    )
 
 
 @pytest.mark.parametrize("name", ["sample", "xquad_r", "xlmr", "labse", "mmarco", "e5", "bge_m3", "faq", "paper"])
@@ -181,7 +184,7 @@ def test_configs_are_valid(name: str) -> None:
     config = f"jobs/configs/{name}.yaml"
     done = job("--config", config, "--print_config")
     assert done.returncode == 0, done.stderr
-    named = yaml.safe_load((ROOT / config).read_text())["train"]
+    named = yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["train"]
     assert yaml.safe_load(done.stdout)["train"].items() >= named.items()
 
 
@@ -194,7 +197,7 @@ def test_a_password_that_is_also_the_name_of_a_folder(tmp_path: Path, monkeypatc
     output = tmp_path / "airflow" / "run"
     first = job(*SAMPLE, "--train.steps", 2, "--output", output)
     assert first.returncode == 0, first.stderr
-    assert yaml.safe_load((output / "config.yaml").read_text())["output"] == str(output)
+    assert yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))["output"] == str(output)
     then = job("--config", output / "config.yaml", "--train.steps", 4, "--resume")
     assert then.returncode == 0, then.stderr
     assert last_step(output) == 3
@@ -291,7 +294,7 @@ def test_data_that_has_moved_is_taken_where_it_is_now(tmp_path: Path) -> None:
         for language in ("de", "en")
     ]
     for name, kept in (("old", rows), ("new", rows), ("other", rows[2:])):
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, kept)))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, kept)), encoding="utf-8")
     options = [*SMALL, "--benchmark.facts", 100, "--data.format", "jsonl", "--output", tmp_path / "run"]
     for name in ("data", "sampling", "validation"):
         options += [f"--{name}.languages", "[de, en]"]

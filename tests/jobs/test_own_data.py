@@ -33,7 +33,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for one in shard.read()
         if isinstance(one, Pair)
     ]
-    file.write_text("\n".join(json.dumps(row) for row in rows))
+    file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return file
 
 
@@ -48,11 +48,11 @@ def run(pairs: Path) -> tuple[Path, str]:
 
 def test_it_is_trained_and_measured_on_these_data(run: tuple[Path, str], pairs: Path) -> None:
     output, said = run
-    config = yaml.safe_load((output / "config.yaml").read_text())
+    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     assert (config["data"]["format"], config["data"]["test_share"]) == ("jsonl", 0.2)
     assert (config["benchmark"]["name"], config["benchmark"]["path"]) == ("heldout", "")
-    results = json.loads((output / "results.json").read_text())
-    parts = json.loads((output / "data_card.json").read_text())["parts"]
+    results = json.loads((output / "results.json").read_text(encoding="utf-8"))
+    parts = json.loads((output / "data_card.json").read_text(encoding="utf-8"))["parts"]
     assert results["benchmark"] == "heldout"
     assert results["monolingual"]["n_queries"] == parts["test"]["pairs"] == 3 * parts["test"]["groups"] > 0
     assert results["languages"] == list(LANGUAGES)
@@ -61,7 +61,10 @@ def test_it_is_trained_and_measured_on_these_data(run: tuple[Path, str], pairs: 
         f"faq.jsonl in de, en and es; measured on {parts['test']['groups']} held-out questions of these data "
     )
     assert results["about"].startswith(expected)
-    for text in (said, *((output / name).read_text() for name in ("table.md", "report.html", "model/README.md"))):
+    for text in (
+        said,
+        *((output / name).read_text(encoding="utf-8") for name in ("table.md", "report.html", "model/README.md")),
+    ):
         assert expected in text
     assert "no encoder is named" in said
 
@@ -69,9 +72,9 @@ def test_it_is_trained_and_measured_on_these_data(run: tuple[Path, str], pairs: 
 def test_epochs_are_steps(run: tuple[Path, str]) -> None:
     """Two epochs of n pairs in batches of 16; after i items, 1 - (1 - 1/n) ** i of the pairs are expected."""
     output, said = run
-    pairs = json.loads((output / "data_card.json").read_text())["parts"]["train"]["pairs"]
+    pairs = json.loads((output / "data_card.json").read_text(encoding="utf-8"))["parts"]["train"]["pairs"]
     steps = -(-2 * pairs // 16)
-    train = yaml.safe_load((output / "config.yaml").read_text())["train"]
+    train = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))["train"]
     assert (train["steps"], train["epochs"]) == (steps, None)
     share = 1 - (1 - 1 / pairs) ** (steps * 16)
     assert f"{steps} steps of 16 items are {steps * 16 / pairs:.3g} epochs of {pairs} pairs" in said
@@ -87,7 +90,7 @@ def test_a_finished_run_of_epochs_is_left_as_it_is(run: tuple[Path, str], pairs:
 
 
 def test_validation_batches_fit_the_data(run: tuple[Path, str]) -> None:
-    groups = json.loads((run[0] / "data_card.json").read_text())["parts"]["validation"]["groups"]
+    groups = json.loads((run[0] / "data_card.json").read_text(encoding="utf-8"))["parts"]["validation"]["groups"]
     assert groups < 32
     assert f"validation batches have {groups} pairs instead of 32" in run[1]
 
@@ -95,13 +98,13 @@ def test_validation_batches_fit_the_data(run: tuple[Path, str]) -> None:
 def test_other_systems_are_measured_on_the_same_questions(run: tuple[Path, str], tmp_path: Path) -> None:
     """By the run's folder alone, by name, and by the path; the numbers are those of the run itself."""
     output = run[0]
-    results = json.loads((output / "results.json").read_text())
+    results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     ways = [[], ["--benchmark.name", "heldout"], ["--benchmark.name", "heldout", "--benchmark.path", output]]
     for n, way in enumerate(ways):
         options = ["--encoder.name", output, "--compare_to", "[bm25]", *way, "--output", tmp_path / str(n)]
         done = job(*options, name="evaluate")
         assert done.returncode == 0, done.stderr
-        found = json.loads((tmp_path / str(n) / "results.json").read_text())
+        found = json.loads((tmp_path / str(n) / "results.json").read_text(encoding="utf-8"))
         assert found["monolingual"]["mAP"] == pytest.approx(results["monolingual"]["mAP"], abs=1e-6)
         assert f"run and BM25, measured on {results['monolingual']['n_queries'] // 3} held-out questions" in done.stdout
     options = ["--encoder.name", "bm25", "--benchmark.name", "validation", "--benchmark.path", output]
@@ -175,19 +178,19 @@ def test_the_sample_is_measured_whole_unless_a_model_was_trained_on_it(run: tupl
     other = job("--encoder.name", run[0], *wanted, "--output", tmp_path / "other", name="evaluate")
     assert f"{facts['all']} questions of sample, the whole benchmark" in other.stdout
     config = run[0] / "config.yaml"
-    own = config.read_text()
+    own = config.read_text(encoding="utf-8")
     try:
         trained = yaml.safe_load(own)
         trained["data"] |= {"format": "sample", "path": ""}
-        config.write_text(yaml.safe_dump(trained))
+        config.write_text(yaml.safe_dump(trained), encoding="utf-8")
         same = job("--encoder.name", run[0], *wanted, "--output", tmp_path / "same", name="evaluate")
         assert f"{facts['test']} questions of sample, of what all systems left out" in same.stdout
         assert "run trained on a part of sample: all systems are measured on what that left out" in same.stdout
-        assert "all systems are measured on" in (tmp_path / "same" / "report.html").read_text()
+        assert "all systems are measured on" in (tmp_path / "same" / "report.html").read_text(encoding="utf-8")
         refused = job("--encoder.name", run[0], *wanted, "--benchmark.split", "all", name="evaluate")
         assert "but run trained on a part of sample" in refused.stderr
     finally:
-        config.write_text(own)
+        config.write_text(own, encoding="utf-8")
 
 
 def test_help_lists_what_there_is() -> None:

@@ -263,15 +263,15 @@ def save_by_sentence_transformers(backbone: Path, folder: Path, pooling: str, de
 
 def make_legacy(folder: Path) -> None:
     """Rewrites what sentence-transformers 5 and before wrote otherwise: module names, and pooling by flags."""
-    modules = json.loads((folder / "modules.json").read_text())
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     for module in modules:
         module["type"] = "sentence_transformers.models." + module["type"].rpartition(".")[2]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     file = folder / "1_Pooling" / "config.json"
-    mode = json.loads(file.read_text())["pooling_mode"]
+    mode = json.loads(file.read_text(encoding="utf-8"))["pooling_mode"]
     flags = {f"pooling_mode_{m}": m == f"{mode}{'_tokens' if mode == 'mean' else '_token'}" for m in LEGACY_MODES}
     assert sum(flags.values()) == 1
-    file.write_text(json.dumps({"word_embedding_dimension": 16, "include_prompt": True, **flags}))
+    file.write_text(json.dumps({"word_embedding_dimension": 16, "include_prompt": True, **flags}), encoding="utf-8")
 
 
 LEGACY_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -342,7 +342,7 @@ def test_a_causal_model_pooled_at_its_last_token(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.encode(TEXTS, "query"), reference(folder, TEXTS, "query"), atol=bound)
     encoder.save(tmp_path / "again")
     assert load(tmp_path / "again").head.pooling == "lasttoken"
-    assert "hybridir_packed" not in (tmp_path / "again" / "config.json").read_text()
+    assert "hybridir_packed" not in (tmp_path / "again" / "config.json").read_text(encoding="utf-8")
 
 
 # Errors
@@ -450,9 +450,9 @@ def test_lowest_and_highest_that_work(bert: Path) -> None:
 
 
 def edit(file: Path, change: Callable[[dict], object]) -> None:
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     change(content)
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 UNSUPPORTED: dict[str, tuple[str, Callable[[dict], object], str]] = {
@@ -552,7 +552,7 @@ def test_load_by_name_alone(bert: Path, tmp_path: Path, capfd: pytest.CaptureFix
     """A run's folder, its model, or any other folder, as in an evaluation; and nothing on the screen."""
     run = tmp_path / "run"
     load(bert, max_query_length=12, query_prefix="q: ").save(run / "model")
-    (run / "config.yaml").write_text("{}")
+    (run / "config.yaml").write_text("{}", encoding="utf-8")
     capfd.readouterr()
     for name in (run, run / "model"):
         encoder = Encoder.load(str(name))

@@ -38,9 +38,9 @@ def model(layout: Path, tmp_path: Path) -> Path:
 
 
 def edit(file: Path, change: Change) -> None:
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     change(content)
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 def refused(model: Path, message: str) -> None:
@@ -80,7 +80,7 @@ def test_an_index_names_only_safetensors_beside_it(case: str, place: str, model:
     (folder / "model.safetensors").rename(tmp_path / "outside" / "model.safetensors")
     torch.save(Canary(tmp_path / "canary"), folder / "weights.bin")
     index = {"metadata": {}, "weight_map": dict.fromkeys(keys, part)}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     refused(model, message)
     assert not (tmp_path / "canary").exists()
 
@@ -94,7 +94,9 @@ def test_a_sharded_backbone_is_read_and_a_sharded_dense_layer_is_refused(layout:
         for part in set(parts.values()):
             own = {key: weights[key] for key in weights if parts[key] == part}
             save_file(own, model / place / part, metadata={"format": "pt"})
-        (model / place / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
+        (model / place / "model.safetensors.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": parts}), encoding="utf-8"
+        )
         if not place:
             assert (Encoder.load(str(model)).encode(["a"], "query") == expected).all()
     refused(model, "weights of the dense layer 2_Dense lie in 2 files, which is not supported: save them as one")
@@ -206,7 +208,7 @@ def test_code_of_a_folder_never_runs_and_nobody_is_asked(
 ) -> None:
     """transformers would ask on stdin, which may be open and silent, whether to run it."""
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
-    (model / "code.py").write_text(CODE.format(canary=str(tmp_path / "canary")))
+    (model / "code.py").write_text(CODE.format(canary=str(tmp_path / "canary")), encoding="utf-8")
     if where == "config.json":
         auto = {"AutoConfig": "code.Config", "AutoModel": "code.Model"}
         edit(model / where, lambda c: c.update(auto_map=auto, model_type="of_its_own", architectures=["Model"]))
@@ -221,7 +223,7 @@ def test_code_of_a_folder_never_runs_and_nobody_is_asked(
 
 
 def test_code_beside_a_type_that_is_known_is_left_alone(layout: Path, model: Path, tmp_path: Path) -> None:
-    (model / "code.py").write_text(CODE.format(canary=str(tmp_path / "canary")))
+    (model / "code.py").write_text(CODE.format(canary=str(tmp_path / "canary")), encoding="utf-8")
     edit(model / "config.json", lambda c: c.update(auto_map={"AutoConfig": "code.Config", "AutoModel": "code.Model"}))
     assert (Encoder.load(str(model)).encode(["a"], "query") == Encoder.load(str(layout)).encode(["a"], "query")).all()
     assert not (tmp_path / "canary").exists()

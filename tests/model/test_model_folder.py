@@ -64,7 +64,7 @@ def xlmr(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> Path:
             sentence_iterator=iter(lines), model_writer=file, vocab_size=700, model_type="unigram", minloglevel=2
         )
     XLMRobertaTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-    (folder / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 512}', encoding="utf-8")
     torch.manual_seed(1)
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1}
     config = XLMRobertaConfig(**SIZES, **ids, vocab_size=702, max_position_embeddings=514)
@@ -102,20 +102,22 @@ def sentence_transformer(folder: Path) -> SentenceTransformer:
 
 
 def edit(file: Path, change: Callable[[Any], object]) -> None:
-    content = json.loads(file.read_text()) if file.exists() else {}
+    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     change(content)
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 def as_on_the_hub(folder: Path) -> Path:
     """As sentence-transformers 2 wrote a folder: other names of modules, pooling by flags, the length in a file."""
     edit(folder / "modules.json", lambda modules: [m.update(type=legacy(m["type"])) for m in modules])
-    mode = json.loads((folder / "1_Pooling" / "config.json").read_text())["pooling_mode"]
+    mode = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))["pooling_mode"]
     flags = {"pooling_mode_cls_token": mode == "cls", "pooling_mode_mean_tokens": mode == "mean"}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **flags}))
-    length = json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"]
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 16, **flags}), encoding="utf-8"
+    )
+    length = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"]
     limits = {"max_seq_length": length, "do_lower_case": False}
-    (folder / "sentence_bert_config.json").write_text(json.dumps(limits))
+    (folder / "sentence_bert_config.json").write_text(json.dumps(limits), encoding="utf-8")
     edit(folder / "tokenizer_config.json", lambda config: config.update(model_max_length=512))
     return folder
 
@@ -348,7 +350,7 @@ ORDERS += [["CLIPModel", "Pooling", "Normalize"], ["Transformer", "Pooling", "No
 def test_other_modules(kinds: list[str], bert: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bert, tmp_path / "model")
     modules = [{"type": legacy(kind), "path": f"{i}_{kind}" if i else ""} for i, kind in enumerate(kinds)]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     with pytest.raises(ValueError, match=f"has the modules {', '.join(kinds)}; supported are"):
         load(folder)
 

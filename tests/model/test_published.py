@@ -27,7 +27,7 @@ def publish(hub: Path, name: str, commit: str, model: Path) -> None:
     home = hub / f"models--{name.replace('/', '--')}"
     shutil.copytree(model, home / "snapshots" / commit)
     (home / "refs").mkdir(exist_ok=True)
-    (home / "refs" / "main").write_text(commit)
+    (home / "refs" / "main").write_text(commit, encoding="utf-8")
 
 
 def test_the_commit_of_a_moving_name_is_taken_once_and_said(hub: Path, tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def model(layout: Path, tmp_path: Path) -> Path:
 
 
 def edit(file: Path, change: Change) -> None:
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     change(content)
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 def encoder_of(folder: Path, **options: Any) -> Encoder:
@@ -143,13 +143,15 @@ def test_lengths_of_each_side(model: Path) -> None:
 
 def test_settings_under_an_older_name(model: Path) -> None:
     (model / "sentence_bert_config.json").unlink()
-    (model / "sentence_roberta_config.json").write_text('{"max_seq_length": 11, "do_lower_case": false}')
+    (model / "sentence_roberta_config.json").write_text(
+        '{"max_seq_length": 11, "do_lower_case": false}', encoding="utf-8"
+    )
     assert resolve(EncoderConfig(name=str(model))).max_passage_length == 11
     equal(model)
 
 
 def test_pooling_without_a_mode_is_the_mean(model: Path) -> None:
-    (model / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 16}')
+    (model / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 16}', encoding="utf-8")
     assert equal(model).head.pooling == "mean"
 
 
@@ -298,7 +300,7 @@ def test_models_of_other_kinds(plain: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("with_base", [True, False])
 def test_adapters_say_how_they_are_merged(with_base: bool, model: Path) -> None:
     about = {"peft_type": "LORA", "base_model_name_or_path": "FacebookAI/xlm-roberta-base"}
-    (model / "adapter_config.json").write_text(json.dumps(about))
+    (model / "adapter_config.json").write_text(json.dumps(about), encoding="utf-8")
     if not with_base:
         (model / "config.json").unlink()
         (model / "model.safetensors").unlink()
@@ -318,7 +320,7 @@ def test_adapters_say_how_they_are_merged(with_base: bool, model: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_command_that_merges_names_what_is_known(about: dict[str, Any], message: str, model: Path) -> None:
-    (model / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | about))
+    (model / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | about), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         check_encoder(EncoderConfig(name=str(model)))
 

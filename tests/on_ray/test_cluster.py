@@ -78,7 +78,7 @@ def test_a_token_that_others_can_read_is_refused(named: bool, tmp_path: Path, mo
     if named:
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
     file.parent.mkdir(exist_ok=True)
-    file.write_text("a" * 40)
+    file.write_text("a" * 40, encoding="utf-8")
     for mode in (0o644, 0o640, 0o604):
         file.chmod(mode)
         with pytest.raises(ValueError, match=r"can be read by other users.*chmod 600 .*token"):
@@ -106,12 +106,12 @@ def test_a_token_of_others_or_in_their_reach_is_refused(tmp_path: Path, monkeypa
         token.main()
     finally:
         os.umask(before)
-    made = file.read_text()
+    made = file.read_text(encoding="utf-8")
     assert len(made) == 64
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     with pytest.raises(SystemExit, match="is there already and stays"):
         token.main()
-    assert file.read_text() == made
+    assert file.read_text(encoding="utf-8") == made
     file.parent.chmod(0o770)
     with pytest.raises(ValueError, match=r"other users can put a token of theirs in place of .*chmod go-w"):
         cluster(1).__enter__()

@@ -89,7 +89,10 @@ def test_commands_are_shell_and_versions_those_of_the_project() -> None:
         for command in commands
         for name, version in re.findall(r"([a-z]+)(?:\[\S+\])?==([\d.]+)", command)
     }
-    wanted = [Requirement(r) for r in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
+    wanted = [
+        Requirement(r)
+        for r in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    ]
     ranges = {r.name: r.specifier for r in wanted if r.name in pinned}
     assert set(ranges) == {"ray", "torch", "transformers"}
     assert all(pinned[name] in specifier for name, specifier in ranges.items())

@@ -60,7 +60,10 @@ def test_a_node_with_notice(tmp_path: Path, cache: Path, monkeypatch: pytest.Mon
     lines = read_lines(output / "history.jsonl")
     assert {line["attempt"] for line in lines} == {1, 2}
     assert not (output / "history.discarded.jsonl").exists(), "no step was done twice"
-    assert "a node is about to go: saved at step" in json.loads((output / "events.jsonl").read_text())["text"]
+    assert (
+        "a node is about to go: saved at step"
+        in json.loads((output / "events.jsonl").read_text(encoding="utf-8"))["text"]
+    )
     assert [line["step"] for line in lines] == list(range(STEPS))
     whole = (prepared.job.source.batch(step) for step in range(STEPS))
     hashes = [hashlib.sha256(batch.digests().tobytes()).hexdigest() for batch in whole]

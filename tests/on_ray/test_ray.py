@@ -116,7 +116,7 @@ def ray_cluster(home: Path) -> Iterator[None]:
 def two(folder: Path, ray_cluster: None) -> Path:
     """The job as a user runs it, with a cache of its own."""
     wanted = dataclasses.replace(recipe(folder / "two", 2), cache=str(folder / "its-cache"))
-    (folder / "two.yaml").write_text(yaml.safe_dump(public(wanted)))
+    (folder / "two.yaml").write_text(yaml.safe_dump(public(wanted)), encoding="utf-8")
     done = job("--config", folder / "two.yaml")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == str(Path(wanted.output) / "report.html")
@@ -299,7 +299,7 @@ def test_interrupted_twice_is_the_undisturbed_run(folder: Path, two: Path, two_w
     assert kept == [1] * 10 + [2] * (last - 10) + [3] * (STEPS - last)
     weights = [path / "checkpoints" / f"step-{STEPS:08d}" / "model.safetensors" for path in (output, two)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
-    [event] = (output / "events.jsonl").read_text().splitlines()
+    [event] = (output / "events.jsonl").read_text(encoding="utf-8").splitlines()
     assert re.search(r"rank [01] was lost after step 1\d, and is replaced", event)
 
 
@@ -311,7 +311,7 @@ def test_a_worker_that_hangs_is_replaced(folder: Path, two_workers: list[dict[st
     ended = run(output, 2, checkpoint_every=10, timeout=20)
     assert steady(ended) == steady(two_workers)
     assert [line["attempt"] for line in ended] == [1] * 10 + [2] * (STEPS - 10)
-    [event] = (output / "events.jsonl").read_text().splitlines()
+    [event] = (output / "events.jsonl").read_text(encoding="utf-8").splitlines()
     assert re.search(r"rank [01] gave no answer for 20 s after step 1\d, and is replaced", event)
     assert not workers(), "the one that hung was ended"
 
@@ -340,7 +340,7 @@ def test_shards_by_ray_data_are_the_same(folder: Path, monkeypatch: pytest.Monke
         lines = [
             json.dumps(row | {"group_id": f"{name}{n}", "query": "" if n % 7 == 0 else f"q {n}"}) for n in range(200)
         ]
-        (folder / "pairs" / f"{name}.jsonl").write_text("\n".join(lines))
+        (folder / "pairs" / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     data = DataConfig(format="jsonl", path=str(folder / "pairs"))
     here = read_corpus(data, folder / "here")
     there = read_corpus(data, folder / "there", read_shards)
@@ -478,7 +478,7 @@ def pairs(folder: Path) -> Path:
     tiny_translation_model(folder / "model", "m2m-100", WORDS, ("en", "de", "fr"))
     texts = [(f"{WORDS[n % 13]} {n}", f"{WORDS[n % 11]} the {n} .") for n in range(40)]
     rows = [{"group_id": str(n), "language": "en", "query": one, "passage": two} for n, (one, two) in enumerate(texts)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 
 
@@ -543,7 +543,9 @@ def test_an_error_of_a_translation_model_is_raised_as_it_is(pairs: Path, transla
 def test_gauges_are_exported_for_prometheus(tmp_path: Path) -> None:
     """Slow: Ray exports every ten seconds."""
     line = {"step": 41, "loss": 2.5, "pairs_per_s": 128.0, "attempt": 1}
-    (tmp_path / "history.jsonl").write_text(json.dumps(line | {"step": 40}) + "\n" + json.dumps(line) + "\n")
+    (tmp_path / "history.jsonl").write_text(
+        json.dumps(line | {"step": 40}) + "\n" + json.dumps(line) + "\n", encoding="utf-8"
+    )
     port, wanted = ray.nodes()[0]["MetricsExportPort"], {"step": 42.0, "loss": 2.5, "pairs_per_second": 128.0}
     with training_shown(tmp_path):
         until = time.monotonic() + 60

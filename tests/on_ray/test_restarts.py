@@ -265,7 +265,7 @@ def test_more_than_the_autoscaler_may_ever_start_is_refused(
     nodes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scaling: dict[str, Any], most: int
 ) -> None:
     """By its configuration: the head, two large nodes and a small one hold ten workers, or four with a GPU."""
-    (tmp_path / "limits.yaml").write_text(LIMITS)
+    (tmp_path / "limits.yaml").write_text(LIMITS, encoding="utf-8")
     monkeypatch.setattr(cluster, "CLUSTER_FILE", tmp_path / "limits.yaml")
     if not most:
         with pytest.raises(ValueError, match="needs 11: no autoscaler can make room for more than 10, so"):

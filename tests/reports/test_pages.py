@@ -404,22 +404,24 @@ def test_learning_curves_come_from_the_history(tmp_path: Path) -> None:
     kinds = ("mono", "cross")
     lines = [{"step": n, "time": 0.0, "attempt": 1, "loss": float(n), "kind": kinds[n // 2 % 2]} for n in range(80)]
     lines[79]["validation"] = {"loss": 1.5, "mAP": {"monolingual": 0.25}}
-    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     text = page_of(full(), tmp_path).text
     assert "Learning curves" in text
-    rows = list(csv.reader(io.StringIO((tmp_path / "plots" / "learning_loss.csv").read_text())))
+    rows = list(csv.reader(io.StringIO((tmp_path / "plots" / "learning_loss.csv").read_text(encoding="utf-8"))))
     assert rows[1:3] == [["train, mono", "1.0", "0.5"], ["train, mono", "5.0", "4.5"]]  # means of two neighbours
     assert ["train, cross", "3.0", "2.5"] in rows
     assert rows[-1] == ["validation", "80.0", "1.5"]
-    assert (tmp_path / "plots" / "learning_mAP.csv").read_text().splitlines()[1] == "Monolingual mAP,80.0,0.25"
+    assert (tmp_path / "plots" / "learning_mAP.csv").read_text(encoding="utf-8").splitlines()[
+        1
+    ] == "Monolingual mAP,80.0,0.25"
     assert not (tmp_path / "plots" / "learning_terms.csv").exists()
 
 
 def test_each_term_of_the_loss_has_a_curve(tmp_path: Path) -> None:
     lines = [{"step": n, "attempt": 1, "loss": 3.0, "terms": {"info_nce": n, "other": 2.0}} for n in range(80)]
-    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert "terms of the loss, without weights" in page_of(full(), tmp_path).text
-    rows = list(csv.reader(io.StringIO((tmp_path / "plots" / "learning_terms.csv").read_text())))
+    rows = list(csv.reader(io.StringIO((tmp_path / "plots" / "learning_terms.csv").read_text(encoding="utf-8"))))
     assert len(rows) == 1 + 2 * 40
     assert rows[1:3] == [["info_nce", "1.0", "0.5"], ["info_nce", "3.0", "2.5"]]  # means of two neighbours
     assert rows[-1] == ["other", "79.0", "2.0"]

@@ -17,8 +17,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 def write(folder: Path, results: dict) -> Path:
     results["systems"]["untrained"] = results["systems"].pop("BM25")
     lines = [{"step": n, "time": 0.0, "attempt": 1, "loss": 2.0 - n / 10, "kind": "mono"} for n in range(5)]
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
     return folder
 
 

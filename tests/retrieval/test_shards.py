@@ -152,7 +152,7 @@ def test_stale_and_damaged_vectors_are_refused(tmp_path: Path) -> None:
         list(Sharded(index, index.together()).blocks())
     file.unlink()
     assert fill(index) == [1]
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="is damaged"):
         open_index(tmp_path)
 
@@ -192,7 +192,7 @@ def test_exports(tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) ->
     found = {form: export(index, form, folder, RetrievalConfig(dtype=dtype)) for form in FORMS}
     assert np.array_equal(np.load(folder / "passages.npy"), expected)
     assert np.load(folder / "passages.npy").dtype == dtype
-    assert (folder / "passages.ids.txt").read_text().split() == names
+    assert (folder / "passages.ids.txt").read_text(encoding="utf-8").split() == names
     table = pq.read_table(folder / "passages.parquet")
     assert table["id"].to_pylist() == names
     assert table["text"][0].as_py() == "text 3 in de"
@@ -206,6 +206,6 @@ def test_exports(tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
     lay_out(tmp_path, MADE_OF, corpus(("en", 0)), 4)
-    shard = json.loads((tmp_path / "manifest.json").read_text())["shards"][0]
+    shard = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["shards"][0]
     assert Shard(**shard | {"dropped": ()}).places == range(0, 1)
     assert (shard["language"], shard["rows"], shard["dropped"]) == ("en", 1, [])

@@ -61,7 +61,7 @@ def test_a_cache_that_another_user_put_beside_the_output_is_not_taken(tmp_path: 
         (lambda folder: shutil.rmtree(folder), "no encoder at"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
-        (lambda folder: (folder / "config.json").write_text("{}"), "no encoder at"),
+        (lambda folder: (folder / "config.json").write_text("{}", encoding="utf-8"), "no encoder at"),
     ],
 )
 def test_a_wrong_model_folder_is_refused_before_the_data_is_read(

@@ -89,7 +89,10 @@ def test_all_files_are_there(evaluated: Path) -> None:
         "BM25.crosslingual-de.trec",
         "crosslingual-de.qrels",
     } <= runs
-    depths = [line.split()[3] for line in (evaluated / "runs" / "BM25.multilingual.trec").read_text().splitlines()]
+    depths = [
+        line.split()[3]
+        for line in (evaluated / "runs" / "BM25.multilingual.trec").read_text(encoding="utf-8").splitlines()
+    ]
     assert max(map(int, depths)) == 20
 
 
@@ -239,7 +242,7 @@ def test_systems_whose_names_make_the_same_file_name(tmp_path: Path) -> None:
     run_evaluation(recipe(output, str(tmp_path / "m+1"), str(tmp_path / "m_1")), refuse_to_encode, track_nothing)
     found = results_of(output)
     assert found["monolingual"] != found["systems"]["m_1"]["monolingual"]
-    runs = [path.read_text() for path in (output / "runs").glob("*multilingual.trec")]
+    runs = [path.read_text(encoding="utf-8") for path in (output / "runs").glob("*multilingual.trec")]
     assert len({text.replace("m+1", "m").replace("m_1", "m") for text in runs}) == 2
 
 
@@ -298,7 +301,7 @@ def test_a_fingerprint_changes_with_the_weights_and_not_with_the_card(model: str
     shutil.copytree(model, copy)
     config = EncoderConfig(name=str(copy))
     before = fingerprint(config)
-    (copy / "README.md").write_text("# A card")
+    (copy / "README.md").write_text("# A card", encoding="utf-8")
     assert fingerprint(config) == before == fingerprint(EncoderConfig(name=model))
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
@@ -450,7 +453,9 @@ def test_many_passages_are_kept_in_shards_with_the_same_results(float64: Path, t
     kept = len(asked) // 16 * 16 - 16
     asked.clear()
     run_evaluation(replace(shards, resume=True), counting, track_nothing)
-    total = json.loads((tmp_path / "shards" / "results.json").read_text())["provenance"]["sizes"]["passages"]
+    total = json.loads((tmp_path / "shards" / "results.json").read_text(encoding="utf-8"))["provenance"]["sizes"][
+        "passages"
+    ]
     assert 0 < kept < total
     assert len(asked) <= total - kept + 16
     ours, theirs = (results_of(tmp_path / name) for name in ("shards", "memory"))

@@ -64,7 +64,7 @@ def holds(output: Path, job: str) -> Any:
     """Makes the folder one of the results of a job, with a file in it; the recipe."""
     kind, recipe_for, _ = JOBS[job]
     begin_folder(recipe := recipe_for(str(output)), kind)
-    (output / "results.json").write_text("{}")
+    (output / "results.json").write_text("{}", encoding="utf-8")
     return recipe
 
 
@@ -107,9 +107,9 @@ def test_fields_that_decide_must_stay(job: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"was started with encoder\.max_query_length None, but now it is 7"):
         open_folder(changed, kind)
     open_folder(changed, kind, begun=False)
-    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text(encoding="utf-8"))
     del config["encoder"]["max_query_length"]
-    (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     open_folder(recipe, kind)
     with pytest.raises(ValueError, match="max_query_length"):
         open_folder(changed, kind)
@@ -118,7 +118,7 @@ def test_fields_that_decide_must_stay(job: str, tmp_path: Path) -> None:
 def test_a_new_kind_needs_no_change_elsewhere(tmp_path: Path) -> None:
     kind = Kind(name="translation", job="jobs/translate.py", may_change=MAY_CHANGE)
     begin_folder(Recipe(output=str(tmp_path)), kind)
-    assert json.loads((tmp_path / NAME).read_text())["may_change"] == sorted(MAY_CHANGE)
+    assert json.loads((tmp_path / NAME).read_text(encoding="utf-8"))["may_change"] == sorted(MAY_CHANGE)
     with pytest.raises(ValueError, match=r"translation \(jobs/translate.py\)"):
         open_folder(Recipe(output=str(tmp_path), resume=True), TRAINING)
 
@@ -137,13 +137,13 @@ def test_a_new_kind_needs_no_change_elsewhere(tmp_path: Path) -> None:
 )
 def test_folders_of_before_are_known(files: dict[str, str], kind: str | None, tmp_path: Path) -> None:
     for name, text in files.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     assert kind_of(tmp_path).get("kind") == kind
 
 
 @pytest.mark.parametrize(("name", "text"), [(NAME, "{"), (NAME, "[]"), ("config.yaml", "a: [")])
 def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=name):
         open_folder(Recipe(output=str(tmp_path), resume=True), TRAINING)
 
@@ -186,9 +186,9 @@ def test_a_foreign_folder_changes_nothing_elsewhere_and_gets_no_password(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary4711")
     with foreign_server() as (address, seen):
-        config = (run / "config.yaml").read_text()
+        config = (run / "config.yaml").read_text(encoding="utf-8")
         foreign = config.replace("enabled: false\n  uri: ''", f"enabled: true\n  uri: {address}")
-        (run / "config.yaml").write_text(foreign)
+        (run / "config.yaml").write_text(foreign, encoding="utf-8")
         _go_on_through_links(run, elsewhere)
         assert seen == []
 
@@ -225,8 +225,8 @@ def test_a_split_that_was_left_out_is_what_it_meant(tmp_path: Path) -> None:
     recipe = Evaluation(output=str(tmp_path), benchmark=BenchmarkConfig(name="xquad-r"))
     begin_folder(recipe, EVALUATION)
     for benchmark in ({"name": "xquad-r", "split": None}, {"name": "xquad-r"}):
-        config = yaml.safe_load((tmp_path / "config.yaml").read_text()) | {"benchmark": benchmark}
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        config = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8")) | {"benchmark": benchmark}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         open_folder(replace(recipe, resume=True, benchmark=BenchmarkConfig(name="xquad-r", split="test")), EVALUATION)
         with pytest.raises(
             ValueError, match=r"started with benchmark\.split 'test', but now it is 'all': take the old"
@@ -241,9 +241,9 @@ def test_a_run_with_a_loss_that_is_no_more(weight: float, tmp_path: Path) -> Non
     """It resumes if the loss was off; else the loss is named, also where another config than the run's is given."""
     kind, recipe_for, _ = JOBS["train"]
     begin_folder(recipe := recipe_for(str(tmp_path)), kind)
-    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
     config["loss"]["gone"] = {"weight": weight}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     resumed = replace(recipe, resume=True)
     if not weight:
         open_folder(resumed, kind)

@@ -57,10 +57,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, float64: Path) -> Path:
 
 
 def test_vectors_are_those_of_the_encoder(made: Path, float64: Path) -> None:
-    results = json.loads((made / "index" / "results.json").read_text())
+    results = json.loads((made / "index" / "results.json").read_text(encoding="utf-8"))
     assert results["passages"] == {"de": 20, "en": 20}
     assert results["exports"]["flat"]["recall@10"] == 1
-    names = (made / "index" / "export" / "passages.ids.txt").read_text().split()
+    names = (made / "index" / "export" / "passages.ids.txt").read_text(encoding="utf-8").split()
     assert names == [f"de:{n}" for n in range(0, 40, 2)] + [f"en:{n}" for n in range(1, 40, 2)]
     texts = [f"the {WORDS[int(name[3:]) % 8]} {name[3:]} " for name in names]
     expected = Encoder.load(str(float64)).encode(texts, "passage")
@@ -168,10 +168,12 @@ def test_what_is_wrong_is_said(made: Path, float64: Path, small_run: object, tmp
         ('{"id": 1, "language": "en", "text": "a"}\n' * 2, r"1 ids are used twice, first 'en:1'"),
         ("", "holds no passages"),
     ):
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             read_passages(str(file))
-    file.write_text('{"id": 1, "language": "en", "text": "a"}\n{"id": 1, "language": "de", "text": "a"}\n')
+    file.write_text(
+        '{"id": 1, "language": "en", "text": "a"}\n{"id": 1, "language": "de", "text": "a"}\n', encoding="utf-8"
+    )
     assert list(read_passages(str(file)).full_ids()) == ["en:1", "de:1"]
     with pytest.raises(ValueError, match="holds results already"):
         run_encoding(recipe(made, float64), encode_shards_here)

@@ -22,7 +22,7 @@ published = pytest.mark.skipif(not XQUAD_R.exists(), reason="../shared/xquad-r i
 def a_run(folder: Path, data: dict[str, str], start: str = "") -> str:
     """A folder that says what its model was trained on."""
     (folder / "model").mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"data": data, "encoder": {"name": start}}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": data, "encoder": {"name": start}}), encoding="utf-8")
     return str(folder)
 
 
@@ -68,7 +68,7 @@ def test_a_run_on_these_articles_is_measured_on_the_others() -> None:
 
 def test_what_a_recipe_leaves_open_is_filled_in_once(tmp_path: Path) -> None:
     file = tmp_path / "pairs.csv"
-    file.write_text("query,passage,language\nq,p,de\n")
+    file.write_text("query,passage,language\nq,p,de\n", encoding="utf-8")
     own = fill_in(Recipe(data=DataConfig(path=str(file))))
     assert (own.data.format, own.data.test_share, own.benchmark.name) == ("csv", TEST_SHARE, "heldout")
     assert own.train.lr == LR_BUILT

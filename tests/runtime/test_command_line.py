@@ -41,7 +41,7 @@ def test_abbreviations_are_refused(arguments: tuple[str, ...]) -> None:
 def test_typos_are_mended(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"did you mean --model\.name\?"):
         recipe("--model.nmae", "big")
-    (tmp_path / "config.yaml").write_text("model: {nmae: big}")
+    (tmp_path / "config.yaml").write_text("model: {nmae: big}", encoding="utf-8")
     with pytest.raises(ArgumentError, match=r"did you mean name\?"):
         recipe("--config", str(tmp_path / "config.yaml"))
 
@@ -50,14 +50,14 @@ def test_unquoted_norwegian(tmp_path: Path) -> None:
     """YAML reads `no` as False."""
     file = tmp_path / "config.yaml"
     for text in ("{languages: [de, no]}", "{name: no}"):
-        file.write_text(f"model: {text}")
+        file.write_text(f"model: {text}", encoding="utf-8")
         for arguments in (("--config", str(file)), ("--model", text)):
             with pytest.raises(ArgumentError, match="quote them, as 'no' for Norwegian"):
                 recipe(*arguments)
     with pytest.raises(ArgumentError) as other:
         recipe("--model", "{languages: [de, 1]}")
     assert "Norwegian" not in str(other.value)
-    file.write_text("model: {languages: [de, 'no']}")
+    file.write_text("model: {languages: [de, 'no']}", encoding="utf-8")
     assert recipe("--config", str(file)) == recipe("--model.languages", "[de, 'no']")
     assert recipe("--config", str(file)).model.languages == ("de", "no")
 
@@ -65,7 +65,7 @@ def test_unquoted_norwegian(tmp_path: Path) -> None:
 def test_the_home_folder_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the command line with and without `=`, and in a file; the lock is taken on the same folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "config.yaml").write_text("{output: ~/out, model: {name: ~/model}}")
+    (tmp_path / "config.yaml").write_text("{output: ~/out, model: {name: ~/model}}", encoding="utf-8")
     expected = Recipe(output=f"{tmp_path}/out", model=Model(name=f"{tmp_path}/model"))
     for arguments in (
         ("--output=~/out", "--model.name=~/model"),
@@ -106,7 +106,7 @@ def test_flags(arguments: list[str], resume: bool) -> None:
 
 def test_the_command_line_is_above_the_file(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text("resume: true\noutput: of config\n")
+    config.write_text("resume: true\noutput: of config\n", encoding="utf-8")
     assert recipe("--config", str(config), "--resume", "false") == Recipe(output="of config")
     assert recipe("--resume", "false", "--config", str(config)) == Recipe(output="of config")
     assert recipe("--output", "a", f"--config={config}", "--dry_run") == Recipe(resume=True, output="a", dry_run=True)
@@ -122,7 +122,7 @@ def bomb(depth: int) -> str:
 def test_yaml_that_repeats_itself_is_refused_before_it_is_made(tmp_path: Path) -> None:
     """Nine levels would be 387 million values."""
     config = tmp_path / "config.yaml"
-    config.write_text(f"{bomb(9)}\nmodel: {{name: *a8}}\n")
+    config.write_text(f"{bomb(9)}\nmodel: {{name: *a8}}\n", encoding="utf-8")
     assert config.stat().st_size < 600
     for refused in (lambda: recipe("--config", str(config)), lambda: load_yaml(config.read_bytes())):
         with pytest.raises((ArgumentError, ValueError), match="repeats itself by aliases"):
@@ -139,7 +139,7 @@ def test_ordinary_aliases_are_read(tmp_path: Path) -> None:
     assert load_yaml(bomb(4))["b3"][8][8][8] == ["x"] * 9
     assert load_yaml("many: [" + "1, " * 20_000 + "'*']")["many"][0] == 1
     config = tmp_path / "config.yaml"
-    config.write_text("output: &o big\nmodel: {name: *o}\n")
+    config.write_text("output: &o big\nmodel: {name: *o}\n", encoding="utf-8")
     assert recipe("--config", str(config)) == Recipe(model=Model(name="big"), output="big")
 
 
@@ -153,9 +153,9 @@ def test_ordinary_aliases_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_no_class_is_imported(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "planted.py").write_text("class Class: pass")
+    (tmp_path / "planted.py").write_text("class Class: pass", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "config.yaml").write_text(text)
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
     with pytest.raises((ArgumentError, ValueError), match=r"class|Class"):
         recipe("--config", str(tmp_path / "config.yaml"))
     if text.startswith("model: "):

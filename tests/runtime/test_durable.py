@@ -20,12 +20,12 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> N
     file = tmp_path / "page.html"
     for text in ("old", "new"):
         with replaced(file) as written:
-            written.write_text(text)
-        assert file.read_text() == text
+            written.write_text(text, encoding="utf-8")
+        assert file.read_text(encoding="utf-8") == text
     with pytest.raises(OSError, match="disk"), replaced(file) as written:  # noqa: PT012
-        written.write_text("half")
+        written.write_text("half", encoding="utf-8")
         raise OSError("disk full")
-    assert file.read_text() == "new"
+    assert file.read_text(encoding="utf-8") == "new"
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -38,7 +38,7 @@ def test_a_folder_is_made_once_and_whole(tmp_path: Path) -> None:
     (folder.parent / ".tokens.tmp").mkdir()  # left by a process that was killed
     with made_once(folder) as work:
         assert work is not None
-        (work / "ids").write_text("1")
+        (work / "ids").write_text("1", encoding="utf-8")
     with made_once(folder) as work:
         assert work is None
     assert [path.name for path in folder.parent.iterdir() if path.suffix != ".lock"] == ["tokens"]
@@ -74,9 +74,9 @@ def canary(tmp_path: Path) -> Iterator[Path]:
     """A file elsewhere that no attack may change."""
     file = tmp_path / "elsewhere" / "canary"
     file.parent.mkdir()
-    file.write_text("precious\n")
+    file.write_text("precious\n", encoding="utf-8")
     yield file
-    assert file.read_text() == "precious\n"
+    assert file.read_text(encoding="utf-8") == "precious\n"
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -97,7 +97,7 @@ def test_what_is_changed_in_place_is_no_link(name: str, link: Callable[..., None
     output = canary.parents[1] / "run"
     output.mkdir()
     if name == "history.discarded.jsonl":
-        (output / "history.jsonl").write_text('{"step": 0, "attempt": 1}\n')
+        (output / "history.jsonl").write_text('{"step": 0, "attempt": 1}\n', encoding="utf-8")
     link(output / name, canary)
     with pytest.raises((ValueError, OSError), match=r"is a link or no ordinary file.*remove it"):
         APPENDING[name](output)

@@ -38,7 +38,7 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path, merged: bool) -> N
     process.stdin.write("\n")
     process.stdin.close()
     assert process.wait(60) == 0
-    assert (tmp_path / "end").read_text() == "done"
+    assert (tmp_path / "end").read_text(encoding="utf-8") == "done"
 
 
 def test_on_a_terminal_a_job_speaks_at_once() -> None:

@@ -55,9 +55,9 @@ def test_the_default_file_is_for_the_model_that_is_built(tmp_path: Path) -> None
 
 def test_other_recipes_and_files(tmp_path: Path) -> None:
     file = tmp_path / "evaluate.yaml"
-    file.write_text("encoder: {name: a, pooling: cls, max_query_length: 12}\n")
+    file.write_text("encoder: {name: a, pooling: cls, max_query_length: 12}\n", encoding="utf-8")
     assert encoder("--config", file, "--encoder.name", "b", recipe=Evaluation) == EncoderConfig(name="b")
-    file.write_text("encoder: {pooling: cls\n")
+    file.write_text("encoder: {pooling: cls\n", encoding="utf-8")
     with pytest.raises(Exception, match="flow mapping"):
         encoder("--config", file, "--encoder.name", "b", recipe=Evaluation)
 
@@ -86,7 +86,7 @@ GONE = "loss: {temperature: 0.125, gone: {weight: %s, sharpness: 2.0}}\ntrain: {
 def test_a_term_that_was_off_and_is_no_more_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     for weight in ("0", "0.0"):
-        file.write_text(GONE % weight)
+        file.write_text(GONE % weight, encoding="utf-8")
         found = parse(Recipe, "a job", None, ["--config", str(file), "--loss.temperature", "0.25"])
         assert found == parse(Recipe, "a job", None, ["--loss.temperature=0.25", "--seed=3", "--train.lr=1e-05"])
         said = " ".join(capsys.readouterr().out.split())
@@ -95,12 +95,12 @@ def test_a_term_that_was_off_and_is_no_more_is_left_behind(tmp_path: Path, capsy
 
 def test_a_term_that_was_on_and_is_no_more_is_named(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(GONE % "0.5")
+    file.write_text(GONE % "0.5", encoding="utf-8")
     with pytest.raises(ValueError, match=rf"{file} has loss\.gone\.weight 0\.5, but this version has no loss gone: "):
         parse(Recipe, "a job", None, ["--config", str(file)])
-    file.write_text("loss: {multilingul: {weight: 1}}")
+    file.write_text("loss: {multilingul: {weight: 1}}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"no loss multilingul \(did you mean multilingual\?\)"):
         parse(Recipe, "a job", None, ["--config", str(file)])
-    file.write_text("loss: {gone: {sharpness: 2.0}}")  # no weight: nothing says that it was off
+    file.write_text("loss: {gone: {sharpness: 2.0}}", encoding="utf-8")  # no weight: nothing says that it was off
     with pytest.raises(ArgumentError, match=r"gone"):
         parse(Recipe, "a job", None, ["--config", str(file)])

@@ -55,9 +55,9 @@ def test_what_a_killed_owner_leaves_behind_does_not_hold(tmp_path: Path) -> None
     output = tmp_path / "run"
     with held("own", output) as process:
         process.send_signal(signal.SIGKILL)
-    assert json.loads((output / OWNER).read_text())["pid"] == process.pid
+    assert json.loads((output / OWNER).read_text(encoding="utf-8"))["pid"] == process.pid
     with own(output), own(output):
-        assert json.loads((output / OWNER).read_text())["pid"] == os.getpid()
+        assert json.loads((output / OWNER).read_text(encoding="utf-8"))["pid"] == os.getpid()
         (output / "history.jsonl").touch()
     assert [path.name for path in output.iterdir()] == ["history.jsonl"]
 
@@ -107,14 +107,14 @@ def test_a_resume_waits_for_it_too(tmp_path: Path) -> None:
     """It may still remove checkpoints."""
     recipe = replace(small_recipe(tmp_path / "run", tmp_path / "cache"), resume=True)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("seed: 0")
+    (tmp_path / "run" / "config.yaml").write_text("seed: 0", encoding="utf-8")
     thread = threading.Thread(target=open_output, args=(recipe,))
     with writing(tmp_path / "run"):
         thread.start()
         thread.join(2)
-        assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 0"
+        assert (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8") == "seed: 0"
     thread.join(30)
-    assert (tmp_path / "run" / "config.yaml").read_text() != "seed: 0"
+    assert (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8") != "seed: 0"
 
 
 @pytest.mark.parametrize(
@@ -135,5 +135,5 @@ def test_a_resume_waits_for_it_too(tmp_path: Path) -> None:
 def test_the_output_is_found_in_arguments_and_config(arguments: list[str], output: str, tmp_path: Path) -> None:
     """As the job's own parser takes them: the command line counts more than the file."""
     config = tmp_path / "config.yaml"
-    config.write_text("output: of config\nseed: 3\n")
+    config.write_text("output: of config\nseed: 3\n", encoding="utf-8")
     assert named_output([argument.format(config=config) for argument in arguments]) == output

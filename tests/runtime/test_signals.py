@@ -62,7 +62,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path: Path) -> None:
     assert "saving at the next step" in err
     assert "Traceback" not in err
     assert (output / "checkpoints" / f"step-{len(done):08d}" / "manifest.json").exists()
-    assert json.loads((output / "tracking.json").read_text())["status"] == "KILLED"
+    assert json.loads((output / "tracking.json").read_text(encoding="utf-8"))["status"] == "KILLED"
 
     options = [*OPTIONS, "--train.steps", len(done) + 5, "--output"]
     for again in (job_here(*options, output, "--resume"), job_here(*options, tmp_path / "whole")):

@@ -64,14 +64,14 @@ def languages_by_rows(folder: Path) -> dict[str, str]:
 
 
 def many_negatives(folder: Path) -> dict[str, str]:
-    (folder / "x.jsonl").write_text(json.dumps(ROW | {"negatives": ["a"] * 190_000}))
+    (folder / "x.jsonl").write_text(json.dumps(ROW | {"negatives": ["a"] * 190_000}), encoding="utf-8")
     return {"format": "jsonl", "path": str(folder)}
 
 
 def positives_by_negatives(folder: Path) -> dict[str, str]:
     some = [[{"docid": f"{side}{n}", "text": f"{side}{n:050}"} for n in range(4000)] for side in "pn"]
     row = {"query_id": "1", "query": "q", "language": "en", "positive_passages": some[0], "negative_passages": some[1]}
-    (folder / "x.jsonl").write_text(json.dumps(row))
+    (folder / "x.jsonl").write_text(json.dumps(row), encoding="utf-8")
     return {"format": "tevatron", "path": str(folder)}
 
 
@@ -112,10 +112,10 @@ def csv_cell(folder: Path) -> dict[str, str]:
 
 def beir(folder: Path) -> dict[str, str]:
     texts = [{"_id": str(n), "text": f"{n:050}"} for n in range(6000)]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in texts))
-    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "q"}\n')
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in texts), encoding="utf-8")
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "q"}\n', encoding="utf-8")
     (folder / "qrels").mkdir()
-    (folder / "qrels" / "train.tsv").write_text("".join(f"q\t{n}\t{n % 2}\n" for n in range(6000)))
+    (folder / "qrels" / "train.tsv").write_text("".join(f"q\t{n}\t{n % 2}\n" for n in range(6000)), encoding="utf-8")
     return {"format": "beir", "path": str(folder), "language": "en"}
 
 
@@ -123,7 +123,7 @@ def miracl(folder: Path) -> dict[str, str]:
     root = folder / "miracl-v1.0-sw"
     for name, text in (("topics", "1\tq\n"), ("qrels", "1\tQ0\td\t1\n")):
         (root / name).mkdir(parents=True)
-        (root / name / f"{name}.miracl-v1.0-sw-dev.tsv").write_text(text)
+        (root / name / f"{name}.miracl-v1.0-sw-dev.tsv").write_text(text, encoding="utf-8")
     (folder / "miracl-corpus-v1.0-sw").mkdir()
     path = folder / "miracl-corpus-v1.0-sw" / "docs-0.jsonl.gz"
     with gzip.open(path, "wt", compresslevel=9) as file:

@@ -100,14 +100,14 @@ class Machine:
 
 def lengths_of(size: int, seed: int = 0) -> np.ndarray:
     """Token counts of `size` queries, then of as many passages, drawn from XQuAD-R's."""
-    rng, counts = np.random.default_rng(seed), json.loads(LENGTHS.read_text())
+    rng, counts = np.random.default_rng(seed), json.loads(LENGTHS.read_text(encoding="utf-8"))
     columns = [np.repeat([int(n) for n in one], list(one.values())) for one in (counts["query"], counts["passage"])]
     return np.concatenate([rng.choice(column, size) for column in columns]).astype(np.int32)
 
 
 def batch_of(machine: Machine, size: int) -> TokenBatch:
     lengths = lengths_of(size)
-    vocab = json.loads(Path(machine.model, "config.json").read_text())["vocab_size"]
+    vocab = json.loads(Path(machine.model, "config.json").read_text(encoding="utf-8"))["vocab_size"]
     return TokenBatch(
         step=0,
         rank=0,
@@ -320,7 +320,7 @@ def their_step(machine: Machine, batch: TokenBatch) -> Callable[[], float]:
 
 def flop(machine: Machine, batch: TokenBatch) -> float:
     """Of forward and backward passes over real tokens: 6 a weight and token, 12 L d a pair of tokens of a text."""
-    config = json.loads(Path(machine.model, "config.json").read_text())
+    config = json.loads(Path(machine.model, "config.json").read_text(encoding="utf-8"))
     width, layers = config["hidden_size"], config["num_hidden_layers"]
     weights = layers * width * (4 * width + 2 * config["intermediate_size"])
     lengths = batch.lengths.astype(np.float64)
@@ -375,7 +375,7 @@ def cached(machine: Machine) -> None:
 
 
 def high_water() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1e6
 
 
@@ -384,7 +384,7 @@ def encoding(machine: Machine) -> None:
     from sentence_transformers import SentenceTransformer
 
     rng, count = np.random.default_rng(2), 200 if machine.small else 5000
-    vocab = json.loads(Path(machine.model, "config.json").read_text())["vocab_size"]
+    vocab = json.loads(Path(machine.model, "config.json").read_text(encoding="utf-8"))["vocab_size"]
     lengths = lengths_of(count)[count:]
     texts = [" ".join(f"w{n}" for n in rng.integers(FIRST, vocab, length)) for length in lengths]
     ours = Encoder.load(EncoderConfig(name=machine.model)).to(machine.device)
@@ -425,7 +425,7 @@ def profile(machine: Machine) -> None:
     with watch(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as seen:
         work()
     table = seen.key_averages().table(sort_by="self_cuda_time_total" if cuda else "self_cpu_time_total", row_limit=20)
-    (machine.out / "profile.txt").write_text(table)
+    (machine.out / "profile.txt").write_text(table, encoding="utf-8")
     print(table)
     machine.check("profile", "kinds of operation in a step", len(seen.key_averages()), least=20)
 
@@ -441,7 +441,7 @@ def make_lengths(folder: str) -> None:
     for side, lengths in tokenised(folder, 16_000).items():
         values, numbers = np.unique(lengths, return_counts=True)
         counts[side] = dict(zip(map(str, values.tolist()), numbers.tolist(), strict=True))
-    LENGTHS.write_text(json.dumps(counts) + "\n")
+    LENGTHS.write_text(json.dumps(counts) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -472,10 +472,10 @@ def main() -> None:
             with limited(machine, part):
                 PARTS[part](machine)
             rows = [row for row in machine.rows if row["part"] == part]
-            (out / f"gpu-{part}.json").write_text(json.dumps(rows, indent=1))
+            (out / f"gpu-{part}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
             lines = [f"| {row['what']} | {row['value']:.5g} {row['unit']} | {row['bar']} |" for row in rows]
             table = ["| what | value | bar |", "| --- | --- | --- |", *lines]
-            (out / f"gpu-{part}.md").write_text("\n".join(table) + "\n")
+            (out / f"gpu-{part}.md").write_text("\n".join(table) + "\n", encoding="utf-8")
     if machine.failed:
         raise SystemExit("failed:\n  " + "\n  ".join(machine.failed))
 

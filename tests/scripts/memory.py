@@ -28,7 +28,7 @@ read(sys.argv[1], int(sys.argv[2]))
 
 def high_water() -> float:
     """Peak resident memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
@@ -57,7 +57,7 @@ def make(folder: str, size: int) -> None:
     before = high_water()
     tokens = build_cache(TokenJob(corpus=str(corpus.directory), tokenizer=str(train_tokenizer(small, 500))))
     where = {"corpus": str(corpus.directory), "tokens": str(tokens)}
-    Path(folder, f"{size}.json").write_text(json.dumps(where))
+    Path(folder, f"{size}.json").write_text(json.dumps(where), encoding="utf-8")
     print(f"{size} pairs: building the corpus {before:.0f} MB, tokenising {high_water():.0f} MB", flush=True)
 
 
@@ -66,7 +66,7 @@ def read(folder: str, size: int) -> None:
     from hybridir.batches.stream import BatchSource
     from hybridir.on_ray.cluster import cluster
 
-    where = json.loads(Path(folder, f"{size}.json").read_text())
+    where = json.loads(Path(folder, f"{size}.json").read_text(encoding="utf-8"))
     source = BatchSource(**where, sampling=Sampling(), batch_size=64, seed=0)
     with cluster(2):
         import ray

@@ -42,9 +42,9 @@ def make_miracl(folder: Path, size: int) -> None:
         for part in ("topics", "qrels"):
             (folder / name / part).mkdir(parents=True)
         topics = "".join(f"q{n}\twhich {n}\n" for n in range(100))
-        (folder / name / "topics" / f"topics.{name}-dev.tsv").write_text(topics)
+        (folder / name / "topics" / f"topics.{name}-dev.tsv").write_text(topics, encoding="utf-8")
         judged = "".join(f"q{n}\tQ0\t{n}#0\t1\n" for n in range(100))
-        (folder / name / "qrels" / f"qrels.{name}-dev.tsv").write_text(judged)
+        (folder / name / "qrels" / f"qrels.{name}-dev.tsv").write_text(judged, encoding="utf-8")
         (corpus := folder / f"miracl-corpus-v1.0-{language}").mkdir()
         for number, start in enumerate(range(0, of_language, shard)):
             with gzip.open(corpus / f"docs-{number}.jsonl.gz", "wt", compresslevel=1) as file:
@@ -54,7 +54,7 @@ def make_miracl(folder: Path, size: int) -> None:
 
 def anonymous() -> float:
     """RssAnon of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 

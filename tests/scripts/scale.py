@@ -107,7 +107,9 @@ class Peak:
 
 def anonymous() -> int:
     """Bytes of anonymous memory of this process."""
-    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("RssAnon"))
+    (line,) = (
+        one for one in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if one.startswith("RssAnon")
+    )
     return int(line.split()[1]) * 1024
 
 

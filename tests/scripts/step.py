@@ -77,7 +77,7 @@ def save(config: DataConfig, vocab: int, work: Path) -> None:
     """Writes the pairs, and a model with a tokenizer trained on them."""
     records = [record for shard in find_shards(config) for record in shard.read()]
     texts = [[record.query, record.passage.text] for record in records]  # type: ignore[union-attr]
-    (work / "pairs.json").write_text(json.dumps(texts))
+    (work / "pairs.json").write_text(json.dumps(texts), encoding="utf-8")
     tokenizer = train_tokenizer(build_corpus(to_batches(iter(records)), work / "corpus", 0.0), 8000)
     about = EncoderConfig(layers=4, hidden_size=256, max_query_length=LONGEST, max_passage_length=LONGEST)
     encoder = build_small_encoder(about, load_tokenizer(str(tokenizer)), seed=0)
@@ -125,7 +125,7 @@ def measure(
     """Median CPU seconds of a step in this process, its peak of memory in MB, and the loss of the first step."""
     quiet_libraries()
     torch.set_num_threads(1)
-    pairs = json.loads(Path(folder, "pairs.json").read_text())
+    pairs = json.loads(Path(folder, "pairs.json").read_text(encoding="utf-8"))
     rng = np.random.default_rng(0)
     drawn = [
         [pairs[i] for i in rng.choice(len(pairs), size, replace=size > len(pairs))] for size in [8, *[batch] * steps]
@@ -146,7 +146,7 @@ def measure(
         optimizer.zero_grad()
         seconds["step"].append(middle - start)
         seconds["whole"].append(time.process_time() - start)
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     return {name: statistics.median(values[1:]) for name, values in seconds.items()} | {"peak": peak, "loss": losses[1]}
 

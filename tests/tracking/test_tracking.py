@@ -89,13 +89,13 @@ def write_steps(output: Path, start: int, stop: int, shift: float = 0.0) -> None
 
 
 def write_card(output: Path, fingerprint: str = "f" * 64) -> None:
-    (output / "data_card.json").write_text(json.dumps({"fingerprint": fingerprint}))
-    (output / "data_card.md").write_text("# The data\n")
+    (output / "data_card.json").write_text(json.dumps({"fingerprint": fingerprint}), encoding="utf-8")
+    (output / "data_card.md").write_text("# The data\n", encoding="utf-8")
 
 
 def write_results(output: Path, value: float = 1.5, data: str = "plan-1", metric: str = "validation.loss") -> None:
     (output / "model").mkdir(exist_ok=True)
-    (output / "model" / "modules.json").write_text("[]")
+    (output / "model" / "modules.json").write_text("[]", encoding="utf-8")
     measures = {"mAP": 0.5, "R@10": 0.75, "n_queries": 7}
     results = {
         "benchmark": "sample",
@@ -105,9 +105,9 @@ def write_results(output: Path, value: float = 1.5, data: str = "plan-1", metric
         "validation": {"metric": metric, "value": value, "step": 5, "data": data},
         "data": {"fingerprint": "f" * 64},
     }
-    (output / "results.json").write_text(json.dumps(results))
+    (output / "results.json").write_text(json.dumps(results), encoding="utf-8")
     for name in ("report.html", "table.md"):
-        (output / name).write_text(f"the {name} of {output.name}")
+        (output / name).write_text(f"the {name} of {output.name}", encoding="utf-8")
 
 
 def write_run(output: Path, **results: Any) -> None:
@@ -134,7 +134,7 @@ def rows(store: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
 
 def run_of(output: Path) -> str:
     """The one MLflow run of a folder."""
-    key = json.loads((output / "tracking.json").read_text())["key"]
+    key = json.loads((output / "tracking.json").read_text(encoding="utf-8"))["key"]
     found = rows(output.parent, "select run_uuid from tags where key = 'hybridir.key' and value = ?", key)
     assert len(found) == 1
     return found[0][0]
@@ -183,7 +183,7 @@ def test_a_run_is_written_once(
     write_card(output)
     with follow(recipe.tracking, output):
         write_steps(output, 0, 10)
-        wait_for(lambda: (output / "system.jsonl").read_text().count("\n") >= 2, 60)
+        wait_for(lambda: (output / "system.jsonl").read_text(encoding="utf-8").count("\n") >= 2, 60)
         write_results(output)
     captured = capfd.readouterr()
     assert captured.err == ""
@@ -197,7 +197,7 @@ def test_a_run_is_written_once(
     assert points(output, "validation/cross")[9] == (3.0, round((START + 9) * 1000))
     assert points(output, "result/monolingual/R_at_10").keys() == {9}
     assert points(output, "result/untrained/monolingual/mAP") == {}  # in results.json, which is an artifact
-    system = [json.loads(text) for text in (output / "system.jsonl").read_text().splitlines()]
+    system = [json.loads(text) for text in (output / "system.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(system) >= 2
     cpu = {one["step"]: (one["cpu_utilization_percentage"], round(one["time"] * 1000)) for one in system}
     assert points(output, "system/cpu_utilization_percentage") == cpu
@@ -205,7 +205,7 @@ def test_a_run_is_written_once(
     run = MlflowClient(f"sqlite:///{store}/mlflow.db").get_run(run_of(output))
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "whole"
-    config = yaml.safe_load((output / "config.yaml").read_text())
+    config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     expected = {"train.weight_decay": "0.01", "data.languages": "null", "train.bf16": "false", "seed": "0"}
     assert expected.items() <= run.data.params.items()
     assert len(run.data.params) == count(config)
@@ -221,7 +221,7 @@ def test_a_run_is_written_once(
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv(name, f"sqlite:///{store}/mlflow.db")
     read_back = download_artifacts("models:/hybridir@champion", dst_path=str(tmp_path))
-    assert Path(read_back, "modules.json").read_text() == "[]"
+    assert Path(read_back, "modules.json").read_text(encoding="utf-8") == "[]"
     expected = {"validation.metric": "validation.loss", "validation.value": "1.5", "validation.data": "plan-1"}
     assert (expected | {"hybridir.key": run.data.tags["hybridir.key"], "data.fingerprint": "f" * 64}).items() <= (
         model.tags.items()
@@ -312,7 +312,7 @@ def test_higher_is_better_unless_it_is_a_loss(store: Path) -> None:
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
     for value, champion in ((0.3, 1), (0.2, 1), (0.4, 3)):
         output = store / f"higher-{value}"
-        write_run(output, model_name="higher", value=value, metric="validation.mAP")
+        write_run(output, model_name="higher", value=value, metric="validation.mAP.mean")
         sync(output)
         assert client.get_model_version_by_alias("higher", "champion").version == champion
 
@@ -345,7 +345,7 @@ def test_a_resumed_run_is_one_run_with_a_point_a_step(store: Path) -> None:
     assert tags(output)["changed.train.steps"] == "15"
     assert "changed.train.lr" not in tags(output)
     assert list(points(output, "result/monolingual/mAP")) == [14]
-    lines = len((output / "system.jsonl").read_text().splitlines())
+    lines = len((output / "system.jsonl").read_text(encoding="utf-8").splitlines())
     assert list(points(output, "system/disk_usage_percentage")) == list(range(lines))
 
 
@@ -396,12 +396,12 @@ def test_a_resume_that_is_refused_leaves_a_finished_run_as_it_was(store: Path) -
     with follow(recipe_of(output).tracking, output):
         write_steps(output, 10, 12)
         write_results(output)
-    before = json.loads((output / "tracking.json").read_text())["ended"]
+    before = json.loads((output / "tracking.json").read_text(encoding="utf-8"))["ended"]
     open_output(replace(recipe_of(output, steps=9), resume=True))
     with pytest.raises(ValueError, match="refused"), follow(recipe_of(output).tracking, output):
         raise ValueError("refused")
     assert status(output) == "FINISHED"
-    assert json.loads((output / "tracking.json").read_text())["ended"] == before
+    assert json.loads((output / "tracking.json").read_text(encoding="utf-8"))["ended"] == before
     assert tags(output)["changed.train.steps"] == "9"
     open_output(replace(recipe_of(output), resume=True))
 
@@ -422,7 +422,7 @@ def test_a_run_that_goes_on_is_not_written_twice(tmp_path: Path) -> None:
     with follow(recipe_of(output, uri=f"http://127.0.0.1:{free_port()}").tracking, output):
         with pytest.raises(SystemExit, match="still going on"):
             sync(output)
-        assert json.loads((output / "tracking.json").read_text())["status"] == "RUNNING"
+        assert json.loads((output / "tracking.json").read_text(encoding="utf-8"))["status"] == "RUNNING"
 
 
 def test_a_failed_run_has_its_data(store: Path) -> None:
@@ -441,7 +441,7 @@ def test_a_failed_run_has_its_data(store: Path) -> None:
 
 def test_a_damaged_state_is_refused_with_a_remedy(tmp_path: Path) -> None:
     open_output(recipe_of(tmp_path / "run"))
-    (tmp_path / "run" / "tracking.json").write_text("{")
+    (tmp_path / "run" / "tracking.json").write_text("{", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"tracking.json is damaged: delete it"):
         sync(tmp_path / "run")
 
@@ -593,7 +593,7 @@ def test_a_server_that_is_killed_and_comes_back_misses_nothing(
         assert dump(tmp_path) == before
     assert status(output) == "FINISHED"
     assert_steps(output, 15)
-    lines = len((output / "system.jsonl").read_text().splitlines())
+    lines = len((output / "system.jsonl").read_text(encoding="utf-8").splitlines())
     assert list(points(output, "system/cpu_utilization_percentage")) == list(range(lines))
     assert {file.name for file in (tmp_path / "kept").rglob("*.json*")} == {
         "history.jsonl",
@@ -619,7 +619,7 @@ def test_a_server_that_is_never_there(tmp_path: Path, capfd: pytest.CaptureFixtu
         sync(output)
     assert "Nothing is lost" in str(stopped.value.code)
     sync(output, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
-    assert json.loads((output / "tracking.json").read_text())["complete"]
+    assert json.loads((output / "tracking.json").read_text(encoding="utf-8"))["complete"]
     assert status(output) == "FINISHED"
     assert_steps(output, 10)
 
@@ -639,7 +639,9 @@ with follow(recipe.tracking, output):
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False).returncode == 9
-    (output / "system.jsonl").write_text('{"step": 0, "time": 1.0, "cpu_utilization_percentage": 5.0}\n{"step": 1, "ti')
+    (output / "system.jsonl").write_text(
+        '{"step": 0, "time": 1.0, "cpu_utilization_percentage": 5.0}\n{"step": 1, "ti', encoding="utf-8"
+    )
     sync(output, "--uri", f"sqlite:///{store}/mlflow.db")
     assert status(output) == "KILLED"
     assert_steps(output, 5)
@@ -686,8 +688,8 @@ def test_no_secret_is_written_or_shown(
     recipe = recipe_of(output, uri=f"http://ann:{canaries[2]}@127.0.0.1:{port}/base?token={canaries[4]}")
     recipe = replace(recipe, data=DataConfig(path=path))
     open_output(recipe)
-    (output / "data_card.md").write_text(f"read from {path}\n")
-    (output / "data_card.json").write_text(json.dumps({"path": path, "note": canaries[0]}))
+    (output / "data_card.md").write_text(f"read from {path}\n", encoding="utf-8")
+    (output / "data_card.json").write_text(json.dumps({"path": path, "note": canaries[0]}), encoding="utf-8")
     with follow(recipe.tracking, output):
         write_steps(output, 0, 10)
         time.sleep(2)  # two tries or more
@@ -698,7 +700,7 @@ def test_no_secret_is_written_or_shown(
     captured = capfd.readouterr()
     assert status(output) == "FINISHED"
     assert "***@127.0.0.1" in captured.out
-    assert "***" in (output / "config.yaml").read_text()
+    assert "***" in (output / "config.yaml").read_text(encoding="utf-8")
     shown = captured.out + captured.err + str(stopped.value.code)
     for name in ("data_card.json", "data_card.md"):
         (output / name).unlink()  # not ours
@@ -732,7 +734,7 @@ def test_no_secret_of_files_and_names_is_written(tmp_path: Path, monkeypatch: py
     database, files = dump(tmp_path)
     assert any("run-***" in text for text in database)
     assert not [text for text in database if canary in text]
-    assert not [file for file in files if file.is_file() and canary in file.read_text()]
+    assert not [file for file in files if file.is_file() and canary in file.read_text(encoding="utf-8")]
 
 
 def test_hostile_names_are_text_in_mlflow(tmp_path: Path) -> None:
@@ -740,7 +742,7 @@ def test_hostile_names_are_text_in_mlflow(tmp_path: Path) -> None:
     output = tmp_path / HOSTILE.replace("/", "")
     write_run(output)
     row = f'{{"group_id": "1", "language": "en", "query": "q", "passage": "p", "domain": {json.dumps(HOSTILE)}}}\n'
-    (tmp_path / "pairs.jsonl").write_text(row + row.replace('"en"', json.dumps(HOSTILE)))
+    (tmp_path / "pairs.jsonl").write_text(row + row.replace('"en"', json.dumps(HOSTILE)), encoding="utf-8")
     data = DataConfig(format="jsonl", path=str(tmp_path / "pairs.jsonl"), validation_share=0)
     corpus = read_corpus(data, tmp_path / "cache")
     tokens = TokenJob(
@@ -750,8 +752,8 @@ def test_hostile_names_are_text_in_mlflow(tmp_path: Path) -> None:
         max_passage_length=8,
     )
     card = data_card(corpus, tokens)
-    (output / "data_card.json").write_text(json.dumps(card))
-    (output / "data_card.md").write_text(to_markdown(card))
+    (output / "data_card.json").write_text(json.dumps(card), encoding="utf-8")
+    (output / "data_card.md").write_text(to_markdown(card), encoding="utf-8")
     sync(output)
     note = tags(output)["mlflow.note.content"]
     assert "canary" in note
@@ -766,7 +768,7 @@ def test_a_foreign_folder_gets_no_password(tmp_path: Path, monkeypatch: pytest.M
     with foreign_server() as (address, seen):
         output = tmp_path / "run"
         open_output(recipe_of(output, uri=address))
-        recipe = yaml.safe_load((output / "config.yaml").read_text())
+        recipe = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
         with follow(TrackingConfig(**recipe["tracking"]), output):  # as --config FOLDER/config.yaml --resume does
             write_steps(output, 0, 3)
             time.sleep(1)

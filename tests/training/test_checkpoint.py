@@ -113,7 +113,7 @@ def test_a_checkpoint_that_was_loaded_can_be_removed(root: Path) -> None:
     ckpt.load_weights(root / "step-00000002", model)
     ckpt.load_optimizer(root / "step-00000002", model, optimizer)
     gc.collect()
-    assert "step-00000002" not in Path("/proc/self/maps").read_text()
+    assert "step-00000002" not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
 def test_none_is_none(tmp_path: Path) -> None:

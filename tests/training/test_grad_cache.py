@@ -264,7 +264,7 @@ def peak_of(encoder: str, size: int, tokens: int | None) -> float:
 
 def high_water() -> float:
     """Peak resident memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 

@@ -36,7 +36,7 @@ from hybridir.training.grad_cache import add_gradients
 from hybridir.training.loop import STOP, Job, train
 from hybridir.training.losses.info_nce import InfoNCE
 from hybridir.training.losses.multilingual import Multilingual
-from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
+from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, embed, to_torch
 from hybridir.training.validation import Validation
 
 MakeRun = Callable[..., Prepared]
@@ -173,7 +173,7 @@ def test_lines_of_steps_that_are_done_again_are_kept_aside(make_run: MakeRun, tm
         train_here(run, **at_step(7, die))
     assert [line["step"] for line in history(run)] == [0, 1, 2, 3, 4, 5, 6]
     (run.job.output / "checkpoints" / "step-00000006" / "state.json").unlink()
-    with open(run.job.output / "history.jsonl", "a") as file:
+    with open(run.job.output / "history.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 7, "lo')
     before = history_lines(run)[:7]
     train_here(run)
@@ -189,7 +189,7 @@ def history_lines(run: Prepared) -> list[dict[str, Any]]:
 
 
 def test_history_that_was_cut_off_in_its_first_line(tmp_path: Path) -> None:
-    (tmp_path / "history.jsonl").write_text('{"step": 0, "lo')
+    (tmp_path / "history.jsonl").write_text('{"step": 0, "lo', encoding="utf-8")
     log = History(tmp_path, 0)
     log.append({"step": 0})
     log.close()
@@ -199,14 +199,14 @@ def test_history_that_was_cut_off_in_its_first_line(tmp_path: Path) -> None:
 def events(run: Prepared) -> str:
     """What was noted of a run."""
     path = run.job.output / EVENTS
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_used(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     train_here(run, **at_step(4, (run.job.output / STOP).touch))
     (run.job.output / STOP).unlink()
-    (run.job.output / "checkpoints" / "step-00000005" / "manifest.json").write_text("")
+    (run.job.output / "checkpoints" / "step-00000005" / "manifest.json").write_text("", encoding="utf-8")
     assert train_here(run)[0]["step"] == 8
     assert "step-00000005 is damaged" in events(run)
     assert [line["attempt"] for line in history_lines(run)] == [1, 1, 1, 1, 2, 2, 2, 2]
@@ -265,7 +265,7 @@ def test_a_history_that_lacks_lines_is_said(make_run: MakeRun, tmp_path: Path) -
     train_here(run, **at_step(4, (run.job.output / STOP).touch))
     (run.job.output / STOP).unlink()
     file = run.job.output / "history.jsonl"
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[2:]))
+    file.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[2:]), encoding="utf-8")
     train_here(run)
     assert "history.jsonl lacks 2 of the 5 steps" in events(run)
 
@@ -297,15 +297,17 @@ def test_resume_from_any_step_goes_on_bit_by_bit(make_run: MakeRun, tmp_path: Pa
     }
     whole = make_run(tmp_path / "whole", **sections)
     _, its_encoder = train_here(whole)
-    lines = (whole.job.output / "history.jsonl").read_text().splitlines(keepends=True)
+    lines = (whole.job.output / "history.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(checkpoints(whole)) == 50
     for step in range(1, 50, every):
         output = tmp_path / f"from-{step}"
-        saved = json.loads((whole.job.output / "checkpoints" / f"step-{step:08d}" / "state.json").read_text())
+        saved = json.loads(
+            (whole.job.output / "checkpoints" / f"step-{step:08d}" / "state.json").read_text(encoding="utf-8")
+        )
         for kept in {step, saved["best_step"] or step}:
             name = f"checkpoints/step-{kept:08d}"
             shutil.copytree(whole.job.output / name, output / name)
-        (output / "history.jsonl").write_text("".join(lines[:step]))
+        (output / "history.jsonl").write_text("".join(lines[:step]), encoding="utf-8")
         run = replace(whole, job=replace(whole.job, output=output, train=replace(whole.job.train, keep_last=1)))
         _, encoder = train_here(run)
         assert history(run) == history(whole), step
@@ -379,8 +381,8 @@ def test_another_tokenizer_in_the_folder_is_refused(make_run: MakeRun, small_run
     shutil.copytree(small_run.initial.name, tmp_path / "encoder")
     train_here(make_run(tmp_path / "run", **named, train={"steps": 2}))
     file = tmp_path / "encoder" / "tokenizer.json"
-    description = json.loads(file.read_text())
-    file.write_text(json.dumps(description | {"normalizer": {"type": "Lowercase"}}))
+    description = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(description | {"normalizer": {"type": "Lowercase"}}), encoding="utf-8")
     load_tokenizer.cache_clear()
     with pytest.raises(ValueError, match=r"was written with tokenizer = '[0-9a-f]+', now it is '[0-9a-f]+'"):
         train_here(make_run(tmp_path / "run", **named, train={"steps": 4}))
@@ -504,7 +506,9 @@ def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(
     run = make_run(tmp_path / "run", train={"checkpoint_every": 1, "keep_last": 1})
     monkeypatch.setattr(ckpt.shutil, "rmtree", refuse)
     assert train_here(run)[0]["stopped"] == "end"
-    assert "could not be removed: [Errno 39] Directory not empty" in (run.job.output / EVENTS).read_text()
+    assert "could not be removed: [Errno 39] Directory not empty" in (run.job.output / EVENTS).read_text(
+        encoding="utf-8"
+    )
     assert checkpoints(run)[0] == "step-00000001"
     assert not {"step-00000002", "step-00000003"} & set(checkpoints(run)), "the others go all the same"
 
@@ -688,12 +692,19 @@ def test_gradient_checkpointing_changes_no_loss(make_run: MakeRun, tmp_path: Pat
 
 @pytest.mark.parametrize("there", [True, False])
 def test_bfloat16_is_near(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Embeddings are near those of float32; the loss is computed from them in float32."""
     monkeypatch.setattr(train_module, "multiplies_bfloat16", lambda: there)
     runs = [make_run(tmp_path / str(on), train={"steps": 2, "bf16": on}) for on in (False, True)]
     for run in runs:
         train_here(run)
-    plain, half = ([line["loss"] for line in history(run)] for run in runs)
-    assert half[0] == pytest.approx(plain[0], abs=0.05)
+    batch, model = runs[0].job.source.batch(0), DualEncoder(Encoder.load(runs[0].initial), LossConfig()).train()
+    embeddings = [embed(model, *to_torch(batch, CPU), bf16=on)[0].detach().double() for on in (False, True)]
+    assert (embeddings[0] * embeddings[1]).sum(dim=1).min() > 0.99
+    for run, (query_BD, passage_BD) in zip(runs, (of.split(8) for of in embeddings), strict=True):
+        expected = torch.nn.functional.cross_entropy(
+            query_BD @ passage_BD.T / model.read_temperature(), torch.arange(8)
+        )
+        assert history(run)[0]["loss"] == pytest.approx(float(expected), rel=1e-5)
     weights, others = (checkpoint_tensors(run, 2) for run in runs)
     assert not all(torch.equal(weights[name], others[name]) for name in weights)
     assert ["this CPU has no bfloat16" in events(run) for run in runs] == [False, not there]
@@ -785,7 +796,7 @@ def stop_on_rank_1(job: Job, initial: EncoderConfig, poison: bool, folder: str) 
         ended = str(train(job, Encoder.load(initial), CPU, stream, lambda: (rank(), steps) == (1, [0, 1, 2])))
     except FloatingPointError as error:
         ended = str(error)
-    (Path(folder) / f"{rank()}.txt").write_text(ended)
+    (Path(folder) / f"{rank()}.txt").write_text(ended, encoding="utf-8")
 
 
 @pytest.mark.parametrize("poison", [True, False])
@@ -794,7 +805,7 @@ def test_what_one_rank_meets_ends_all_at_the_same_step(
 ) -> None:
     run = make_run(tmp_path / "run", train={"checkpoint_every": 1})
     on_ranks(2, stop_on_rank_1, run.job, run.initial, poison, str(tmp_path))
-    first, second = ((tmp_path / f"{number}.txt").read_text() for number in (0, 1))
+    first, second = ((tmp_path / f"{number}.txt").read_text(encoding="utf-8") for number in (0, 1))
     assert first == second
     if poison:
         assert_named(run, 2, [6], first)
@@ -878,6 +889,6 @@ def test_other_numbers_of_ranks_go_on_with_the_same_batches(
 
 def test_the_state_beside_the_weights(finished: Prepared) -> None:
     folder = finished.job.output / "checkpoints" / "step-00000004"
-    state = json.loads((folder / "state.json").read_text())
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     assert state.pop("identity") == finished.job.identity
     assert state.keys() == {"step", "best_step", "best_value", "waited", "stopped"}

@@ -61,7 +61,7 @@ def pairs() -> list[dict[str, Any]]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pairs, and a model of each kind."""
     folder = tmp_path_factory.mktemp("translation")
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs()))
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs()), encoding="utf-8")
     for family in ("m2m-100", "madlad-400"):
         tiny_translation_model(folder / family, family, WORDS, ("en", *LANGUAGES))
     return folder
@@ -95,7 +95,7 @@ def written(output: Path) -> dict[str, bytes]:
 
 
 def test_every_pair_stands_once_in_every_language(whole: Path) -> None:
-    results = json.loads((whole / "results.json").read_text())
+    results = json.loads((whole / "results.json").read_text(encoding="utf-8"))
     before = {pair["group_id"]: pair for pair in pairs()}
     translations: dict[tuple[str, str], set[str]] = {}
     for language in ("en", *LANGUAGES):
@@ -129,7 +129,7 @@ def test_the_licence_of_the_model_is_on_every_row(whole: Path, folder: Path) -> 
             assert one["license"].startswith(licence)
             assert one["license"].endswith(": MIT")
     assert {one["license"] for one in read_lines(whole / "train" / "en.jsonl")} == {"texts: CC0-1.0"}
-    assert licence in (whole / "README.md").read_text()
+    assert licence in (whole / "README.md").read_text(encoding="utf-8")
 
 
 class Interrupted(Exception):
@@ -208,12 +208,12 @@ def test_training_takes_the_pairs_as_they_are(whole: Path, tmp_path: Path) -> No
     benchmark = BenchmarkConfig(facts=60, languages=("de", "en"))
     wanted = dataclasses.replace(wanted, tracking=TrackingConfig(enabled=False), benchmark=benchmark)
     run_training(wanted, contextlib.nullcontext(here()))
-    card = json.loads((tmp_path / "run" / "data_card.json").read_text())
+    card = json.loads((tmp_path / "run" / "data_card.json").read_text(encoding="utf-8"))
     assert set(card["languages"]) == {"en", *LANGUAGES}
     assert card["rejected"] == {}
     assert "4" in card["groups_by_number_of_languages"]
     assert card["warnings"] == [] or all("license" not in one for one in card["warnings"])
-    shown = (tmp_path / "run" / "model" / "README.md").read_text()
+    shown = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "texts: CC0-1.0. Translated by" in shown
     assert shown.count("Translated by") == 1
     assert "Licence that rows name: texts: CC0-1.0\n" in shown
