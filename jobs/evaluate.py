@@ -9,8 +9,7 @@ from hybridir.runtime.job import job
 def main() -> None:
     with job(sys.argv[1:]) as stack:  # slow imports wait until the output folder is locked
         from hybridir.runs.backend import here
-        from hybridir.runs.evaluation_run import Evaluation, preview_evaluation, run_evaluation
-        from hybridir.runs.recipe import MOST_USED
+        from hybridir.runs.evaluation_run import MOST_USED, Evaluation, preview_evaluation, run_evaluation
         from hybridir.runtime.command_line import parse
         from hybridir.tracking.follow import follow
         from hybridir.tracking.target import named_uris

@@ -55,6 +55,13 @@ EVALUATION = Kind(
     | {"retrieval.memory", "retrieval.in_memory"},
 )
 
+MOST_USED = (
+    *("encoder.name", "compare_to", "label", "benchmark.name", "benchmark.path", "benchmark.split"),
+    *("benchmark.languages", "conditions", "noise.kinds", "noise.severities", "noise.queries", "attack.queries"),
+    *("run_depth", "keep_embeddings", "scaling.num_workers", "scaling.use_gpu", "output", "resume", "dry_run"),
+)
+"""The fields that `--help` shows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:

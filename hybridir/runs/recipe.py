@@ -137,18 +137,14 @@ class Recipe:
 
 
 MOST_USED = (
-    *("data.path", "data.format", "data.columns", "data.language", "data.languages", "data.test_share"),
-    *("sampling.method", "sampling.alpha", "sampling.languages", "sampling.negatives"),
-    *("sampling.translations", "sampling.noise", "loss"),
-    *("encoder.name", "encoder.max_query_length", "encoder.max_passage_length"),
-    *("train.steps", "train.epochs", "train.tokens", "train.batch_size", "train.lr", "train.bf16", "validation.every"),
-    *("benchmark.name", "benchmark.path", "benchmark.split", "benchmark.language", "benchmark.languages"),
-    *("scaling.num_workers", "scaling.use_gpu", "tracking.enabled", "seed", "output", "resume", "dry_run"),
-    *("compare_to", "label", "run_depth", "keep_embeddings", "conditions"),  # of evaluations
-    *("noise.kinds", "noise.severities", "noise.draws", "noise.queries", "attack.queries", "attack.edits"),
-    *("arms", "seeds", "space", "points", "stop_early"),  # of studies and tuning
+    *("arms", "seeds", "space", "points"),  # of studies and tuning
+    *("data.path", "data.format", "data.columns", "data.languages"),
+    *("sampling.method", "sampling.alpha", "sampling.negatives", "sampling.translations"),
+    *("sampling.noise", "sampling.noise.kinds", "encoder.name", "loss"),
+    *("train.epochs", "train.steps", "train.batch_size", "train.lr", "train.bf16", "validation.metric"),
+    *("benchmark.name", "benchmark.path", "scaling.num_workers", "scaling.use_gpu", "output", "resume", "dry_run"),
 )
-"""The fields and whole sections of all jobs that `--help` shows; `--help_all` shows the others too."""
+"""The fields and sections of training, studies and tuning that `--help` shows; `--help_all` shows the others too."""
 MAY_CHANGE = frozenset(("scaling", "tracking", "output", "cache", "resume", "dry_run"))
 """Sections and fields that may change when a job of any kind is resumed."""
 TRAINING_MAY_CHANGE = MAY_CHANGE | {

@@ -2,7 +2,8 @@
 
 import os
 import re
-from argparse import SUPPRESS
+import shutil
+import textwrap
 from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
@@ -21,8 +22,9 @@ Config = TypeVar("Config")
 _WORDS = ("true", "false", "yes", "no")
 _OTHER_DATA = ("--config", "--data", "--data.path", "--data.sources", "--data.format")
 """Options that say which data are meant, so that the default file is not read."""
-_ALWAYS = ("--config", "--print_config", "--help", "--help_all")
-"""Options that every help shows."""
+_ALL = (
+    "--help_all shows every field in full, with types and defaults; --print_config the configuration of these options."
+)
 _load = get_loader("yaml")
 
 
@@ -49,8 +51,8 @@ def parse(
     The command line counts more than `--config` files, in whatever order they stand, and a later file more than an
     earlier one. The file `default`, if given, is read if `arguments` name neither a config nor data. Boolean fields
     can be plain flags (`--resume`) or have a value (`--resume false`). Names cannot be abbreviated. `~` in paths is
-    the home folder, also in files. `--help` shows the fields and whole sections in `shown` (all if it is empty),
-    `--help_all` shows all.
+    the home folder, also in files. `--help` has a line for each field and section in `shown` (all fields if it is
+    empty), `--help_all` shows all in full.
 
     Raises:
         ArgumentError: an argument is unknown or has a wrong type. `recipe` can raise errors of its own.
@@ -68,10 +70,9 @@ def parse(
     flags = {f"--{field.name}" for field in fields(recipe) if field.type is bool}  # type: ignore[arg-type]
     following = pairwise([*files_first(arguments), ""])
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
-    if shown and {"-h", "--help"} & {*arguments}:  # only then: fields without help are not printed as a config either
-        for action in parser._actions:
-            if action.option_strings[-1] not in _ALWAYS and not _is_within(action.dest, shown):
-                action.help = SUPPRESS
+    if shown and {"-h", "--help"} & {*arguments}:
+        print(f"usage: {usage}\n\n{description or ''}\n\n{_short_help(parser, shown)}\n\n{_ALL}")
+        raise SystemExit(0)
     if default and not _names_data(arguments):
         arguments = ["--config", str(default), *arguments]
     arguments = leave_behind(recipe, arguments)
@@ -94,10 +95,25 @@ def parse(
     return recipe(**instances)
 
 
-def _is_within(name: str, shown: Collection[str]) -> bool:
-    """Whether a field, or a section that it is in, is shown."""
-    parts = name.split(".")
-    return any(".".join(parts[: n + 1]) in shown for n in range(len(parts)))
+def _short_help(parser: ArgumentParser, shown: Collection[str]) -> str:
+    """A line for each field or section in `shown`: the values that it takes, its fields, or else its first sentence."""
+    actions = {action.dest: action for action in parser._actions}
+    names = [name for name in ("config", *shown) if name in actions]
+    width, widest = shutil.get_terminal_size((120, 24)).columns, max(map(len, names), default=0)
+    lines = []
+    for name in names:
+        below = [dest[len(name) + 1 :].partition(".")[0] for dest in actions if dest.startswith(f"{name}.")]
+        listed = ", ".join(_values(getattr(actions[name], "_typehint", None)) or dict.fromkeys(below))
+        told = listed or re.split(r"[.;:] ", f"{actions[name].help} ")[0]
+        lines.append(f"  --{name:{widest}}  {textwrap.shorten(told, max(30, width - widest - 6), placeholder=' ...')}")
+    return "\n".join(lines)
+
+
+def _values(hint: Any) -> list[str]:
+    """The values of a type that lists them, or of the items of such a tuple."""
+    if get_origin(hint) is Literal:
+        return [*map(str, get_args(hint))]
+    return next(filter(None, map(_values, get_args(hint))), [])
 
 
 def _items(hint: Any) -> str:
