@@ -6,10 +6,9 @@ from typing import get_args
 
 from hybridir.model.config import EncoderConfig
 from hybridir.model.families import family_of
-from hybridir.model.files import commit_of
+from hybridir.model.files import check_hub, commit_of
 from hybridir.model.folder import DEFAULT, Layout, Side, read_layout
 from hybridir.model.head import read_head
-from hybridir.model.hub import check_hub
 from hybridir.model.modules import model_settings
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.model.weights import check_backbone, has_pooler, read_headers, weight_files

@@ -23,8 +23,9 @@ from hybridir.model.check import as_published, check_dropout, check_encoder, res
 from hybridir.model.config import EncoderConfig
 from hybridir.model.files import model_of
 from hybridir.model.folder import Layout, Side, read_layout, write_layout
+from hybridir.model.groups import cut_by_budget, lay_out
 from hybridir.model.head import Head, read_head
-from hybridir.model.packing import can_pack, cut_by_budget, lay_out, prepare, run_packed, run_padded
+from hybridir.model.packing import can_pack, prepare, run_packed, run_padded
 from hybridir.model.precision import at_least_float32
 from hybridir.model.tokenizer import load_tokenizer, quiet, tokenize
 from hybridir.model.weights import backbone_class

@@ -6,6 +6,29 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+TIMEOUT = 10.0
+"""Seconds to wait for the hub's answer."""
+
+
+def check_hub(name: str, revision: str | None) -> None:
+    """Raises `ValueError` if `name` is no folder and not in the cache, and the hub cannot be reached.
+
+    The hub is asked once: its own client would try for half a minute for each file.
+    """
+    from huggingface_hub import constants, get_session, try_to_load_from_cache
+
+    if os.path.isdir(name) or constants.HF_HUB_OFFLINE:
+        return
+    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
+    except Exception as error:  # of the HTTP library that the client's version uses
+        raise ValueError(
+            f"no encoder at {name!r}: it is no folder and not in the cache, and {constants.ENDPOINT} cannot be reached "
+            f"({type(error).__name__}): correct the name, or the connection"
+        ) from None
+
 
 def find(name: str, revision: str | None, file: str) -> str | None:
     """The local path of a file of a folder or hub id (fetched if need be); None if there is no such file.

@@ -11,8 +11,9 @@ from transformers import CONFIG_MAPPING, AutoModel
 from hybridir.model import packing
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder, _pool
+from hybridir.model.groups import BUDGET, cut_by_budget, lay_out
 from hybridir.model.head import Head
-from hybridir.model.packing import PACKED, TYPES, can_pack, cut_by_budget, lay_out
+from hybridir.model.packing import PACKED, TYPES, can_pack
 
 CPU = torch.device("cpu")
 SIZES = {"vocab_size": 50, "num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "pad_token_id": 1}
@@ -141,7 +142,7 @@ def test_other_models_run_in_padded_chunks_and_say_so_once(
 ) -> None:
     """MPNet looks at distances between tokens; a BERT whose folder asks for the eager attention keeps it."""
     packing._no.cache_clear()
-    monkeypatch.setitem(packing.BUDGET, "cpu", 64)
+    monkeypatch.setitem(BUDGET, "cpu", 64)
     encoder = build(kind, **({"attn_implementation": "eager"} if kind == "bert" else {})).train()
     ids, lengths = batch()
     ours, theirs = both(encoder, ids, lengths)
