@@ -113,7 +113,7 @@ def front(results: dict[str, Any]) -> Section | None:
     )
     sentence = (
         f"Round and blue: the Pareto front, {'; '.join(on_it)}. No other point is at least as good in "
-        f"{' and '.join(METRICS[name] for name in shown)}, and better in one."
+        f"{' and '.join(_title(name) for name in shown)}, and better in one."
     )
     blocks = [beside(*figures, style="panels wide charts"), numbers(sheet)]
     return Section("front", "The Pareto front", sentence, blocks)
