@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hybridir.runtime.job import job
 
-SAMPLE = Path(__file__).parent / "configs" / "study_sample.yaml"
+CONFIGS = Path(__file__).parent / "configs"
 
 
 def main() -> None:
@@ -31,9 +31,11 @@ def main() -> None:
         if name not in STUDIES:
             near = did_you_mean(name, STUDIES)
             raise ValueError(f"there is no study {name!r}{near}: name one of these, python jobs/study.py NAME\n{known}")
-        recipe = parse(StudyRecipe, f"python jobs/study.py {name}", STUDIES[name].title, arguments, SAMPLE, MOST_USED)
+        study = STUDIES[name]
+        sample = CONFIGS / study.sample
+        recipe = parse(StudyRecipe, f"python jobs/study.py {name}", study.title, arguments, sample, MOST_USED)
         if recipe.dry_run:
-            preview_study(STUDIES[name], recipe)
+            preview_study(study, recipe)
             return
         named = named_uris(arguments)
         track, record_run = partial(follow, named=named), partial(record, named=named)
@@ -43,7 +45,7 @@ def main() -> None:
 
             arms = stack.enter_context(ray_arms(recipe.scaling))
             start, at_once = arms.start, arms.at_once
-        page, failed = run_study(STUDIES[name], recipe, Runner(start, at_once, track, record_run))
+        page, failed = run_study(study, recipe, Runner(start, at_once, track, record_run))
         print(page)
         if failed:
             sys.exit(f"error: {failed} runs failed, see the page: correct the cause, and continue with --resume")

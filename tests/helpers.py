@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import torch
 from markdown_it import MarkdownIt
 
 from hybridir.batches.sampling import Sampling
+from hybridir.batches.stream import BatchSource
 from hybridir.data.build import build_corpus
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.corpus import Corpus
@@ -31,10 +33,13 @@ from hybridir.evaluation.metrics import MEASURES, Measure
 from hybridir.evaluation.scores import Scores
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
+from hybridir.model.lora import LoraConfig
 from hybridir.runs.prepare import Prepared
 from hybridir.runs.recipe import Recipe, ScalingConfig
 from hybridir.training.config import TrainConfig
 from hybridir.training.loop import train
+from hybridir.training.losses import LOSSES
+from hybridir.training.losses.embedded import Loss
 from hybridir.training.objective import LossConfig
 from hybridir.training.validation import ValidationConfig
 from hybridir.translation.families import FAMILIES
@@ -52,6 +57,7 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
         "data": {"facts": 80, "languages": ("de", "en", "es")},
         "sampling": {"mono": 0.5, "cross": 0.5},
         "encoder": {"layers": 1, "hidden_size": 32, "vocab_size": 400},
+        "lora": {},
         "loss": {},
         "train": {"steps": 8, "batch_size": 8, "lr": 5e-3, "warmup_steps": 2, "checkpoint_every": 3},
         "validation": {"every": 4, "batches": 2, "batch_size": 4},
@@ -62,6 +68,7 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
         "data": DataConfig,
         "sampling": Sampling,
         "encoder": EncoderConfig,
+        "lora": LoraConfig,
         "loss": LossConfig,
         "train": TrainConfig,
         "validation": ValidationConfig,
@@ -110,6 +117,26 @@ def train_here(prepared: Prepared, **options: Any) -> tuple[dict[str, Any], Enco
         return train(prepared.job, encoder, torch.device("cpu"), **options), encoder
     finally:
         torch.set_num_threads(threads)
+
+
+def switched_on(weight: Callable[[int], float]) -> dict[str, Loss]:
+    """Every loss, with a weight by its number. For a teacher see `with_teacher`."""
+    of_teacher = {"distill": {"teacher": "given"}}
+    return {
+        name: replace(kind(), weight=weight(n), **of_teacher.get(name, {}))
+        for n, (name, kind) in enumerate(LOSSES.items())
+    }
+
+
+def with_teacher(source: BatchSource, folder: Path, width: int = 32) -> BatchSource:
+    """The source with random embeddings of a teacher, which does not know every fifth pair."""
+    rng = np.random.default_rng(0)
+    for side in ("query", "passage"):
+        embedding_NT = rng.normal(size=(Corpus.open(source.corpus).n_pairs, width)).astype(np.float32)
+        embedding_NT /= np.linalg.norm(embedding_NT, axis=1, keepdims=True)
+        embedding_NT[::5] = 0
+        np.save(folder / f"{side}.npy", embedding_NT)
+    return replace(source, teacher=str(folder))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

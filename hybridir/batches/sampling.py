@@ -86,6 +86,32 @@ class Translations:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LowResource:
+    """Languages of which less is used than the data have, as if there were no more.
+
+    What is kept is chosen by hash, so that a smaller share is a part of a larger one, and the questions that keep a
+    pair are among those that keep their texts. The tokenizer stays that of all data.
+
+    Args:
+        languages: these languages.
+        pairs: share of the questions that are drawn as pairs in such a language, 0 to 1.
+        texts: share whose texts in such a language are there as translations, 0 to 1, at least `pairs`: bitext.
+    """
+
+    languages: tuple[str, ...] = ()
+    pairs: float = 1.0
+    texts: float = 1.0
+
+    def __post_init__(self) -> None:
+        spell_languages(self)
+        if not 0 <= self.pairs <= self.texts <= 1:
+            raise ValueError(
+                f"sampling.low_resource.pairs is {self.pairs} and texts {self.texts}: they must be from 0 to 1, and "
+                "pairs not above texts"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
     """Which batches are drawn.
 
@@ -113,6 +139,7 @@ class Sampling:
         translated: share of the groups that are drawn in all languages; the others keep one, each equally likely.
         without_domains: domains to leave out, in training and validation: their groups, and all that have a passage in
             common with one of them. A pair without the field `domain` has the domain that its format assigns, if any.
+        low_resource: languages of which only a part of the pairs and texts is used.
         translations: translations of passages and queries beside them.
         noise: noise on the queries.
     """
@@ -131,6 +158,7 @@ class Sampling:
     groups: int | None = None
     translated: float = 1.0
     without_domains: tuple[str, ...] = ()
+    low_resource: LowResource = field(default_factory=LowResource)
     translations: Translations = field(default_factory=Translations)
     noise: Noise = field(default_factory=Noise)
 

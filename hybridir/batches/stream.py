@@ -16,6 +16,7 @@ import pyarrow as pa
 from hybridir.batches.noise import NoisyQueries
 from hybridir.batches.plan import Batch, Plan
 from hybridir.batches.sampling import Sampling
+from hybridir.batches.teacher import Teacher
 from hybridir.batches.token_cache import TokenCache, TokenJob
 from hybridir.batches.views import TranslationViews
 from hybridir.data.corpus import Corpus
@@ -40,6 +41,7 @@ class TokenBatch:
     passage_group: np.ndarray  # int64 [b + b * n], of positives and hard negatives
     language: np.ndarray  # int16 [texts], index into `Corpus.languages`; -1 for no text
     example: np.ndarray  # uint64 [b, 3]: key of the group, index of the query language, of the passage language
+    teacher: np.ndarray | None = None  # float32 [2 b, T], see `Teacher.take`
 
     def places(self) -> dict[str, slice]:
         """Where the texts of each view stand among all texts."""
@@ -71,6 +73,8 @@ class BatchSource:
     part: str = "train"
     token_job: TokenJob | None = None  # how texts with noise become tokens; needed only for these
     noisy_query: bool = False  # whether a loss needs this view
+    teacher: str = ""  # folder of a teacher's embeddings, if a loss needs them
+    teacher_language: str | None = None  # the language in which the teacher reads; None: that of the text
 
     def plan(self) -> Plan:
         """The plan; opened once a process."""
@@ -91,7 +95,7 @@ class BatchSource:
 
         Only texts with noise are tokenised for that; nothing else is read but lengths.
         """
-        plan, cache, translations, noise = _open(self)
+        plan, cache, translations, noise, _ = _open(self)
         batch = plan.batch(step)
         views = {
             "query": cache.query.lengths(batch.query_row),
@@ -120,7 +124,7 @@ class BatchSource:
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TokenBatch:
         """The part of one rank of the global batch of `step`."""
-        plan, cache, translations, noise = _open(self)
+        plan, cache, translations, noise, teacher = _open(self)
         batch = plan.batch(step).part(rank, world_size)
         views = {
             "query": cache.query.take(batch.query_row),
@@ -153,6 +157,7 @@ class BatchSource:
             passage_group=np.concatenate(groups),
             language=np.concatenate(languages).astype(np.int16),
             example=np.stack([column.astype(np.uint64) for column in example], axis=1),  # mixed types become floats
+            teacher=teacher.take(batch) if teacher else None,
         )
 
 
@@ -167,7 +172,8 @@ def local_stream(source: BatchSource, start: int, end: int, rank: int, world_siz
 
 def to_table(batches: list[TokenBatch]) -> pa.Table:
     """An Arrow table with one row for each batch."""
-    lists = ("ids", "lengths", "passage_group", "language", "example")
+    lists = ["ids", "lengths", "passage_group", "language", "example"]
+    lists += ["teacher"] if batches[0].teacher is not None else []
     columns = {name: [getattr(batch, name) for batch in batches] for name in ("step", "rank", "kind", "views")}
     columns |= {name: [getattr(batch, name).ravel() for batch in batches] for name in lists}
     return pa.table(columns)
@@ -178,14 +184,17 @@ def from_table(row: pa.Table) -> TokenBatch:
     values = {name: row[name][0] for name in row.column_names}
     arrays = {n: v.values.to_numpy() for n, v in values.items() if isinstance(v, pa.ListScalar)}
     arrays["example"] = arrays["example"].reshape(-1, 3)
+    if "teacher" in arrays:
+        arrays["teacher"] = arrays["teacher"].reshape(2 * len(arrays["example"]), -1)
     return TokenBatch(**{name: value.as_py() for name, value in values.items() if name not in arrays}, **arrays)
 
 
 @lru_cache(maxsize=4)
-def _open(source: BatchSource) -> tuple[Plan, TokenCache, TranslationViews, NoisyQueries | None]:
+def _open(source: BatchSource) -> tuple[Plan, TokenCache, TranslationViews, NoisyQueries | None, Teacher | None]:
     plan = Plan(Corpus.open(source.corpus), source.sampling, source.batch_size, source.seed, source.part)
     noise = None
     if source.noisy_query or source.sampling.noise.probability:
         assert source.token_job, "texts with noise are tokenised on the way"
         noise = NoisyQueries(plan, source.token_job)
-    return plan, TokenCache(source.tokens), TranslationViews(plan), noise
+    teacher = Teacher(source.teacher, plan, source.teacher_language) if source.teacher else None
+    return plan, TokenCache(source.tokens), TranslationViews(plan), noise, teacher

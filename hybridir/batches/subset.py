@@ -1,4 +1,4 @@
-"""The pairs that a plan may draw: which domains, how many groups, and how many of these in all their languages.
+"""The pairs that a plan may draw: which domains, how many groups, how many of these in all or in scarce languages.
 
 Groups are chosen by their hashes alone, so a smaller choice is a subset of a larger one, and every choice keeps the
 shares of the domains.
@@ -6,10 +6,13 @@ shares of the domains.
 Shapes: G groups of the corpus, M groups that may be drawn, L languages of the corpus.
 """
 
+import hashlib
+
 import numpy as np
 
 from hybridir.batches.sampling import Sampling
 from hybridir.data.corpus import Corpus
+from hybridir.data.languages import check_languages
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -21,7 +24,7 @@ class Subset:
         groups: int64 [M], in ascending order.
 
     Raises:
-        ValueError: a domain is unknown, or there are fewer groups than `sampling.groups`.
+        ValueError: a domain or a language is unknown, or there are fewer groups than `sampling.groups`.
     """
 
     def __init__(self, corpus: Corpus, sampling: Sampling, part: str) -> None:
@@ -33,18 +36,25 @@ class Subset:
         self._corpus, self.groups = corpus, np.flatnonzero(there)
         if sampling.groups is not None:
             self._keep(sampling.groups)
+        self._scarce = sampling.low_resource
+        self._place_of = {code: self._places(code) for code in self._scarce_languages()}
         self._single: np.ndarray | None = None
         if sampling.translated < 1:
             order = self._order(self._mixed(self.groups))
             self._single = np.zeros(corpus.n_groups, dtype=bool)
             self._single[self.groups[order[round(sampling.translated * len(order)) :]]] = True
 
-    def rows(self, groups: np.ndarray) -> np.ndarray:
+    def rows(self, groups: np.ndarray, texts: bool = False) -> np.ndarray:
         """The rows of some groups' pairs, int32 [groups, L]; -1 where there is no pair, or one that is not to be drawn.
 
-        A group that is not translated keeps its pair in one of the languages drawn from, each equally likely.
+        A group that is not translated keeps its pair in one of the languages drawn from, each equally likely. With
+        `texts`, pairs are kept whose texts may be translations, though the pair is not drawn (`LowResource`).
         """
         rows = self._corpus.row_of[groups]
+        share = self._scarce.texts if texts else self._scarce.pairs
+        for code, place in self._place_of.items():
+            column = self._corpus.languages.index(code)
+            rows[:, column] = np.where(place[groups] < share, rows[:, column], -1)
         if self._single is None or not (single := np.flatnonzero(self._single[groups])).size:
             return rows
         there = rows[single][:, self._columns] >= 0
@@ -54,6 +64,26 @@ class Subset:
         mask[:, self._columns] = kept
         rows[single] = np.where(mask, rows[single], -1)
         return rows
+
+    def _scarce_languages(self) -> tuple[str, ...]:
+        """The languages of `sampling.low_resource`, if something is left out."""
+        scarce = self._scarce
+        if scarce.pairs == 1 or not scarce.languages:
+            return ()
+        return check_languages(scarce.languages, self._corpus.languages, "sampling.low_resource: the corpus")
+
+    def _places(self, code: str) -> np.ndarray:
+        """The place, from 0 to 1, of each group of the corpus in the order by hash of those with a pair in a language.
+
+        Groups without such a pair have any.
+        """
+        has_pair = self._corpus.row_of[:, self._corpus.languages.index(code)] >= 0
+        members = self.groups[has_pair[self.groups]]
+        salt = np.uint64(int.from_bytes(hashlib.blake2b(code.encode(), digest_size=8).digest(), "little"))
+        place = np.ones(self._corpus.n_groups)
+        hash_M = self._corpus.group_key[members] ^ salt
+        place[members[np.argsort(hash_M * _MIX, kind="stable")]] = np.arange(len(members)) / max(1, len(members))
+        return place
 
     def _keep(self, count: int) -> None:
         has_pair = (self._corpus.row_of[self.groups][:, self._columns] >= 0).any(axis=1)

@@ -42,10 +42,12 @@ class TranslationViews:
     def _any(self) -> bool:
         """Whether some group has a pair that the plan can draw, and another that translations can be drawn from."""
         corpus, languages = self._plan.corpus, self._plan.languages
-        there = self._plan.subset.rows(self._plan.subset.groups) >= 0
-        drawn = [corpus.languages.index(code) for code in languages]
-        both = there[:, drawn].any(axis=1) & there[:, self._columns].any(axis=1)
-        return bool((both & (there[:, sorted({*drawn, *self._columns})].sum(axis=1) > 1)).any())
+        subset = self._plan.subset
+        drawn = (subset.rows(subset.groups) >= 0)[:, [corpus.languages.index(code) for code in languages]]
+        there = subset.rows(subset.groups, texts=True) >= 0
+        both = drawn.any(axis=1) & there[:, self._columns].any(axis=1)
+        named = sorted({*self._columns, *(corpus.languages.index(code) for code in languages)})
+        return bool((both & (there[:, named].sum(axis=1) > 1)).any())
 
     def rows(self, batch: Batch) -> Iterator[tuple[str, np.ndarray]]:
         """Each view's name with the rows of its pairs, int64 [b, k], in different languages; -1 where there is none."""
@@ -54,7 +56,7 @@ class TranslationViews:
             yield name, self._draw(batch, own, stream, count)
 
     def _draw(self, batch: Batch, own: np.ndarray, stream: int, count: int) -> np.ndarray:
-        row_bL = self._plan.subset.rows(batch.groups)[:, self._columns].astype(np.int64)
+        row_bL = self._plan.subset.rows(batch.groups, texts=True)[:, self._columns].astype(np.int64)
         row_bL[row_bL == own[:, None]] = -1
         number_bL = np.empty(row_bL.shape)
         for item in range(len(row_bL)):

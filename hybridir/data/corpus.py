@@ -123,6 +123,17 @@ class Corpus:
         with pa.OSFile(str(self.directory / "pairs.arrow")) as file, pa.ipc.open_file(file) as reader:
             return reader.get_batch(number)
 
+    def texts(self, rows: np.ndarray) -> tuple[list[str], list[str]]:
+        """The queries and the passages of some rows, in ascending order of the rows."""
+        queries, passages, rows = list[str](), list[str](), np.sort(rows)
+        for number, start in enumerate(self.chunk_start[:-1].tolist()):
+            own = rows[(rows >= start) & (rows < self.chunk_start[number + 1])] - start
+            if len(own):
+                chunk = self.chunk(number).take(pa.array(own))
+                queries += chunk["query"].to_pylist()
+                passages += chunk["passage"].field("text").to_pylist()
+        return queries, passages
+
     def pair(self, row: int) -> dict[str, Any]:
         """One row: `source`, `group_id`, `language`, `query`, `passage`, `negatives`, `domain`, `file`, `line`."""
         number = int(np.searchsorted(self.chunk_start, row, side="right")) - 1

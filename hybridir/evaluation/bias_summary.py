@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hybridir.data.records import Benchmark
+from hybridir.evaluation.alignment import bitext_precision, hubness, language_told, translation_margin
 from hybridir.evaluation.bias import (
     RANK_BINS,
     corpus_shares,
@@ -209,6 +210,16 @@ def _of(per_language: dict[str, Any], setting: str) -> dict[str, float]:
     return {language: of[setting]["mAP"] for language, of in per_language.items() if setting in of}
 
 
+def _aligned(measure: Callable[[np.ndarray], float]) -> Callable[[Ranked], dict[str, Any] | None]:
+    """A measure of the vectors of translated answers, if the system has vectors and the benchmark such answers."""
+
+    def function(of: Ranked) -> dict[str, Any] | None:
+        translated = of.ranking.translated
+        return None if translated is None or not len(translated) else {"mean": measure(translated)}
+
+    return function
+
+
 BIAS: dict[str, BiasMeasure] = {
     "top_k_languages": BiasMeasure(
         function=_top_languages,
@@ -264,6 +275,41 @@ BIAS: dict[str, BiasMeasure] = {
         ),
         best="higher is better",
         numbers=lambda entry: {setting: of_setting["ratio"] for setting, of_setting in entry.items()},
+    ),
+    "translation_margin": BiasMeasure(
+        function=_aligned(translation_margin),
+        title="Translation margin",
+        about=(
+            "Mean cosine of an answer with its translations, minus that with other passages of the same languages; 0 "
+            "is chance. Blind to whether the translation is the nearest."
+        ),
+        best="higher is better",
+    ),
+    "bitext_precision": BiasMeasure(
+        function=_aligned(bitext_precision),
+        title="Bitext P@1",
+        about=(
+            "Share of answers whose nearest answer in another language is their translation, both ways, over pairs of "
+            "languages. Blind to queries."
+        ),
+        best="higher is better",
+    ),
+    "language_told": BiasMeasure(
+        function=_aligned(language_told),
+        title="Language told",
+        about=(
+            "Share of answers whose language is that of the nearest mean embedding of a language; 1 / languages is "
+            "chance. Blind to whether the language moves any rank."
+        ),
+        best="lower is better",
+    ),
+    "hubness": BiasMeasure(
+        function=lambda of: {"mean": hubness(of.top_QK[:, :TOP], len(of.language_P))} if of.top_QK.shape[1] else None,
+        title="Hubness",
+        about=(
+            "Skewness of how often each passage is among the top 10; near 0 if all are about as often. Blind to which "
+            "passages they are."
+        ),
     ),
 }
 """All measures of bias of a whole ranking. To add one, write a function and an entry here. (Those that follow from the

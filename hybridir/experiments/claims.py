@@ -4,14 +4,16 @@ A claim is a list of differences (parts). It holds if all its parts hold; this n
 (intersection-union test: Berger 1982, Technometrics 24). It does not hold if one part does not; with many parts, that
 happens by chance a little more often than with one. Each part is judged by its 95 % interval, against a margin below
 which a difference does not matter (Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15; Piaggio et al.
-2012, JAMA 308). Verdicts are not corrected for the number of claims.
+2012, JAMA 308). Verdicts are not corrected for the number of claims, except where a study asks for it (`corrected`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from hybridir.evaluation.intervals import SeedInterval
+import numpy as np
+
+from hybridir.evaluation.intervals import LEVEL, SeedInterval, holm
 from hybridir.evaluation.metrics import MEASURES
 
 Relation = Literal["better", "not worse", "equal"]
@@ -91,6 +93,22 @@ def judge(part: Part, found: SeedInterval, margin: float) -> Verdict:
     if part.relation == "better":
         return "holds" if low > 0 else _not(high < 0)
     return "holds" if low > -margin else _not(high < -margin)
+
+
+def corrected(claims: Sequence[dict[str, Any]], family: str) -> list[dict[str, Any]]:
+    """The claims of `results.json`, those with the source `family` corrected for their number (Holm).
+
+    Each gets `p_holm`, from the largest p of its parts. It stays undecided unless that is at most .05, whatever its
+    interval says. Claims that were not tested do not count.
+    """
+    tested = [n for n, claim in enumerate(claims) if claim["source"] == family and claim["verdict"] != "not tested"]
+    found = [dict(claim) for claim in claims]
+    p_values = np.array([max(part["p"] for part in claims[n]["parts"]) for n in tested])
+    for n, p in zip(tested, holm(p_values).tolist(), strict=True):
+        found[n]["p_holm"] = p
+        if p > 1 - LEVEL:
+            found[n]["verdict"] = "undecided"
+    return found
 
 
 def verdict(parts: Sequence[Verdict]) -> Verdict:

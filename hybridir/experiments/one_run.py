@@ -16,6 +16,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hybridir.data import sources
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
@@ -23,10 +25,11 @@ from hybridir.evaluation.bias_summary import bias_results
 from hybridir.evaluation.conditions import Condition, condition_results, under
 from hybridir.evaluation.scores import join, read_scores, write_scores
 from hybridir.evaluation.settings import measure, summarise
+from hybridir.model.by_language import Change
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.model.transforms import mean_of_weights
-from hybridir.retrieval.systems import rank_each
+from hybridir.retrieval.systems import Encode, rank_each
 from hybridir.runs.backend import Backend, Track, quiet_libraries
 from hybridir.runs.corpus import cache_folder, read_corpus
 from hybridir.runs.fill_in import fill_in_steps, is_own_part, own_part
@@ -42,6 +45,8 @@ from hybridir.runtime.secrets import without_secrets
 
 STOPPED = "stopped.json"
 """File in the folder of a run that was stopped early: the reason, and the steps it had done."""
+MOST_TEXTS = 10_000
+"""Training texts of a language that say how its embeddings are changed."""
 OWNER_PATIENCE = 30.0
 """Seconds to wait until another process releases the folder of a run."""
 MADE = Kind(name="model made of others", job="", may_change=MAY_CHANGE)
@@ -58,6 +63,8 @@ class ArmRun:
         made_of: folders of finished runs. If given, `make` makes the model of theirs, and nothing is trained.
         make: makes an encoder of these encoders.
         conditions: conditions that it is measured under, besides the plain benchmark.
+        change: from embeddings of training texts in a language, the change of all embeddings in that language before
+            it is measured (see `hybridir.model.by_language` and `quantised`).
     """
 
     arm: str
@@ -65,6 +72,7 @@ class ArmRun:
     made_of: tuple[str, ...] = ()
     make: Callable[..., Encoder] = mean_of_weights
     conditions: tuple[Condition, ...] = ()
+    change: Callable[[np.ndarray], Change] | None = None
 
     @property
     def output(self) -> Path:
@@ -197,7 +205,8 @@ def _run(run: ArmRun, backend: Backend) -> None:
         results, benchmarks = _make(run) if run.made_of else _train(run, backend), {"": plain} | changed
     began = time.monotonic()
     encoder = EncoderConfig(name=str(run.output / "model"))
-    rankings = dict(zip(benchmarks, rank_each(encoder, list(benchmarks.values()), backend.encode), strict=True))
+    encode = _changed(run, encoder, plain, backend.encode) if run.change else backend.encode
+    rankings = dict(zip(benchmarks, rank_each(encoder, list(benchmarks.values()), encode), strict=True))
     scores = join(parts + [measure(ranking, plain, name) for name, ranking in rankings.items()])
     if "" in rankings:
         summary = summarise(scores, plain)
@@ -236,6 +245,38 @@ def _make(run: ArmRun) -> dict[str, Any]:
     return {"training": total | {"of": spent_on}}
 
 
+def _changed(run: ArmRun, encoder: EncoderConfig, benchmark: Benchmark, encode: Encode) -> Encode:
+    """`encode` for the texts of a benchmark, changed by language as the training texts say, queries and passages apart.
+
+    Raises:
+        ValueError: there are no training texts in a language of the benchmark.
+    """
+    assert run.change
+    corpus = read_corpus(run.recipe.data, cache_folder(run.recipe, run.output))
+    rows_GL = corpus.row_of[corpus.groups("train")]
+    changes: list[list[Change]] = [[], []]
+    for language in benchmark.languages:
+        column = corpus.languages.index(language) if language in corpus.languages else None
+        rows = np.empty(0) if column is None else rows_GL[rows_GL[:, column] >= 0, column][:MOST_TEXTS]
+        if not len(rows):
+            raise ValueError(f"the arm {run.arm} needs training texts in {language}, and there are none: leave it out")
+        for of_side, embedding_ND in zip(changes, encode(encoder, *corpus.texts(rows)), strict=True):
+            of_side.append(run.change(embedding_ND))
+    languages = ([benchmark.languages.index(query.language) for query in benchmark.queries], benchmark.language_P)
+
+    def changed(
+        config: EncoderConfig, queries: Sequence[str], passages: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        query_QD, passage_PD = (np.array(one) for one in encode(config, queries, passages))
+        for embedding_ND, of_side, language_N in zip((query_QD, passage_PD), changes, languages, strict=True):
+            for number, change in enumerate(of_side) if len(embedding_ND) else ():
+                own = np.asarray(language_N) == number
+                embedding_ND[own] = change(embedding_ND[own])
+        return query_QD, passage_PD
+
+    return changed
+
+
 def _spent_on(member: Path) -> dict[str, dict[str, Any]]:
     """What the training of each run took that the model in `member` comes from, by the run's name."""
     training = read_results(member / "results.json")["training"]
@@ -244,7 +285,8 @@ def _spent_on(member: Path) -> dict[str, dict[str, Any]]:
 
 def _made(run: ArmRun) -> dict[str, Any]:
     """What the `config.yaml` of a model made of others says of that."""
-    return {"made_of": list(run.made_of), "made_by": _described(run.make)}
+    made = {"made_of": list(run.made_of), "made_by": _described(run.make)}
+    return made | ({"changed_by": run.change.__name__} if run.change else {})
 
 
 def _definition(condition: Condition) -> dict[str, Any]:

@@ -9,9 +9,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hybridir.evaluation.conditions import Condition, check_conditions
 from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
+from hybridir.model.by_language import Change
 from hybridir.model.encoder import Encoder
 from hybridir.model.transforms import mean_of_weights
 from hybridir.reports.html.pages import STUDY, StudySection
@@ -29,6 +32,7 @@ class Arm:
         changes: fields that differ from the study's recipe, by section.
         made_of: names of other arms. If given, `make` makes the model of theirs, and the arm is not trained.
         make: makes an encoder of these encoders; see `hybridir.model.transforms`. Bind its arguments by `partial`.
+        change: changes its embeddings language by language before it is measured: see `ArmRun.change`.
         x: value on the x axis, in a study over a number.
     """
 
@@ -37,6 +41,7 @@ class Arm:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     made_of: tuple[str, ...] = ()
     make: Callable[..., Encoder] = mean_of_weights
+    change: Callable[[np.ndarray], Change] | None = None
     x: float | None = None
 
 
@@ -56,6 +61,7 @@ class StudyRecipe(Recipe):
         data: training and validation pairs.
         sampling: how batches are drawn; each arm sets the weights of the batch kinds.
         encoder: the encoder to start from.
+        lora: LoRA: small matrices are trained in place of the whole encoder.
         loss: the training objective.
         train: the optimisation.
         validation: the validation batches and questions, the same for all arms.
@@ -112,6 +118,8 @@ class Study:
         claims: claims to test. Those under conditions that a recipe leaves out are not tested.
         conditions: conditions that all arms are measured under, besides the plain benchmark, unless the recipe names
             others.
+        sample: the file in `jobs/configs` that is read when no data are named.
+        family: a key of `sources`, whose claims are corrected for their number (see `claims.corrected`).
         x_name: label of the x axis, in a study over a number.
         sources: titles on the page for the groups of claims, by `Claim.source`.
         published: published results to show.
@@ -125,6 +133,8 @@ class Study:
     arms: Callable[[StudyRecipe], list[Arm]]
     claims: tuple[Claim, ...]
     conditions: tuple[Condition, ...] = ()
+    sample: str = "study_sample.yaml"
+    family: str = ""
     x_name: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
@@ -175,7 +185,7 @@ def arm_runs(recipe: Recipe, arm: Arm, seeds: Iterable[int]) -> list[ArmRun]:
         members = tuple(str(_folder(recipe, name, seed)) for name in arm.made_of)
         try:
             trained = Recipe(**plain | changed | own)
-            found.append(ArmRun(arm=arm.name, recipe=trained, made_of=members, make=arm.make))
+            found.append(ArmRun(arm=arm.name, recipe=trained, made_of=members, make=arm.make, change=arm.change))
         except ValueError as error:
             raise ValueError(f"arm {arm.name}: {error}") from None
     return found

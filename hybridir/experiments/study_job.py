@@ -77,7 +77,8 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 "zero_shot_languages": [x for x in benchmark.languages if x not in trained],
                 **({"conditions": [one.name for one in recipe.conditions]} if recipe.conditions else {}),
                 "margin": {"most": recipe.margin, "share": recipe.margin_share},
-                "notes": [*benchmark.notes, *_notes(recipe)],
+                **({"family": study.family} if study.family else {}),
+                "notes": [*benchmark.notes, *_notes(study, recipe)],
                 "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
             }
             results = study_results([_finished(arm, runs, errors) for arm in arms], study.claims, facts)
@@ -194,14 +195,18 @@ def _ways(arms: Sequence[Arm], recipe: StudyRecipe) -> str:
     return f"in {len(arms)} ways, with {recipe.seeds} seed{'s' * (recipe.seeds != 1)} each, "
 
 
-def _notes(recipe: StudyRecipe) -> list[str]:
-    """Warnings for readers of the page that follow from the recipe."""
+def _notes(study: Study, recipe: StudyRecipe) -> list[str]:
+    """Warnings for readers of the page that follow from study and recipe."""
     best = (
         "Each run keeps the weights of its best validation; the validation loss is over monolingual and cross-lingual "
         "batches. This favours arms that train on both, and takes early weights of the others. To compare arms after "
         "equal steps, set validation.keep to last."
     )
-    return [best] * (recipe.validation.keep == "best")
+    family = (
+        f"The verdicts under “{study.sources.get(study.family)}” are corrected for the number of these claims (Holm): "
+        "where the corrected p is above .05, a claim stays undecided, whatever its interval says."
+    )
+    return [best] * (recipe.validation.keep == "best") + [family] * bool(study.family)
 
 
 def _finished(arm: Arm, runs: Sequence[ArmRun], errors: dict[Path, str]) -> Finished:

@@ -14,7 +14,7 @@ from hybridir.evaluation.intervals import macro_mean, seed_interval
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.scores import Column, Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
-from hybridir.experiments.claims import Claim, Part, Verdict, described, judge, verdict
+from hybridir.experiments.claims import Claim, Part, Verdict, corrected, described, judge, verdict
 from hybridir.runtime.history import read_history
 
 
@@ -57,7 +57,9 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
         "benchmark": benchmark["benchmark"],
         "languages": benchmark["languages"],
         "arms": {arm.name: _arm(arm, scores.get(arm.name), groups, conditions) for arm in arms},
-        "claims": [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims],
+        "claims": corrected(
+            [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims], facts.get("family", "")
+        ),
     }
 
 

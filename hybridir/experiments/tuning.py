@@ -54,6 +54,7 @@ class TuneRecipe(Recipe):
         data: training and validation pairs.
         sampling: how batches are drawn.
         encoder: the encoder to start from.
+        lora: LoRA: small matrices are trained in place of the whole encoder.
         loss: the training objective.
         train: the optimisation.
         validation: the validation batches and questions, the same for all points, and the metric that decides.

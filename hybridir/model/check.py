@@ -8,7 +8,7 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.families import family_of
 from hybridir.model.files import check_hub, commit_of
 from hybridir.model.folder import DEFAULT, Layout, Side, read_layout
-from hybridir.model.head import read_head
+from hybridir.model.head import Head, read_head
 from hybridir.model.modules import model_settings
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.model.weights import check_backbone, has_pooler, read_headers, weight_files
@@ -40,8 +40,13 @@ def check_encoder(config: EncoderConfig, fetch: bool = False) -> None:
         check_backbone(config.name, tensors, layout.config)
         if config.pooling == "pooler" and not has_pooler(tensors):
             raise ValueError(f"{config.name!r} has no pooler weights: set encoder.pooling to mean or cls")
-    if not config.pooling:  # else the model's own head is not used
-        read_head(config.name, config.revision, layout.config.hidden_size)
+    head = Head() if config.pooling else read_head(config.name, config.revision, layout.config.hidden_size)
+    width = replace(head, truncate_dim=None).width(layout.config.hidden_size)
+    if config.truncate_dim and config.truncate_dim > width:
+        raise ValueError(
+            f"encoder.truncate_dim is {config.truncate_dim}, but embeddings of {config.name!r} have {width} numbers: "
+            "lower it"
+        )
 
 
 def notes_on(config: EncoderConfig, temperature: float | None = None) -> list[str]:

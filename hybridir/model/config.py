@@ -28,6 +28,8 @@ class EncoderConfig:
         layers: transformer layers of the encoder that is built if `name` is empty.
         hidden_size: width of that encoder and dimension of its embeddings. It has one attention head for each whole 64,
             and the size must be divisible by the number of heads (192 is, 200 is not).
+        truncate_dim: keep the first so many numbers of an embedding, normalised again, and save the model like that:
+            for models trained with `loss.matryoshka`. Omitted: as the model's files say, else all.
         dropout: dropout in the backbone, for BERT, XLM-R and models with the same field names. Omitted: as the model's
             config says; 0 if `name` is empty.
     """
@@ -42,10 +44,12 @@ class EncoderConfig:
     vocab_size: int = 8000
     layers: int = 2
     hidden_size: int = 128
+    truncate_dim: int | None = None
     dropout: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("max_query_length", 3), ("max_passage_length", 3), ("vocab_size", 260), ("layers", 1)):
+        lengths = (("max_query_length", 3), ("max_passage_length", 3))
+        for name, least in (*lengths, ("vocab_size", 260), ("layers", 1), ("truncate_dim", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"encoder.{name} is {value}: it must be at least {least}")
@@ -53,6 +57,11 @@ class EncoderConfig:
             raise ValueError(
                 f"encoder.hidden_size is {self.hidden_size}: it must be above 0 and divisible by its {self.heads} "
                 "attention heads (one for each whole 64)"
+            )
+        if not self.name and (self.truncate_dim or 1) > self.hidden_size:
+            raise ValueError(
+                f"encoder.truncate_dim is {self.truncate_dim}, but embeddings have encoder.hidden_size "
+                f"{self.hidden_size} numbers: lower it"
             )
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout is {self.dropout}: it must be at least 0 and below 1")

@@ -10,6 +10,7 @@ Shapes: N texts, T tokens of all N texts together, D dimension.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
@@ -61,10 +62,17 @@ class Encoder(nn.Module):
             head = Head(resolved.pooling)
         else:
             head = read_head(config.name, resolved.revision, layout.config.hidden_size)
+        if resolved.truncate_dim:
+            head = replace(head, truncate_dim=resolved.truncate_dim)
         if hasattr(backbone, "pooler"):
             backbone.pooler = None
         tokenizer = load_tokenizer(config.name, resolved.revision)
         return cls(backbone, head, tokenizer, resolved).to(backbone.dtype)
+
+    @property
+    def width(self) -> int:
+        """The dimension of the embeddings."""
+        return self.head.width(self.backbone.config.hidden_size)  # type: ignore[union-attr,arg-type]
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Embeds texts given as token ids; at least float32 [N, D].
@@ -104,8 +112,7 @@ class Encoder(nn.Module):
         prefix = self.config.query_prefix if side == "query" else self.config.passage_prefix
         limit = self.config.max_length(side)
         device = next(self.parameters()).device
-        width = self.head.width(self.backbone.config.hidden_size)  # type: ignore[union-attr,arg-type]
-        embeddings = np.empty((len(texts), width), dtype=np.float32)
+        embeddings = np.empty((len(texts), self.width), dtype=np.float32)
         was_training = self.training
         self.eval()
         with torch.inference_mode():

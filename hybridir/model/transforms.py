@@ -28,9 +28,10 @@ def truncate(encoder: Encoder, dimensions: int) -> Encoder:
 
     (Matryoshka representations: Kusupati et al. 2022, arXiv 2205.13147.) `ValueError` if there are fewer.
     """
-    width = encoder.head.width(encoder.backbone.config.hidden_size)  # type: ignore[union-attr,arg-type]
-    if not 1 <= dimensions <= width:
-        raise ValueError(f"dimensions is {dimensions}: it must be from 1 to {width}, the size of the embeddings")
+    if not 1 <= dimensions <= encoder.width:
+        raise ValueError(
+            f"dimensions is {dimensions}: it must be from 1 to {encoder.width}, the size of the embeddings"
+        )
     made = copy.deepcopy(encoder)
     made.head = replace(made.head, truncate_dim=dimensions)
     return made

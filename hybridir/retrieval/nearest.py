@@ -45,7 +45,8 @@ def rank_vectors(
     own_Q = np.array(benchmark.own, dtype=np.int64) if benchmark.own else None
     scan(query_QD, passages, [above, best] if depth else [above], own_Q, torch.device(device))
     best.place_QLK[np.isneginf(best.score_QLK)] = -1
-    return Ranking(above.above_RL, above.score_R, best.score_QLK, best.place_QLK)
+    translated = _translated(passages, benchmark) if depth else None
+    return Ranking(above.above_RL, above.score_R, best.score_QLK, best.place_QLK, translated)
 
 
 def top_k(
@@ -64,6 +65,16 @@ def top_k(
     best = _Best.of(query_QD, 1, k)
     scan(query_QD, passages, [best], None, torch.device(device))
     return best.score_QLK[:, 0], best.place_QLK[:, 0]
+
+
+def _translated(passages: Vectors, benchmark: Benchmark) -> np.ndarray:
+    """`Ranking.translated`, [G, L, D]."""
+    place_GL = search.translated_answers(benchmark)
+    place_N, nth_N = np.unique(place_GL[place_GL >= 0], return_inverse=True)
+    vector_ND = passages.at(place_N)
+    found = np.zeros((*place_GL.shape, vector_ND.shape[1]), dtype=np.float32)
+    found[place_GL >= 0] = vector_ND[nth_N]
+    return found
 
 
 def _down(value: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ from hybridir.retrieval.ties import count_above, keep_best, merge_best
 DEPTH = 100
 """The number of best passages in each language that an evaluation keeps of a ranking."""
 
+TRANSLATED = 500
+"""Sets of translated answers of which the vectors are kept."""
 PASSAGE_SHARD = 65536
 _BLOCK_SCORES = 2**24
 """Scores held at a time (64 MiB), unless those of 16 queries are more."""
@@ -33,12 +35,15 @@ class Ranking:
         relevant_score: float32 [R], the score of each relevant passage.
         top_score: float32 [Q, L, depth], the best scores in each language, descending; -inf after the last passage.
         top_place: int64 [Q, L, depth], the positions of these passages; -1 after the last passage.
+        translated: float32 [G, L, D], the vectors of translated answers (see `translated_answers`), zeros where there
+            is none. None of a system without vectors, or with a depth of 0.
     """
 
     above: np.ndarray
     relevant_score: np.ndarray
     top_score: np.ndarray
     top_place: np.ndarray
+    translated: np.ndarray | None = None
 
     def pooled_top(self) -> tuple[np.ndarray, np.ndarray]:
         """The best passages over all languages: scores float32 [Q, depth] and positions int64 [Q, depth]."""
@@ -104,6 +109,23 @@ def _without_own(scores_QP: np.ndarray, shard: slice, own: Sequence[int]) -> np.
     scores_QP = np.array(scores_QP)  # a scorer may return a view of what it keeps
     scores_QP[rows, own_Q[rows] - shard.start] = -np.inf
     return scores_QP
+
+
+def translated_answers(benchmark: Benchmark) -> np.ndarray:
+    """The answers of the first questions that have them in several languages, int64 [G, L]: positions, -1 for none.
+
+    At most `TRANSLATED` sets of answers, each once.
+    """
+    language_P, found = benchmark.language_P, dict[tuple[int, ...], np.ndarray]()
+    for places in benchmark.relevant:
+        if places not in found:
+            row = np.full(len(benchmark.languages), -1, dtype=np.int64)
+            row[language_P[list(places)][::-1]] = places[::-1]  # of several in a language, the first
+            if (row >= 0).sum() > 1:
+                found[places] = row
+        if len(found) == TRANSLATED:
+            break
+    return np.array(list(found.values()), dtype=np.int64).reshape(-1, len(benchmark.languages))
 
 
 def passage_shards(benchmark: Benchmark) -> list[tuple[int, slice]]:

@@ -24,8 +24,8 @@ from hybridir.training.config import LENGTHS
 
 TEST_SHARE = 0.2
 """`data.test_share` of a run that is measured on held-out pairs of its own data."""
-LR_BUILT, LR_NAMED = 1e-3, 3e-5
-"""Learning rates of an encoder that is built from nothing, and of one that is named."""
+LR_BUILT, LR_NAMED, LR_LORA = 1e-3, 3e-5, 3e-4
+"""Learning rates of an encoder that is built from nothing, of one that is named, and of LoRA beside it."""
 STEPS = 400
 """Steps of a run that does not say how long it trains."""
 MANY_EPOCHS = 1000
@@ -41,7 +41,7 @@ def fill_in(recipe: AnyRecipe) -> AnyRecipe:
         data = replace(data, test_share=TEST_SHARE)
     train = recipe.train
     if train.lr is None:
-        train = replace(train, lr=LR_NAMED if recipe.encoder.name else LR_BUILT)
+        train = replace(train, lr=LR_LORA if recipe.lora.rank else LR_NAMED if recipe.encoder.name else LR_BUILT)
     if all(getattr(train, name) is None for name in LENGTHS):
         train = replace(train, steps=STEPS)
     return replace(recipe, data=data, benchmark=benchmark, train=train)

@@ -22,6 +22,7 @@ from hybridir.model.encoder import build_small_encoder
 from hybridir.model.tokenizer import load_tokenizer, tokenizer_fingerprint
 from hybridir.model.tokenizer_training import train_tokenizer
 from hybridir.reports.data_card import data_card, intake_table, to_markdown
+from hybridir.retrieval.systems import fingerprint
 from hybridir.runs.checks import check_space, check_writable
 from hybridir.runs.corpus import ShardReader, cache_folder, check_rejected, read_corpus
 from hybridir.runs.fill_in import fill_in, tell_epochs
@@ -34,10 +35,12 @@ from hybridir.runs.plans import (
     validation_size,
 )
 from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, fixed_part, public
+from hybridir.runs.teacher import teach
 from hybridir.runtime.durable import copy_file, replace_text, replaced_folder
 from hybridir.runtime.progress import say, watch_chunks
 from hybridir.runtime.tables import show
 from hybridir.training.loop import Job
+from hybridir.training.losses.distill import Distill
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,12 @@ def prepare(
     tell_data(data)
     recipe = check_recipe(recipe, data.corpus, found)
     source = training_source(recipe, data, output, tokenize)
+    # What a checkpoint follows from besides the recipe: the frozen weights, which it lacks, and the teacher.
+    more = {"base": fingerprint(data.initial)} if recipe.lora.rank else {}
+    if isinstance(distill := recipe.loss.terms.get("distill"), Distill):
+        taught = teach(distill, data.corpus)
+        source = replace(source, teacher=str(taught.folder), teacher_language=distill.language)
+        more["teacher"] = taught.identity
     tokens = count_tokens(recipe, source)
     validation = {
         kind: replace(
@@ -132,6 +141,7 @@ def prepare(
             seed=VALIDATION_SEED,
             part="validation",
             noisy_query=False,
+            teacher="",
         )
         for kind, sampling in validation_kinds(recipe, data.corpus).items()
     }
@@ -146,8 +156,9 @@ def prepare(
         tokens=tokens,
         validation_sources=validation,
         held_out=held_out(recipe, data.corpus),
+        lora=recipe.lora,
         identity=fixed_part(public(recipe), TRAINING_MAY_CHANGE)
-        | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer},
+        | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer, **more},
         defaults=fixed_part(public(type(recipe)()), TRAINING_MAY_CHANGE),
     )
     tell_epochs(recipe, data.corpus, job.steps)

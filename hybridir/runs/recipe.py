@@ -7,6 +7,7 @@ from typing import Any
 from hybridir.batches.sampling import Sampling
 from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.model.config import EncoderConfig
+from hybridir.model.lora import LoraConfig
 from hybridir.runtime.secrets import MASK, masked, without_secrets
 from hybridir.training.config import LENGTHS, TrainConfig
 from hybridir.training.objective import LossConfig
@@ -84,6 +85,7 @@ class Recipe:
         data: training and validation pairs.
         sampling: the mix of batches.
         encoder: the encoder to start from.
+        lora: LoRA: small matrices are trained in place of the whole encoder.
         loss: the training objective.
         train: the optimisation.
         validation: the fixed validation plan.
@@ -100,6 +102,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     sampling: Sampling = field(default_factory=Sampling)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -121,6 +124,11 @@ class Recipe:
                 "benchmark.split is all, but benchmark.path is the training data: take the split test, or other data"
             )
         self.loss.check_views(self.sampling)
+        if self.lora.rank and not self.encoder.name:
+            raise ValueError(
+                f"lora.rank is {self.lora.rank}, but encoder.name is empty: LoRA keeps the weights of an encoder, so "
+                "name one that is trained"
+            )
         workers = self.scaling.num_workers
         if self.scaling.cpus_per_worker < 1:
             raise ValueError(f"scaling.cpus_per_worker is {self.scaling.cpus_per_worker}: it must be at least 1")

@@ -37,7 +37,9 @@ def save_checkpoint(
     """
     final = folder(root, step)
     with storage_explained(final), replaced_folder(final) as work:  # there is one already only if it is damaged
-        save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, work / _WEIGHTS)
+        frozen = _frozen(model)
+        weights = {k: v.contiguous().cpu() for k, v in model.state_dict().items() if k not in frozen}
+        save_file(weights, work / _WEIGHTS)
         save_file(_flatten(model, optimizer), work / _OPTIMIZER)
         (work / _STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
         names = (_WEIGHTS, _OPTIMIZER, _STATE)
@@ -90,14 +92,19 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
-    """Loads the saved weights into `model`."""
-    model.load_state_dict(load_file(checkpoint / _WEIGHTS))
+    """Loads the saved weights into `model`, whose frozen ones are not saved."""
+    missing, unexpected = model.load_state_dict(load_file(checkpoint / _WEIGHTS), strict=False)
+    if unexpected or set(missing) - _frozen(model):
+        wrong = [*unexpected, *sorted(set(missing) - _frozen(model))]
+        raise ValueError(
+            f"{checkpoint} has weights of another model, see {wrong[0]}: start a new run in another --output"
+        )
 
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Loads the saved AdamW moments into `optimizer`, whose parameters must be those of `model`."""
     saved = load_file(checkpoint / _OPTIMIZER)
-    for name, parameter in model.named_parameters():
+    for name, parameter in _trained(model):
         fields = {k.removeprefix(f"{name}|"): v for k, v in saved.items() if k.startswith(f"{name}|")}
         optimizer.state[parameter] = {
             k: v.to(parameter.device, v.dtype if k == "step" else parameter.dtype, copy=True)  # no view of the file
@@ -130,8 +137,17 @@ def remove_half_written(root: Path) -> None:
 
 
 def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    states = ((name, optimizer.state.get(parameter, {})) for name, parameter in model.named_parameters())
+    states = ((name, optimizer.state.get(parameter, {})) for name, parameter in _trained(model))
     return {f"{name}|{k}": v.contiguous().cpu() for name, state in states for k, v in state.items()}
+
+
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    """The names of the weights that are not trained; the run's first encoder has them."""
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 def _sha256(path: Path) -> str:

@@ -19,7 +19,8 @@ class TrainConfig:
         tokens: length of training in tokens, instead of `steps`: the last step is the one that reaches this number.
             All texts count, padding does not.
         batch_size: pairs in a global batch, all workers together.
-        lr: peak learning rate. Omitted: 3e-5 for an encoder that is named, 1e-3 for one built from nothing.
+        lr: peak learning rate. Omitted: 3e-5 for an encoder that is named (3e-4 with LoRA), 1e-3 for one built
+            from nothing.
         weight_decay: weight decay of matrices; biases, norms and the temperature have none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         schedule: after the warm-up, `linear` falls to 0 at the end, over steps, or over `tokens` if these are

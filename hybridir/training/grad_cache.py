@@ -115,7 +115,7 @@ def _differentiate(
     for start in range(0, len(query_bD), size):
         rows = slice(start, start + size)
         block = replace(whole, query_bD=query_bD[rows], views=views, first=whole.first + start)
-        terms = {name: term(block) for name, term in loss.terms.items()}
+        terms = loss.values(block)
         (loss.total(terms).sum() / len(query_bD)).backward()
         for name, term in terms.items():
             found[name][rows] = term.detach()

@@ -24,6 +24,7 @@ from hybridir.data.config import BenchmarkConfig
 from hybridir.evaluation.validation_metrics import METRICS, known_values
 from hybridir.model.distributed import barrier, broadcast_object, rank, world_size
 from hybridir.model.encoder import Encoder
+from hybridir.model.lora import LoraConfig, inject, merge, trainable
 from hybridir.model.precision import multiplies_bfloat16
 from hybridir.runtime.history import History, last_line, note
 from hybridir.training import checkpoint as ckpt
@@ -65,6 +66,7 @@ class Job:
     identity: dict[str, Any]
     defaults: dict[str, Any] = field(default_factory=dict)
     tokens: Sequence[int] = ()
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
     @property
     def done(self) -> Sequence[int]:
@@ -97,7 +99,11 @@ def train(
         MemoryError: the batch does not fit into memory; the message has its size.
         OSError: the output folder cannot be written.
     """
+    if job.lora.rank:
+        inject(encoder, job.lora, job.seed)
     model = DualEncoder(encoder, job.loss).to(device).train()
+    if job.lora.rank and rank() == 0:
+        note(job.output, trainable(model))
     if job.train.bf16 and device.type == "cpu" and not multiplies_bfloat16() and rank() == 0:
         note(job.output, "train.bf16 is on, but this CPU has no bfloat16 (AMX, AVX512-BF16): float32 would be faster")
     if job.train.gradient_checkpointing:
@@ -117,6 +123,8 @@ def train(
                 f"the best checkpoint {best} is damaged ({damage}): restore it, or start a new run in another --output"
             )
         ckpt.load_weights(best, model)
+        if job.lora.rank:
+            merge(encoder)
     barrier()
     return state
 
@@ -258,8 +266,8 @@ def _find(job: Job) -> tuple[Path | None, dict[str, Any]]:
 
 
 def _optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, fused=True)  # the learning rate is set at every step
 

@@ -19,6 +19,7 @@ from hybridir.model.encoder import Encoder
 from hybridir.model.precision import at_least_float32
 from hybridir.training.losses import LOSSES
 from hybridir.training.losses.embedded import EmbeddedBatch, Loss
+from hybridir.training.losses.matryoshka import Matryoshka
 
 _ASKED_BY = {
     "negative": "negatives",
@@ -47,10 +48,12 @@ class LossConfig:
     Args:
         temperature: similarities are divided by it before the softmax; above 0 (E5 uses 0.01; 0.05 is common).
         learn_temperature: train the temperature too, starting from `temperature`.
+        matryoshka: all terms at several dimensions of the embeddings.
     """
 
     temperature: float = 0.05
     learn_temperature: bool = False
+    matryoshka: Matryoshka = field(default_factory=Matryoshka)
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -61,11 +64,21 @@ class LossConfig:
                 raise ValueError(f"{name} is {weight}: it must be at least 0")
         if not any(weights.values()):
             raise ValueError(f"{', '.join(weights)} are all 0: there is nothing to train for. Set one above 0")
+        distill = getattr(self, "distill", None)
+        if self.matryoshka.dimensions and distill and distill.weight and distill.match == "embeddings":
+            raise ValueError(
+                "loss.distill.match is embeddings, which cannot be cut to loss.matryoshka.dimensions: set it to scores "
+                "or margins"
+            )
 
     @property
     def terms(self) -> dict[str, Loss]:
         """The terms whose weight is not 0."""
         return {name: term for name in LOSSES if (term := getattr(self, name)).weight}
+
+    def values(self, batch: EmbeddedBatch) -> dict[str, Tensor]:
+        """The values of these terms, [b] each, without their weights."""
+        return {name: self.matryoshka(term, batch) for name, term in self.terms.items()}
 
     @property
     def needs(self) -> set[str]:
@@ -94,6 +107,7 @@ class DualEncoder(nn.Module):
     def __init__(self, encoder: Encoder, loss: LossConfig) -> None:
         super().__init__()
         self.encoder, self.loss = encoder, loss
+        loss.matryoshka.check(encoder.width)
         dtype = at_least_float32(next(encoder.parameters()).dtype)
         log = torch.tensor(math.log(loss.temperature), dtype=dtype)
         if loss.learn_temperature:
@@ -125,8 +139,7 @@ def batch_terms(model: nn.Module, batch: TokenBatch, device: torch.device, bf16:
 
     Queries are scored against the passages of all ranks. `model`: a `DualEncoder`, or DDP of one.
     """
-    embedded = by_view(batch, *embed(model, *to_torch(batch, device), bf16))
-    return {name: term(embedded) for name, term in loss_of(model).terms.items()}
+    return loss_of(model).values(by_view(batch, *embed(model, *to_torch(batch, device), bf16)))
 
 
 def embed(model: nn.Module, ids: Tensor, lengths: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
@@ -160,6 +173,10 @@ def by_view(batch: TokenBatch, embeddings: Tensor, temperature: Tensor) -> Embed
     group = torch.cat([own, own, negative, *(own.repeat_interleave(count) for count in counts)])
     group = group.masked_fill(torch.from_numpy(batch.lengths == 0), -1)
     groups = gathered(group.to(device), gather)
+    teacher = {}
+    if batch.teacher is not None:
+        taught = gather(torch.from_numpy(batch.teacher.copy()).to(device)).unflatten(0, (world_size(), 2, size))
+        teacher = {name: taught[:, n].flatten(0, 1) for n, name in enumerate(("query", "positive"))}
     pool_I = (torch.arange(items, device=device) >= first_of_second_pool(items)).long()
     return EmbeddedBatch(
         query_bD=embeddings[:size],
@@ -170,6 +187,8 @@ def by_view(batch: TokenBatch, embeddings: Tensor, temperature: Tensor) -> Embed
         languages=gathered(torch.from_numpy(batch.language.astype("int64")).to(device), gather),
         pool_I=pool_I if batch.kind == "both" else None,
         temperature=temperature,
+        step=batch.step,
+        teacher=teacher,
     )
 
 

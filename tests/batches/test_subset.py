@@ -1,5 +1,6 @@
 """What a plan may draw: no pair of a left-out domain, nested numbers of groups, shares of translated ones."""
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from helpers import corpus_of
 
 from hybridir.batches.plan import Plan
-from hybridir.batches.sampling import Sampling, Translations
+from hybridir.batches.sampling import LowResource, Sampling, Translations
 from hybridir.batches.subset import Subset
 from hybridir.batches.views import TranslationViews
 from hybridir.data.config import BenchmarkConfig
@@ -154,3 +155,48 @@ def test_a_corpus_of_an_earlier_version(corpus: Corpus, tmp_path: Path) -> None:
     alone = corpus_of([replace(pair, domain="") for pair in pairs()], tmp_path / "one")
     (alone.directory / "domain_of.npy").unlink()
     assert not Corpus.open(alone.directory).domain_of.any()
+
+
+@pytest.mark.parametrize("method", ["X-X-mono", "hybrid"])
+def test_scarce_languages_have_fewer_pairs_and_all_are_nested(corpus: Corpus, method: str) -> None:
+    """Of 100 questions, 12 to 13 keep a pair in Chinese, and 50 a text; nothing changes in the other languages."""
+    zh = corpus.languages.index("zh")
+    before: set[int] = set()
+    for pairs_kept, texts_kept in ((0.0, 0.125), (0.125, 0.5), (0.5, 1.0), (1.0, 1.0)):
+        scarce = LowResource(languages=("zh",), pairs=pairs_kept, texts=texts_kept)
+        subset = Subset(corpus, Sampling(low_resource=scarce), "train")
+        rows, texts = (subset.rows(subset.groups, texts=x) for x in (False, True))
+        assert (np.delete(rows, zh, axis=1) == np.delete(corpus.row_of[subset.groups], zh, axis=1)).all()
+        drawn = set(subset.groups[rows[:, zh] >= 0].tolist())
+        there = set(subset.groups[texts[:, zh] >= 0].tolist())
+        assert len(drawn) == math.ceil(100 * pairs_kept)
+        assert len(there) == math.ceil(100 * texts_kept)
+        assert before <= drawn <= there
+        before = drawn
+    scarce = LowResource(languages=("zh",), pairs=0.125, texts=0.5)
+    views = Translations(passage=2, languages=LANGUAGES)
+    plan = Plan(corpus, Sampling(method=method, low_resource=scarce, translations=views), 8, seed=3)
+    translations, seen, translated = TranslationViews(plan), set[int](), set[int]()
+    for step in range(60):
+        batch = plan.batch(step)
+        for rows in (batch.query_row, batch.passage_row):
+            seen |= set(rows[rows >= 0].tolist()) & set(corpus.row_of[:, zh].tolist())
+        for _, rows in translations.rows(batch):
+            translated |= set(rows[rows >= 0].tolist()) & set(corpus.row_of[:, zh].tolist())
+    assert len(seen) <= 13
+    assert 13 < len(translated) <= 50
+
+
+def test_another_language_has_other_questions(corpus: Corpus) -> None:
+    scarce = LowResource(languages=("de", "zh"), pairs=0.5)
+    subset = Subset(corpus, Sampling(low_resource=scarce), "train")
+    rows = subset.rows(subset.groups) >= 0
+    both = (rows[:, corpus.languages.index("de")] & rows[:, corpus.languages.index("zh")]).sum()
+    assert 10 < both < 40  # 25 are expected of independent halves
+
+
+def test_what_low_resource_cannot_be(corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match=r"low_resource\.pairs is 0\.5 and texts 0\.25: they must be from 0 to 1, and"):
+        LowResource(languages=("zh",), pairs=0.5, texts=0.25)
+    with pytest.raises(ValueError, match=r"sampling\.low_resource: the corpus has no language 'sw'"):
+        Subset(corpus, Sampling(low_resource=LowResource(languages=("sw",), pairs=0.5)), "train")

@@ -14,6 +14,7 @@ from hybridir.data.formats.sample_data import make
 from hybridir.data.sources import contents_key, find_shards
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+EVERY = tuple(sorted(LANGUAGES + sample.LOW_RESOURCE))
 
 
 def pairs(**options):
@@ -37,7 +38,33 @@ def test_default_languages():
     assert set(sample.TRAINED) | set(sample.ZERO_SHOT) == set(LANGUAGES)
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+def test_low_resource_languages_join_the_others():
+    """They lack what CLDR does not name, and move nothing of the eleven."""
+    facts = {fact.id: fact for fact in sample.facts(960, "all")}
+    alone, joined = (sample.read_benchmark(BenchmarkConfig(languages=x)) for x in (LANGUAGES, EVERY))
+    answers = [(one.passage_id, one.language) for one in joined.passages]
+    kept = [n for n, query in enumerate(joined.queries) if query.language in LANGUAGES]
+    assert [joined.queries[n] for n in kept] == list(alone.queries)
+    assert [p for p in joined.passages if p.language in LANGUAGES] == list(alone.passages)
+    counts = Counter(passage.language for passage in joined.passages)
+    assert {x: counts[x] for x in LANGUAGES} == dict.fromkeys(LANGUAGES, 960)
+    assert all(950 < counts[x] <= 960 for x in sample.LOW_RESOURCE), counts
+    for query, places in zip(joined.queries, joined.relevant, strict=True):
+        named = [x for x in EVERY if sample._is_named(facts[query.group_id], x)]
+        assert query.language in named
+        assert [answers[place] for place in places] == [(query.group_id, x) for x in named]
+    both = pairs_of(Source(languages=EVERY, facts=300))
+    assert [pair for pair in both if pair.language in LANGUAGES] == pairs(facts=300)
+
+
+@pytest.mark.parametrize("column", ["week_start", "weekend_start"])
+def test_no_two_languages_share_the_name_of_a_day(column):
+    """As they would if names of one had been taken for another's."""
+    names = [name for language in (*LANGUAGES, *make.FURTHER) for name in sample._names(language)[column].values()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("language", EVERY)
 def test_templates(language):
     for relation, sides in sample._templates()[language].items():
         for side, slots in (("query", ["{territory}"]), ("passage", ["{territory}", "{answer}"])):
@@ -200,7 +227,7 @@ def test_bad_number_of_facts(count):
 
 
 def test_bad_languages():
-    with pytest.raises(ValueError, match="the sample has no language 'xx'; it has ar, de"):
+    with pytest.raises(ValueError, match="the sample has no language 'xx'; it has ar, bn"):
         pairs_of(Source(languages=("en", "xx")))
     with pytest.raises(ValueError, match="named twice: en, en"):
         sample.read_benchmark(BenchmarkConfig(languages=("en", "en")))

@@ -3,7 +3,7 @@
 import pytest
 
 from hybridir.evaluation.intervals import SeedInterval
-from hybridir.experiments.claims import Part, judge, verdict
+from hybridir.experiments.claims import Part, corrected, judge, verdict
 
 
 def found(low: float, high: float) -> SeedInterval:
@@ -48,3 +48,18 @@ def test_verdict_of_a_difference(relation, low, high, expected):
 )
 def test_a_claim_is_as_its_weakest_part(parts, expected):
     assert verdict(parts) == expected
+
+
+def test_a_family_is_corrected_for_its_number() -> None:
+    """p of .01, .02 and .04 among three: .03, .04 and .04; of .03 among others: untouched."""
+
+    def claim(source: str, *p_values: float, verdict: str = "holds") -> dict[str, object]:
+        return {"source": source, "verdict": verdict, "parts": [{"p": p} for p in p_values]}
+
+    given = [claim("a", 0.04), claim("a", 0.01), claim("b", 0.03), claim("a", 0.001, 0.02)]
+    found = corrected([*given, claim("a", verdict="not tested")], "a")
+    assert [one.get("p_holm") for one in found] == [0.04, pytest.approx(0.03), None, pytest.approx(0.04), None]
+    assert [one["verdict"] for one in found] == ["holds"] * 4 + ["not tested"]
+    found = corrected([claim("a", 0.04), claim("a", 0.03, verdict="does not hold")], "a")
+    assert [one["verdict"] for one in found] == ["undecided"] * 2
+    assert corrected(given, "") == given

@@ -352,3 +352,18 @@ def test_dry_runs_find_it(model: Path, tmp_path: Path) -> None:
         done = job("--encoder.name", model, "--dry_run", "--output", tmp_path / name, name=name)
         assert done.returncode == 1
         assert "the module CLIPModel of" in done.stderr
+
+
+def test_truncate_dim_of_the_recipe(model: Path, tmp_path: Path) -> None:
+    """The first numbers of the whole embedding, normalised; sentence-transformers reads the saved model likewise."""
+    whole, encoder = encoder_of(model).encode(TEXTS, "query"), encoder_of(model, truncate_dim=6)
+    found, cut = encoder.encode(TEXTS, "query"), whole[:, :6]
+    np.testing.assert_allclose(found, cut / np.linalg.norm(cut, axis=1, keepdims=True), **CLOSE)
+    encoder.save(tmp_path / "saved")
+    assert Encoder.load(str(tmp_path / "saved")).width == 6
+    reference = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    np.testing.assert_allclose(reference.encode_query(TEXTS, normalize_embeddings=True), found, atol=1e-5)
+    with pytest.raises(ValueError, match=rf"truncate_dim is 999, but embeddings of '{model}' have {whole.shape[1]}"):
+        encoder_of(model, truncate_dim=999)
+    with pytest.raises(ValueError, match=r"truncate_dim is 65, but embeddings have encoder\.hidden_size 64 numbers"):
+        EncoderConfig(hidden_size=64, truncate_dim=65)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import corpus_of
+from helpers import corpus_of, switched_on, with_teacher
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,17 +18,21 @@ from hybridir.data.records import Pair, Passage
 from hybridir.model import distributed
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
+from hybridir.model.lora import Adapted, LoraConfig, inject
 from hybridir.runs.prepare import Prepared
 from hybridir.training import objective as dual_encoder
-from hybridir.training.losses import LOSSES
-from hybridir.training.losses.embedded import EmbeddedBatch
-from hybridir.training.objective import DualEncoder, LossConfig, batch_loss, by_view, to_torch
+from hybridir.training.losses.distill import Distill
+from hybridir.training.losses.matryoshka import Matryoshka
+from hybridir.training.objective import DualEncoder, LossConfig, batch_loss
 
 CPU = torch.device("cpu")
 LEARNED = LossConfig(learn_temperature=True)
-ALL_TERMS = LossConfig(
-    learn_temperature=True, **{name: replace(kind(), weight=0.5 + n) for n, (name, kind) in enumerate(LOSSES.items())}
-)
+TERMS = switched_on(lambda n: 0.5 + n)
+CUT = TERMS | {"matryoshka": Matryoshka(dimensions=(16, 5)), "distill": Distill(weight=1, teacher="x", match="margins")}
+LOSS = {
+    name: LossConfig(learn_temperature=True, **terms)
+    for name, terms in {"whole": TERMS, "cut": CUT, "lora": {}}.items()
+}
 RIGHT, NO_GRADIENT, TIMES_WORLD_SIZE = "right", "no gradient", "times world size"
 
 
@@ -151,34 +155,27 @@ def test_two_pools_on_two_ranks(
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected)
 
 
-def language_covariance(batch: EmbeddedBatch) -> Tensor:
-    """A term over the whole batch: the squared covariance of embeddings and languages, of queries and passages."""
-    embedding = torch.cat([batch.views[name].flatten(0, 1) for name in ("query", "positive")])
-    language = torch.cat([batch.languages[name].flatten() for name in ("query", "positive")])
-    one_hot = torch.nn.functional.one_hot(language, 3).to(embedding.dtype)
-    covariance = (embedding - embedding.mean(0)).T @ (one_hot - one_hot.mean(0)) / len(embedding)
-    return covariance.square().sum().expand(len(batch.query_bD))
-
-
-def all_gradients(model: DualEncoder, wrapped: torch.nn.Module, source: BatchSource) -> dict[str, dict[str, Tensor]]:
-    """The gradients of the sum of all terms on one batch of this rank, and those of `language_covariance`."""
-    batch, found = source.batch(0, distributed.rank(), distributed.world_size()), {}
-    for name in ("terms", "whole batch"):
-        model.zero_grad()
-        if name == "terms":
-            batch_loss(wrapped, batch, CPU).mean().backward()
-        else:
-            language_covariance(by_view(batch, *wrapped(*to_torch(batch, CPU)))).mean().backward()
-        found[name] = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return found
-
-
 def total_on_ranks(initial: EncoderConfig, source: BatchSource, folder: str) -> None:
-    """Rank 0 writes DDP's gradients."""
-    model = DualEncoder(Encoder.load(initial), ALL_TERMS)
-    found = all_gradients(model, DistributedDataParallel(model, find_unused_parameters=True), source)
+    """Rank 0 writes DDP's gradients, by the loss."""
+    found = {name: all_gradients(initial, name, source, DistributedDataParallel) for name in LOSS}
     if distributed.rank() == 0:
         torch.save(found, f"{folder}/gradients.pt")
+
+
+def all_gradients(
+    initial: EncoderConfig, name: str, source: BatchSource, wrap: Callable[[DualEncoder], torch.nn.Module]
+) -> dict[str, Tensor]:
+    """The gradients of a loss on one batch of this rank; with LoRA, those of its matrices."""
+    encoder = Encoder.load(initial)
+    if name == "lora":
+        inject(encoder, LoraConfig(rank=3), seed=5)
+        for one in encoder.modules():
+            if isinstance(one, Adapted):
+                torch.nn.init.normal_(one.up, generator=torch.Generator().manual_seed(6))
+    model = DualEncoder(encoder, LOSS[name])
+    wrapped = wrap(model)
+    batch_loss(wrapped, source.batch(0, distributed.rank(), distributed.world_size()), CPU).mean().backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +193,7 @@ def every_view(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) ->
     corpus = corpus_of(records, tmp_path_factory.mktemp("views"))
     assert small_run.job.source.token_job
     job = replace(small_run.job.source.token_job, corpus=str(corpus.directory))
-    return BatchSource(
+    source = BatchSource(
         corpus=job.corpus,
         tokens=str(build_cache(job)),
         sampling=Sampling(
@@ -207,11 +204,12 @@ def every_view(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) ->
         token_job=job,
         noisy_query=True,
     )
+    return with_teacher(source, tmp_path_factory.mktemp("teacher"))
 
 
 def test_every_view_that_a_term_needs_is_there(every_view: BatchSource) -> None:
-    assert {"query", "positive", *ALL_TERMS.needs} <= every_view.batch(0).views.keys()
-    LossConfig(**{name: replace(kind(), weight=1.0) for name, kind in LOSSES.items()}).check_views(every_view.sampling)
+    assert {"query", "positive", *LOSS["whole"].needs} <= every_view.batch(0).views.keys()
+    LOSS["whole"].check_views(every_view.sampling)
 
 
 @pytest.mark.parametrize("kind", ["cross", "both"])
@@ -222,11 +220,11 @@ def test_gradients_of_all_terms(
     weights = {"mono": 0.0, "cross": 0.0, kind: 1.0}
     source = replace(every_view, sampling=replace(every_view.sampling, **weights))
     on_ranks(2, total_on_ranks, initial, source, str(tmp_path))
-    model = DualEncoder(Encoder.load(initial), ALL_TERMS)
-    ours, wanted = torch.load(tmp_path / "gradients.pt", weights_only=True), all_gradients(model, model, source)
-    assert_same(ours["terms"], wanted["terms"])
-    ours["whole batch"].pop("log_temperature", None)  # unused there, so DDP gives it zeros
-    assert_same(ours["whole batch"], wanted["whole batch"])
+    ours = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    for name in LOSS:
+        assert_same(ours[name], all_gradients(initial, name, source, lambda model: model))
+    assert len(ours["whole"]) > 15
+    assert {name.rpartition(".")[2] for name in ours["lora"]} == {"down", "up", "log_temperature"}
 
 
 def test_without_a_group_there_is_one_rank() -> None:

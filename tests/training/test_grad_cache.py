@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import read_lines, steady, train_here
+from helpers import read_lines, steady, switched_on, train_here, with_teacher
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,15 +26,21 @@ from hybridir.training import grad_cache
 from hybridir.training.config import TrainConfig
 from hybridir.training.grad_cache import add_gradients
 from hybridir.training.loop import STOP
-from hybridir.training.losses import LOSSES
+from hybridir.training.losses.distill import Distill
+from hybridir.training.losses.matryoshka import Matryoshka
 from hybridir.training.losses.multilingual import Multilingual
 from hybridir.training.objective import DualEncoder, LossConfig, by_view
 
 CPU = torch.device("cpu")
-OFF = {name: replace(kind(), weight=0.0) for name, kind in LOSSES.items()}
-ALONE = {name: {**OFF, name: replace(kind(), weight=1.5)} for name, kind in LOSSES.items()}
-TOGETHER = {name: replace(kind(), weight=0.5 + n) for n, (name, kind) in enumerate(LOSSES.items())}
-LOSS = {name: LossConfig(learn_temperature=True, **terms) for name, terms in {**ALONE, "all": TOGETHER}.items()}
+OFF = switched_on(lambda n: 0.0)
+ALONE = {name: {**OFF, name: term} for name, term in switched_on(lambda n: 1.5).items()}
+TOGETHER = switched_on(lambda n: 0.5 + n)
+CUT = TOGETHER | {
+    "matryoshka": Matryoshka(dimensions=(16, 5)),
+    "distill": Distill(weight=1, teacher="x", match="scores"),
+}
+TERMS = {**ALONE, "all": TOGETHER, "matryoshka": CUT}
+LOSS = {name: LossConfig(learn_temperature=True, **terms) for name, terms in TERMS.items()}
 ONE, SOME, _, MANY = TOKENS = (1, 50, 110, 100_000)
 """Tokens of a chunk: every text for itself, and one query a block; several chunks; one chunk."""
 
@@ -44,10 +50,15 @@ def initial(small_run: Prepared, float64: Path) -> EncoderConfig:
     return replace(small_run.initial, name=str(float64))
 
 
+@pytest.fixture(scope="module")
+def taught(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) -> BatchSource:
+    return with_teacher(small_run.job.source, tmp_path_factory.mktemp("teacher"))
+
+
 def views(source: BatchSource, kind: str) -> BatchSource:
-    """Batches of one kind with three translations a passage, of which one is never there."""
+    """Batches of one kind with every view; of three translations of a passage one is never there."""
     weights = {"mono": 0.0, "cross": 0.0, kind: 1.0}
-    return replace(source, sampling=Sampling(**weights, translations=Translations(passage=3)))
+    return replace(source, sampling=Sampling(**weights, translations=Translations(passage=3, query=2)))
 
 
 def build(initial: EncoderConfig, loss: LossConfig, dropout: float = 0.0) -> DualEncoder:
@@ -76,9 +87,9 @@ def assert_same(ours: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("kind", ["mono", "cross", "both"])
 @pytest.mark.parametrize("terms", LOSS)
 def test_gradients_and_terms_are_those_of_the_whole_batch(
-    small_run: Prepared, initial: EncoderConfig, kind: str, terms: str
+    taught: BatchSource, initial: EncoderConfig, kind: str, terms: str
 ) -> None:
-    batch, model = views(small_run.job.source, kind).batch(0), build(initial, LOSS[terms])
+    batch, model = views(taught, kind).batch(0), build(initial, LOSS[terms])
     assert (batch.lengths == 0).any()
     wanted = found(model, add_gradients(model, batch, CPU, TrainConfig()))
     for tokens in TOKENS:
@@ -114,7 +125,7 @@ def with_one_graph(model: DualEncoder, batch: TokenBatch, tokens: int) -> dict[s
     embeddings = torch.cat([embedded for embedded, _ in parts])
     whole = embeddings.new_zeros(len(batch.lengths), embeddings.shape[1]).index_put((places,), embeddings)
     embedded = by_view(batch, whole, parts[0][1])
-    terms = {name: term(embedded) for name, term in model.loss.terms.items()}
+    terms = model.loss.values(embedded)
     model.loss.total(terms).mean().backward()
     return found(model, {name: term.detach() for name, term in terms.items()})
 
@@ -126,9 +137,9 @@ def cached(model: nn.Module, batch: TokenBatch, tokens: int, seed: int = 7) -> d
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_dropout_is_the_same_in_both_passes(
-    small_run: Prepared, initial: EncoderConfig, tokens: int, monkeypatch: pytest.MonkeyPatch
+    taught: BatchSource, initial: EncoderConfig, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch, model = views(small_run.job.source, "both").batch(0), build(initial, LOSS["all"], dropout=0.3)
+    batch, model = views(taught, "both").batch(0), build(initial, LOSS["all"], dropout=0.3)
     wanted = with_one_graph(model, batch, tokens)
     model.zero_grad()
     assert_same(cached(model, batch, tokens), wanted)
@@ -162,14 +173,14 @@ def gradients_on_ranks(initial: EncoderConfig, source: BatchSource, dropout: flo
 
 @pytest.mark.parametrize(("kind", "dropout"), [("cross", 0.0), ("both", 0.0), ("cross", 0.3)])
 def test_two_ranks_are_one_process(
-    small_run: Prepared,
+    taught: BatchSource,
     initial: EncoderConfig,
     on_ranks: Callable[..., None],
     tmp_path: Path,
     kind: str,
     dropout: float,
 ) -> None:
-    source = views(small_run.job.source, kind)
+    source = views(taught, kind)
     on_ranks(2, gradients_on_ranks, initial, source, dropout, str(tmp_path))
     first, second = ([len(grad_cache._chunks(source.batch(0, own, 2), n, CPU)) for n in TOKENS] for own in range(2))
     assert first != second  # ranks need not have as many chunks as each other

@@ -5,16 +5,17 @@ dimension, P passages.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passages:
-    """Passages of all ranks, view by view, in each view item by item."""
+    """Passages (or queries, in whose place they may stand) of all ranks, view by view, in each view item by item."""
 
     embedding_PD: Tensor
     group_P: Tensor  # int64, passage group
@@ -42,6 +43,9 @@ class EmbeddedBatch:
             step (the place in `Corpus.languages`); -1 for no text.
         pool_I: int64, the half of a batch of the kind `both` that an item is in. None: other kinds.
         temperature: a scalar, above 0.
+        step: number of the step, from 0.
+        teacher: another encoder's embeddings of the text of all items, by view (`query`, `positive`), [I, T]; zeros
+            where it has none. Empty without a teacher.
     """
 
     query_bD: Tensor
@@ -52,6 +56,8 @@ class EmbeddedBatch:
     languages: dict[str, Tensor]
     pool_I: Tensor | None
     temperature: Tensor
+    step: int = 0
+    teacher: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def own_b(self) -> Tensor:
@@ -71,6 +77,32 @@ class EmbeddedBatch:
             pool_P=None if pool_I is None else flat(lambda name: pool_I[:, None].expand_as(self.groups[name])),
             there_P=flat(self.there.__getitem__),
         )
+
+    def negatives(self, passages: Passages) -> Tensor:
+        """Which passages are negatives of these items, bool [b, P]: of another passage group, in the item's pool."""
+        negative_bP = passages.there_P & (passages.group_P != self.groups["positive"][self.own_b])
+        if self.pool_I is not None:
+            assert passages.pool_P is not None
+            negative_bP &= passages.pool_P == self.pool_I[self.own_b][:, None]
+        return negative_bP
+
+    def mean_of(self, view: str, value_bk: Tensor) -> Tensor:
+        """The mean of an item's values, one for each of its texts in a view, [b]; 0 for an item without such a text.
+
+        It is scaled so that its mean over the items of all ranks is the mean over those that have a text.
+        """
+        there_Ik = self.there[view]
+        own_bk = there_Ik[self.own_b]
+        sum_b = value_bk.where(own_bk, torch.zeros_like(value_bk)).sum(dim=1)
+        mean_b = sum_b / own_bk.sum(dim=1).clamp(min=1)
+        return mean_b * len(there_Ik) / there_Ik.any(dim=1).sum().clamp(min=1)
+
+    def cut(self, dimensions: int) -> "EmbeddedBatch":
+        """The batch with the first so many numbers of each embedding, normalised again."""
+        query_bD, *views = (
+            F.normalize(text[..., :dimensions], dim=-1) for text in (self.query_bD, *self.views.values())
+        )
+        return replace(self, query_bD=query_bD, views=dict(zip(self.views, views, strict=True)))
 
 
 class Loss(Protocol):

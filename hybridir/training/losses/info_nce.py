@@ -4,14 +4,15 @@ Shapes: Q queries of this rank, P passages of all ranks, D dimension.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hybridir.model.precision import at_least_float32
 from hybridir.training.losses.embedded import EmbeddedBatch
+from hybridir.training.losses.scores import cross_entropy, similarity
+
+Direction = Literal["query_to_query", "passage_to_query", "passage_to_passage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,22 +21,39 @@ class InfoNCE:
 
     Args:
         weight: weight of this term in the training loss; 0 is off.
+        directions: further scores of other items that count as negatives: of the query with other queries, of its
+            passage with other queries, of its passage with other passages. (All three: GTE, arXiv 2308.03281, whose sum
+            has the positive twice.)
+        false_negatives: leave out negatives that score far above the positive, which may be right answers: by the
+            difference of the cosines (`absolute`), or by that as a share of the positive's (`relative`).
+        margin: how far above, for `false_negatives` (0.1 in Qwen3 Embedding, arXiv 2506.05176). Below 0, negatives
+            that score a little less than the positive are left out too, as with a guide model.
     """
 
     weight: float = 1.0
+    directions: tuple[Direction, ...] = ()
+    false_negatives: Literal["absolute", "relative"] | None = None
+    margin: float = 0.1
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, batch: EmbeddedBatch) -> Tensor:
         """One loss an item of this rank, [b]."""
-        passages = batch.passages("positive", "negative")
-        return info_nce(
-            batch.query_bD,
-            passages.embedding_PD,
-            positive_Q=batch.own_b,
-            passage_group_P=passages.group_P,
-            temperature=batch.temperature,
-            pool_P=passages.pool_P,
-        )
+        own_b, passages = batch.own_b, batch.passages("positive", "negative")
+        cosine_bP, negative_bP = similarity(batch.query_bD, passages.embedding_PD), batch.negatives(passages)
+        if self.false_negatives:
+            negative_bP &= cosine_bP <= self._limit(cosine_bP.gather(1, own_b[:, None]))
+        cosines, negatives = [cosine_bP], [negative_bP]
+        for direction in dict.fromkeys(self.directions):
+            one, _, other = direction.partition("_to_")
+            text_bD = batch.query_bD if one == "query" else batch.views["positive"][own_b, 0]
+            others = batch.passages("query") if other == "query" else passages
+            cosines.append(similarity(text_bD, others.embedding_PD))
+            negatives.append(batch.negatives(others))
+        return cross_entropy(torch.cat(cosines, 1) / batch.temperature, own_b, torch.cat(negatives, 1))
+
+    def _limit(self, positive_b1: Tensor) -> Tensor:
+        """The highest cosine of a negative, [b, 1]."""
+        return positive_b1 + self.margin * (positive_b1.abs() if self.false_negatives == "relative" else 1.0)
 
 
 def info_nce(
@@ -59,16 +77,11 @@ def info_nce(
         positive_Q: int64, index of each query's positive in `passage_PD`.
         passage_group_P: int64, passage group of each passage. Passages in the positive's group are left out of the sum,
             since a translation of the answer is no negative; the positive itself stays.
-        temperature: above 0. Scores are computed in float32 or wider even under autocast: in bfloat16, at temperature
-            0.02, they would be off by about 0.1.
+        temperature: above 0.
         pool_P: int64, pool of each passage. Passages outside the positive's pool are left out of the sum. Omitted: all
             passages are one pool.
     """
-    with torch.autocast(query_QD.device.type, enabled=False):
-        dtype = at_least_float32(query_QD.dtype)
-        score_QP = query_QD.to(dtype) @ passage_PD.to(dtype).T / temperature
-        masked_QP = passage_group_P[None, :] == passage_group_P[positive_Q][:, None]
-        if pool_P is not None:
-            masked_QP |= pool_P[None, :] != pool_P[positive_Q][:, None]
-        masked_QP[torch.arange(len(positive_Q), device=positive_Q.device), positive_Q] = False
-        return F.cross_entropy(score_QP.masked_fill(masked_QP, float("-inf")), positive_Q, reduction="none")
+    negative_QP = passage_group_P[None, :] != passage_group_P[positive_Q][:, None]
+    if pool_P is not None:
+        negative_QP &= pool_P[None, :] == pool_P[positive_Q][:, None]
+    return cross_entropy(similarity(query_QD, passage_PD) / temperature, positive_Q, negative_QP)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hybridir.model.precision import at_least_float32
 from hybridir.training.losses.embedded import EmbeddedBatch
+from hybridir.training.losses.scores import similarity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +41,12 @@ class Multilingual:
         there_bk = batch.there["passage_translation"][own]
         before, k = len(passages.there_P) - batch.there["passage_translation"].numel(), there_bk.shape[1]
         translation_bk = before + own[:, None] * k + torch.arange(k, device=own.device)
-        negative_QP = passages.there_P & (passages.group_P != passages.group_P[own][:, None])
-        if passages.pool_P is not None:
-            negative_QP &= passages.pool_P == passages.pool_P[own][:, None]
         return multilingual(
             batch.query_bD,
             passages.embedding_PD,
             positive_QK=torch.cat([own[:, None], translation_bk], dim=1),
             weight_QK=self._weights(there_bk.to(at_least_float32(batch.query_bD.dtype))),
-            negative_QP=negative_QP,
+            negative_QP=batch.negatives(passages),
             temperature=batch.temperature,
         )
 
@@ -82,11 +80,9 @@ def multilingual(
         negative_QP: bool, which passages are negatives of a query.
         temperature: above 0.
     """
-    with torch.autocast(query_QD.device.type, enabled=False):
-        dtype = at_least_float32(query_QD.dtype)
-        score_QP = query_QD.to(dtype) @ passage_PD.to(dtype).T / temperature
-        lowest = torch.finfo(dtype).min  # and not -inf, whose gradient is NaN for a query without negatives
-        against_Q = score_QP.masked_fill(~negative_QP, lowest).logsumexp(dim=1)
-        positive_QK = score_QP.gather(1, positive_QK)
-        loss_QK = torch.logaddexp(positive_QK, against_Q[:, None]) - positive_QK
-        return (weight_QK * loss_QK).sum(dim=1)
+    score_QP = similarity(query_QD, passage_PD) / temperature
+    lowest = torch.finfo(score_QP.dtype).min  # and not -inf, whose gradient is NaN for a query without negatives
+    against_Q = score_QP.masked_fill(~negative_QP, lowest).logsumexp(dim=1)
+    positive_QK = score_QP.gather(1, positive_QK)
+    loss_QK = torch.logaddexp(positive_QK, against_Q[:, None]) - positive_QK
+    return (weight_QK * loss_QK).sum(dim=1)

@@ -21,8 +21,11 @@ BABEL = "2.18.0"
 """The release with CLDR 47. Other releases have other names and therefore other facts."""
 LANGUAGES = (*TRAINED, *ZERO_SHOT)
 """A fact is used if CLDR has names for its territory and its answer in all of these languages."""
-FURTHER = ("am", "bn", "km", "sw", "te", "yo")
-"""Further languages with a file of names. They do not decide which facts are used; the file lacks what CLDR lacks."""
+FURTHER = ("am", "bn", "km", "te", "yo", "sw")
+"""Further languages with a file of names. They do not decide which facts are used; the file lacks what CLDR lacks.
+
+Swahili comes last: Babel 2.18 gives its days to every locale whose days are first read after it.
+"""
 _NO_TERRITORY = ("EU", "EZ", "UN", "QO", "XA", "XB", "ZZ")
 
 
@@ -35,7 +38,7 @@ def make(folder: Path) -> None:
     _write(folder / "facts.tsv", "\n".join("\t".join(line) for line in (columns, *(row.values() for row in rows))))
     needed = [(column, key) for column in columns for key in sorted({row[column] for row in rows} - {""})]
     (folder / "names").mkdir(exist_ok=True)
-    for language in sorted(LANGUAGES + FURTHER):
+    for language in LANGUAGES + FURTHER:
         names: dict[str, dict[str, str]] = {column: {} for column in columns}
         missing = []
         for column, key in needed:
