@@ -30,7 +30,7 @@ from hybridir.retrieval.too_long import count_cut, describe_cut
 from hybridir.runs.backend import Backend, Track, quiet_libraries, track_nothing
 from hybridir.runs.corpus import cache_folder
 from hybridir.runs.fill_in import benchmark_reader, fill_in, fill_in_steps, is_own_part, tell_epochs
-from hybridir.runs.folder import Kind, begin_folder, open_folder, opened, output_folder
+from hybridir.runs.folder import Kind, begin_folder, open_folder, opened
 from hybridir.runs.plans import validation_identity
 from hybridir.runs.prepare import Prepared, check_recipe, count_tokens, load_data, prepare, tell_data, training_source
 from hybridir.runs.provenance import provenance
@@ -184,9 +184,7 @@ def preview(recipe: Recipe, backend: Backend) -> None:
 
 def open_output(recipe: Recipe) -> Path:
     """Makes the output folder with the resolved `config.yaml`; `ValueError` if the run cannot start or resume there."""
-    output = output_folder(recipe.output, "train")
-    recipe = replace(recipe, output=str(output))
-    newest = None
+    output, newest = Path(recipe.output).absolute(), None
     if recipe.resume and output.exists():
         with writing(output):  # waits for workers of a killed driver, which may still move checkpoints
             newest = checkpoint.newest_whole(output / "checkpoints", say)

@@ -23,7 +23,7 @@ from hybridir.experiments.tuning_job import TUNING, run_tune
 from hybridir.model.config import EncoderConfig
 from hybridir.runs.backend import Backend, track_nothing
 from hybridir.runs.evaluation_run import EVALUATION, Evaluation, run_evaluation
-from hybridir.runs.folder import NAME, Kind, begin_folder, kind_of, open_folder, output_folder
+from hybridir.runs.folder import NAME, Kind, begin_folder, kind_of, open_folder, opened, output_folder
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, ScalingConfig
 from hybridir.runs.training_run import TRAINING, run_training
 
@@ -70,6 +70,24 @@ def holds(output: Path, job: str) -> Any:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_job_that_is_stopped_says_how_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once its folder is begun: before that, there is nothing to resume."""
+    kind, recipe_for, _ = JOBS["evaluate"]
+
+    def begin_and_stop(recipe: Evaluation) -> None:
+        begin_folder(recipe, kind)
+        raise SystemExit(75)
+
+    with pytest.raises(KeyboardInterrupt), opened(recipe_for(str(tmp_path / "run")), kind):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SystemExit), opened(recipe_for(str(tmp_path / "run")), kind) as recipe:
+        begin_and_stop(recipe)
+    told = f"continue with: python jobs/evaluate.py --config {tmp_path}/run/config.yaml --resume"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("resume", [False, True])
