@@ -16,7 +16,7 @@ from hybridir.data.bounds import EACH, Growth
 from hybridir.data.config import Source
 from hybridir.data.languages import known_languages
 from hybridir.data.records import LEFT_OUT, NOTES, UNKNOWN, Pair, Part, Passage, Rejected, Shard
-from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank, is_same
+from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank, same_as
 from hybridir.runtime.progress import watch
 
 ROWS, BYTES = 4096, 16_000_000
@@ -125,8 +125,9 @@ def check(pair: Pair) -> Pair | Rejected:
             return _reject(pair, f"empty {name.partition('[')[0]}", name)
     if pair.language not in known_languages():
         return _reject(pair, UNKNOWN, pair.language)
+    is_own = same_as(own.text)
     for n, negative in enumerate(negatives):
-        if is_same(negative.text, own.text) or (own.passage_id and negative.passage_id == own.passage_id):
+        if is_own(negative.text) or (own.passage_id and negative.passage_id == own.passage_id):
             return _reject(pair, "positive among its own negatives", f"negatives[{n}]: {negative.text[:80]}")
     return pair
 

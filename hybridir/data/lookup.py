@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Callable
+from functools import lru_cache
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -15,15 +16,19 @@ from hybridir.runtime.secrets import without_secrets
 
 Parse = Callable[[bytes | None], Passage]
 """A line (None if it is over-long) -> its id and text; raises `BadRow`."""
+_KEPT = 64
+"""Texts that are kept in memory: a long one that many lines name is not read again for each of them."""
 
 
 class Texts:
     """The texts of a file by id. Remote files are first copied here.
 
+    `get(id)` is the text with this id, None if there is none; the first text if several have the id.
     `rejected` lists the lines that are not usable, and a note for every line that says the same again.
     """
 
     def __init__(self, path: str, parse: Parse) -> None:
+        self.get = lru_cache(maxsize=_KEPT)(self._find)
         self._parse, name = parse, without_secrets(plain(path))
         self.rejected: list[Rejected] = []
         self._file: BinaryIO
@@ -54,8 +59,7 @@ class Texts:
             else:
                 self.rejected.append(Rejected(file=name, line=line, reason="duplicate", value=f"id {text.passage_id}"))
 
-    def get(self, text_id: str) -> Passage | None:
-        """The text with this id, None if there is none; the first text if several have the id."""
+    def _find(self, text_id: str) -> Passage | None:
         key = np.uint64(_key(text_id))
         for place in range(int(np.searchsorted(self._keys, key)), len(self._keys)):
             if self._keys[place] != key:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from hybridir.data.texts import as_read
 from hybridir.runtime.secrets import without_secrets
 
 SHARD_BYTES = 32_000_000
-"""Bytes of a JSONL file in one shard."""
+"""Bytes of a JSONL file, or of row groups of a Parquet file, in one shard. A larger row group is a shard."""
 _OTHERS = (".jsonl", ".jsonl.gz", ".parquet")
 _CSV, _TSV = (".csv", ".csv.gz"), (".tsv", ".tsv.gz")
 _ENDINGS = {"csv": _CSV, "tsv": _TSV, "sentence-transformers": _OTHERS + _CSV + _TSV}
@@ -112,7 +113,7 @@ def shards(source: Source, fields: Fields) -> list[Shard]:
     for file in files:
         language = file.language or source.language
         if plain(file.path).endswith(".parquet"):
-            parts: list[tuple[Any, ...]] = [(group, 0) for group in range(_row_groups(file))]
+            parts = _row_groups(file)
         elif plain(file.path).endswith((".gz", *_CSV, *_TSV)) or not file.size:
             parts = [(0, -1)]
         else:
@@ -254,7 +255,7 @@ def _read(
     path: str, name: str, part: tuple[int, int], language: str | None, fields: Fields
 ) -> Iterator[Pair | Rejected]:
     if plain(path).endswith(".parquet"):
-        rows: Iterable[tuple[int, Callable[[], Row]]] = enumerate(_parquet_rows(path, part[0], fields), start=1)
+        rows: Iterable[tuple[int, Callable[[], Row]]] = enumerate(_parquet_rows(path, part, fields), start=1)
     elif plain(path).endswith(_CSV + _TSV):
         rows = delimited.rows(path, name)
     else:
@@ -274,15 +275,18 @@ def _check_json_lines(path: str, name: str) -> None:
         )
 
 
-def _parquet_rows(path: str, group: int, fields: Fields) -> Iterator[Callable[[], Row]]:
-    """The rows of a row group. Columns that are not read are None in them, so that they can be reported."""
+def _parquet_rows(path: str, groups: tuple[int, int], fields: Fields) -> Iterator[Callable[[], Row]]:
+    """The rows of the row groups from `groups[0]` up to `groups[1]`.
+
+    Columns that are not read are None in them, so that they can be reported.
+    """
     system, inner = open_path(path)
     try:
         with system.open_input_file(inner) as opened:
             names = pq.ParquetFile(opened).schema_arrow.names
             unread = dict.fromkeys(name for name in names if not fields.reads(name))
             read = [name for name in names if fields.reads(name)]
-            for batch in parquet.batches(opened, without_secrets(plain(path)), read, [group]):
+            for batch in parquet.batches(opened, without_secrets(plain(path)), read, range(*groups)):
                 try:
                     rows = batch.to_pylist()
                 except UnicodeDecodeError:
@@ -300,10 +304,18 @@ def _parquet_row(batch: pa.RecordBatch, n: int) -> Row:
         raise BadRow("invalid UTF-8", ascii(error.object[max(0, error.start - 40) : error.start + 40])) from None
 
 
-def _row_groups(file: File) -> int:
+def _row_groups(file: File) -> list[tuple[int, int]]:
+    """The shards of a Parquet file: the first row group of each, and the one behind its last."""
     system, inner = open_path(file.path)
     try:
         with system.open_input_file(inner) as opened:
-            return pq.ParquetFile(opened).num_row_groups
+            metadata = pq.ParquetFile(opened).metadata
+        starts, size = [0], 0
+        for group in range(metadata.num_row_groups):
+            size += metadata.row_group(group).total_byte_size
+            if size > SHARD_BYTES and group > starts[-1]:
+                starts.append(group)
+                size = metadata.row_group(group).total_byte_size
+        return list(pairwise([*starts, metadata.num_row_groups]))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file.name} is not a whole Parquet file: {without_secrets(str(error))}") from None

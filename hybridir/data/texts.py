@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
+from functools import cache
 
 MAX_TEXT = 10_000_000
 """Largest number of characters of a text."""
@@ -50,9 +52,10 @@ def as_read(text: str) -> str:
     return " ".join(text.split())
 
 
-def is_same(text: str, other: str) -> bool:
-    """Whether both are read alike. Most pairs of texts differ in the letter that they begin with."""
-    return text == other or (_begin(text) == _begin(other) and as_read(text) == as_read(other))
+def same_as(text: str) -> Callable[[str], bool]:
+    """A function: whether another text is read like `text`. Most texts differ in the letter that they begin with."""
+    begin, read = _begin(text), cache(lambda: as_read(text))
+    return lambda other: other == text or (_begin(other) == begin and as_read(other) == read())
 
 
 def _begin(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybridir.data.records import Benchmark, Query, place
+from hybridir.data.texts import fault, is_blank
 from hybridir.evaluation.conditions import Condition, under
 from hybridir.evaluation.scores import Scores
 from hybridir.evaluation.settings import measure
@@ -124,7 +125,7 @@ def _read_real(file: Path, benchmark: Benchmark) -> list[Cell]:
     of = {query.query_id: n for n, query in enumerate(benchmark.queries)}
     found: dict[str, dict[int, str]] = {}
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"noise.queries is {file}, which cannot be read ({error}): name a file of JSON lines"
@@ -137,8 +138,10 @@ def _read_real(file: Path, benchmark: Benchmark) -> list[Cell]:
             name, key, text = row.get("noise", file.stem), row["query_id"], row["text"]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{place(str(file), number)} has no query_id and text ({error!r}): {line[:80]}") from error
-        if key not in of or not (isinstance(text, str) and text.strip()) or not isinstance(name, str):
-            what = f"query_id {key!r}, which the benchmark does not have" if key not in of else f"the text {text!r}"
+        known = isinstance(key, str) and key in of
+        usable = isinstance(text, str) and not is_blank(text) and not fault(text)
+        if not known or not usable or not isinstance(name, str):
+            what = f"the text {text!a:.80}" if known else f"query_id {key!r}, which the benchmark does not have"
             raise ValueError(f"{place(str(file), number)} has {what}: correct it, or leave the line out")
         if of[key] in found.setdefault(name, {}):
             raise ValueError(f"{place(str(file), number)} has the query {key!r} a second time: keep one")

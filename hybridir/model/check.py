@@ -25,14 +25,7 @@ def check_encoder(config: EncoderConfig, fetch: bool = False) -> None:
     if not config.name:
         return
     layout = read_layout(config.name, config.revision)
-    tokenizer = load_tokenizer(config.name, config.revision)
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= layout.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer of {config.name!r} has tokens up to number {highest}, but the model knows only "
-            f"{layout.config.vocab_size} (vocab_size in config.json): save the model with its own tokenizer, or with "
-            "its token embeddings resized"
-        )
+    _check_tokens(config, layout.config.vocab_size)
     if config.dropout is not None:
         check_dropout(config, layout)
     if fetch or os.path.isdir(config.name):
@@ -46,6 +39,20 @@ def check_encoder(config: EncoderConfig, fetch: bool = False) -> None:
         raise ValueError(
             f"encoder.truncate_dim is {config.truncate_dim}, but embeddings of {config.name!r} have {width} numbers: "
             "lower it"
+        )
+
+
+def _check_tokens(config: EncoderConfig, rows: int) -> None:
+    """`ValueError` if the tokenizer makes tokens for which the model has no embedding, of which it has `rows`."""
+    tokenizer = load_tokenizer(config.name, config.revision)
+    numbers = {n: token for token, n in tokenizer.get_vocab().items()}
+    around = dict.fromkeys(tokenizer("")["input_ids"], "put around each text")  # by number, whatever their names are
+    if beyond := {n: token for n, token in (around | numbers).items() if n >= rows}:
+        first = min(beyond)
+        raise ValueError(
+            f"the tokenizer of {config.name!r} has {len(numbers)} tokens, but the model has embeddings for {rows} "
+            f"(vocab_size in config.json): {len(beyond)} have none, the first is number {first} ({beyond[first]!r}). "
+            f"Put the model's own tokenizer beside it, or save it after resize_token_embeddings({max(beyond) + 1})"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hybridir.data.texts import fault, is_blank
 from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import pick_device
@@ -94,7 +95,9 @@ def run_search(recipe: Search, lines: Iterable[str] = sys.stdin) -> None:
     if not recipe.question and sys.stdin.isatty():
         say("a question on each line; Ctrl-D ends")
     for question in [recipe.question] if recipe.question else lines:
-        if question.strip():
+        if wrong := fault(question):
+            raise ValueError(f"the question {question.strip()!a:.80} cannot be read ({wrong[0]}): write it in UTF-8")
+        if not is_blank(question):
             for rank, (score, language, name, text) in enumerate(search(question.strip()), start=1):
                 print(f"{rank:3}  {score:.4f}  {language}  {_shown(name)}  {_shown(text)}", flush=True)
             print(flush=True)

@@ -48,12 +48,15 @@ _INSIDE = re.compile(
     r"://[^\s/?#@:]*:([^\s]+)@|(?:pass(?:word)?|pwd|key|secret|token|signature)\s*=\s*([^;\s&]+)", re.I
 )
 _LOCAL_PATH = re.compile(r"""(?<![^\s"'<>=(\[,])(?:(?:sqlite|file):/{2,4})?[^\s"'<>:]*/[^\s"'<>:]*""")
+_PATH = re.compile(r"(?:~|\.\.?)?(?:/[\w. -]+)+/?")
+_KEY = re.compile(r"(?=[a-zA-Z]*\d)(?=[A-Z\d]*[a-z])(?=[a-z\d]*[A-Z])[a-zA-Z\d]{10,}")
+"""As in base64, which may begin with a slash: ten characters or more, among them digits, small and capital letters."""
 _SHORTEST = 6
 """Characters. Shorter values of environment variables are not masked: they may be ordinary words."""
 _LONGEST_WORD = 16
 """Characters. Letters alone, all small or with a capital first, are a word up to this length."""
 _SAFE_INSIDE = 12
-"""Characters. Shorter values are masked only where they are not a part of a longer word or number."""
+"""Characters. Shorter values are masked only where they are no part of a longer word or number, others anywhere."""
 
 
 def without_secrets(text: str) -> str:
@@ -64,7 +67,7 @@ def without_secrets(text: str) -> str:
     passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64. Such a value
     stays where it is the name of a folder or file in a local path, for that would be found no more.
     """
-    if values := _values():
+    if values := _values(tuple(os.environ.items())):
         paths = [path.span() for path in _LOCAL_PATH.finditer(text)]
 
         def mask(found: re.Match[str]) -> str:
@@ -93,10 +96,11 @@ def masked(value: Any, keep_paths: bool = False) -> Any:
     return without_secrets(value)
 
 
-def _values() -> frozenset[str]:
+@lru_cache(maxsize=4)
+def _values(environment: tuple[tuple[str, str], ...]) -> frozenset[str]:
     """What is secret in the environment."""
     found = set()
-    for name, value in os.environ.items():
+    for name, value in environment:
         if _SECRET_NAME.search(name) and not _NAME_OF_A_PATH.search(name):
             found.add(value.strip())
         found |= {part for pair in _INSIDE.findall(value) for part in pair}
@@ -106,8 +110,8 @@ def _values() -> frozenset[str]:
 def _is_plain(value: str) -> bool:
     """Whether a value is a number, a path or a word, which would be masked where it means something else."""
     word = value.isalpha() and value[1:].islower() and len(value) <= _LONGEST_WORD
-    path = value.startswith(("/", "~/", "./", "../")) and os.path.exists(os.path.expanduser(value))
-    return word or path or bool(re.fullmatch(r"[\d.,:+-]+", value))
+    path = _PATH.fullmatch(value) and not _KEY.search(value)  # whether or not it is there now, on this machine
+    return word or bool(path) or bool(re.fullmatch(r"[\d.,:+-]+", value))
 
 
 @lru_cache(maxsize=4)
@@ -120,7 +124,7 @@ def _forms(value: str) -> str:
     written = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     forms = "|".join([*map(re.escape, written), "".join(map(_in_uri, value))])
     if len(value) < _SAFE_INSIDE:
-        forms = rf"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{{2}})|(?<=\\[nrt]))(?:{forms})(?!\w)"
+        forms = rf"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{{2}})|(?<=\\[nrt]))(?:{forms})(?![^\W_])"
     return f"{forms}|{'|'.join(map(re.escape, _in_base64(value)))}" if len(value) >= 8 else forms
 
 

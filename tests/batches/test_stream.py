@@ -1,6 +1,8 @@
 """From rows of the plan to token ids, through the cache and Arrow; and the census of what was drawn."""
 
+import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pyarrow as pa
 import pytest
 from helpers import corpus_of
 
+from hybridir.batches import census
 from hybridir.batches import token_cache as tokens
 from hybridir.batches.census import show_plan, take_census
 from hybridir.batches.sampling import Sampling
@@ -328,6 +331,16 @@ def test_census_of_one_kind(source):
     assert census.kinds == {"mono": 10}
     assert all(x == y for x, y in census.pairs)
     assert census.negatives == census.same_language == 10 * 8 * 7
+
+
+def test_a_long_run_is_shown_by_a_sample(source, capsys, monkeypatch):
+    monkeypatch.setattr(census, "MOST", 40)
+    show_plan(source, 20_000)
+    shown = capsys.readouterr().out
+    expected = [source.plan().batch(n * 19_999 // 39).kind for n in range(40)]  # evenly spaced, with both ends
+    table = shown.partition("kinds of a sample of 40 of the 20,000 batches")[2].partition("query languages")[0]
+    assert {name: int(n) for name, n in re.findall(r"(mono|cross) +(\d+)", table)} == Counter(expected)
+    assert "groups drawn at least once in a sample of 40 of the 20,000 batches" in shown
 
 
 def test_preview_prints_texts_as_they_are(job, tmp_path, capsys):

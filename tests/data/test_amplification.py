@@ -16,17 +16,33 @@ from hybridir.data.records import Pair, Rejected
 from hybridir.data.sources import find_shards
 from hybridir.runs.corpus import read_corpus
 
+GROWS = "grows to more than"
+QUICK = {
+    "long domain": GROWS,
+    "dictionary in lists": GROWS,
+    "positives by negatives": GROWS,
+    "trec judgements": GROWS,
+    "mmarco": GROWS,
+    "embedding ids": GROWS,
+    "npy of billions": "mmap length is greater than file size",
+    "npy wide": "at most 65536 can be read",
+    "row groups": "read",
+    "newsqa": "read",
+    "entity questions": "does not have the layout",
+    "beir without texts": "x unknown id",
+}
+"""Files that are read or refused within a second, and how."""
+
 
 @pytest.mark.parametrize(
-    "name",
-    ["long domain", "dictionary in lists", "delta", "positives by negatives", "embedding ids", "languages by rows"],
+    "names", [tuple(QUICK), pytest.param(tuple(amplification.FILES.keys() - QUICK.keys()), marks=pytest.mark.slow)]
 )
-def test_small_files_take_little(name: str) -> None:
-    size, memory, seconds, end = amplification.measure(name)
-    assert size < 1_000_000
-    assert memory < amplification.MOST_MB
-    assert seconds < amplification.MOST_SECONDS
-    assert "grows to more than" in end
+def test_small_files_take_little(names: tuple[str, ...]) -> None:
+    for name, size, memory, seconds, end in amplification.measure(names):
+        assert size < amplification.SMALL, name
+        assert memory < amplification.MOST_MB, name
+        assert seconds < amplification.MOST_SECONDS, name
+        assert QUICK.get(name, "") in end, name
 
 
 def test_what_grows_in_good_faith_is_read(tmp_path: Path) -> None:

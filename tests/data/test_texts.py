@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from hybridir.data.texts import _UNSEEN, as_read, fault, is_same
+from hybridir.data.texts import _UNSEEN, as_read, fault, same_as
 
 
 def by_definition(text: str) -> str:
@@ -26,8 +26,8 @@ def test_texts_of_many_scripts_are_read_as_defined() -> None:
     for text in texts:
         assert as_read(text) == by_definition(text)
     for one, other in zip(texts, texts[1:] + texts[:1], strict=True):
-        assert is_same(one, other) == (by_definition(one) == by_definition(other))
-        assert is_same(one, by_definition(one))
+        assert same_as(one)(other) == (by_definition(one) == by_definition(other))
+        assert same_as(one)(by_definition(one))
 
 
 def test_faults_are_found_in_every_kind_of_text() -> None:

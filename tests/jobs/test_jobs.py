@@ -109,6 +109,21 @@ def test_bad_input_is_refused_with_a_remedy(arguments: list[str], message: str, 
     assert "Traceback" not in done.stderr
 
 
+def test_a_benchmark_that_cannot_be_encoded_is_refused_before_training(tmp_path: Path) -> None:
+    """Half an emoji in the last query: JSON can write it, a tokenizer cannot read it."""
+    folder = tmp_path / "benchmark"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "p", "text": "p"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "q"}\n{"_id": "r", "text": "\\ud83d"}\n')
+    (folder / "qrels" / "test.tsv").write_text("q\tp\t1\nr\tp\t1\n")
+    where = ("--benchmark.name", "beir", "--benchmark.path", folder, "--benchmark.language", "en")
+    done = job(*SMALL, "--data.facts", 300, *where, "--output", tmp_path / "run")
+    assert done.returncode == 1
+    assert "queries.jsonl:2: unpaired surrogate: text: '\\ud83d'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "history.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -251,7 +251,13 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "fewer tokens": (
         "config.json",
         lambda c: c.update(vocab_size=90),
-        "the tokenizer of .* has tokens up to number 99, but the model knows only 90",
+        r"the tokenizer of .* has 100 tokens, but the model has embeddings for 90 \(.*: 10 have none, the first is "
+        r"number 90 \('.+'\)\. Put .*resize_token_embeddings\(100\)",
+    ),
+    "a token around each text": (
+        "tokenizer.json",
+        lambda c: c["post_processor"]["special_tokens"]["[CLS]"].update(ids=[100]),
+        "1 have none, the first is number 100 .'put around each text'.*",
     ),
 }
 
@@ -347,11 +353,11 @@ def test_the_pooler_that_lacks_is_found_before_weights_are_read(tmp_path: Path) 
 
 
 def test_dry_runs_find_it(model: Path, tmp_path: Path) -> None:
-    edit(model / "modules.json", lambda c: c[0].update(type="sentence_transformers.models.CLIPModel"))
+    edit(model / "config.json", lambda c: c.update(vocab_size=90))
     for name in ("train", "evaluate"):
         done = job("--encoder.name", model, "--dry_run", "--output", tmp_path / name, name=name)
         assert done.returncode == 1
-        assert "the module CLIPModel of" in done.stderr
+        assert "has 100 tokens, but the model has embeddings for 90" in done.stderr
 
 
 def test_truncate_dim_of_the_recipe(model: Path, tmp_path: Path) -> None:

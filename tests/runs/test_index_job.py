@@ -136,6 +136,14 @@ def test_questions_come_from_lines(made: Path, capsys: pytest.CaptureFixture[str
     assert re.fullmatch(r"1  -?\d\.\d{4}  (de|en)  \d+  the \w+ \d+", blocks[0].splitlines()[0])
 
 
+def test_a_question_that_is_no_text(made: Path) -> None:
+    """As Python reads an argument or a line that is not in UTF-8."""
+    with pytest.raises(
+        ValueError, match=r"the question 'river \\udcff' cannot be read \(unpaired surrogate\): write it in"
+    ):
+        run_search(Search(index=str(made / "index")), ["river \udcff\n"])
+
+
 def test_a_passage_does_not_steer_the_terminal() -> None:
     """Control characters are spaces; what joins letters (a zero-width non-joiner) stays."""
     assert _shown("\x1b[2J red\x9b1m\n\ttext می\u200cخواهم") == "[2J red 1m text می\u200cخواهم"

@@ -188,13 +188,18 @@ def test_real_noisy_queries(tmp_path: Path) -> None:
         ),
         ('{"text": "a"}', r"real.jsonl:1 has no query_id and text"),
         ("[1]", r"real.jsonl:1 has no query_id and text"),
+        ('{"query_id": [], "text": "a"}', r"real.jsonl:1 has query_id \[\], which the benchmark"),
+        ('{"query_id": "FIRST", "text": "a \\ud83d"}', r"real.jsonl:1 has the text 'a \\ud83d'"),
+        ('{"query_id": "FIRST", "text": "\\u200b"}', r"real.jsonl:1 has the text '\\u200b'"),
         ("", r"real.jsonl, which has no lines"),
     ],
 )
 def test_what_a_file_of_queries_cannot_be(line: str, message: str, tmp_path: Path) -> None:
+    benchmark = read_benchmark(BENCHMARK)
+    line = line.replace("FIRST", benchmark.queries[0].query_id)
     (tmp_path / "real.jsonl").write_text(line, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
-        NoiseGrid(queries=str(tmp_path / "real.jsonl")).cells(read_benchmark(BENCHMARK))
+        NoiseGrid(queries=str(tmp_path / "real.jsonl")).cells(benchmark)
 
 
 def test_what_a_grid_cannot_be() -> None:

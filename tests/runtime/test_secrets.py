@@ -143,6 +143,9 @@ def test_values_in_base64_are_masked(
         ("POSTGRES_PASSWORD", "airflow"),
         ("POSTGRES_PASSWORD", "Postgres"),
         ("SSH_KEY", "/tmp"),
+        ("SSH_KEY", "/nowhere/at all/id_rsa-2.pem"),
+        ("SSH_KEY", "~/.ssh/id_rsa"),
+        ("SSH_KEY", "../keys/id_rsa"),
         ("PASSWORD_STORE_DIR", "/x/y/zzz"),
         ("MY_KEY", "1.5e-3"[:3] + "00000"),
     ],
@@ -156,6 +159,24 @@ def test_numbers_paths_and_words_are_no_secrets(name: str, value: str, monkeypat
 def test_short_values_are_masked_as_whole_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "abc123")
     assert without_secrets("abc123, xabc123, abc1234 and a%2Fabc123") == "***, xabc123, abc1234 and a%2F***"
+    assert without_secrets("user_abc123_x") == "user_***_x"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "aB3dE6gH9kL2",
+        "canary-canary",
+        "correcthorsebatterystaple",
+        "/aB3dE6gH9kL2mN5",
+        "/a+b3dE=x12345",
+        "Cq/9x+7Lp/2Zw==",
+    ],
+)
+def test_long_values_are_masked_inside_longer_words(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", value)
+    for text in ("{}", "x{}y", "12{}34", "a_{}_b", '{{"a": "x{}y"}}', "x={}y", "user:{}y"):
+        assert without_secrets(text.format(value)) == text.format("***")
 
 
 def test_passwords_inside_other_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,17 @@
 """What reading files of less than 1 MB that say gigabytes takes: python tests/scripts/amplification.py [NAME ...].
 
-Makes each file in a temporary folder, reads it in a process of its own, and prints its size, the peak of resident
-memory beyond what the imports take, the seconds of a CPU, and how it ended. With names, only these files.
+Makes the files in temporary folders, reads them in another process, and prints for each its size, the peak of resident
+memory beyond what was in use before, the seconds of a CPU, and how it ended. With names, only these files.
 """
 
 import gzip
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROW = {"group_id": "1", "language": "en", "query": "q", "passage": "p"}
-MOST_MB, MOST_SECONDS = 1000, 20
+SMALL, MOST_MB, MOST_SECONDS = 1_000_000, 1000, 20
 ROOT = str(Path(__file__).parents[2])
 
 
@@ -119,6 +118,108 @@ def beir(folder: Path) -> dict[str, str]:
     return {"format": "beir", "path": str(folder), "language": "en"}
 
 
+def beir_without_texts(folder: Path) -> dict[str, str]:
+    """Every positive lacks, and so does every negative."""
+    what = beir(folder)
+    (folder / "corpus.jsonl").write_text('{"_id": "x", "text": "x"}\n')
+    (folder / "qrels" / "train.tsv").write_text("".join(f"q\t{n}\t{n % 2}\n" for n in range(80_000)))
+    return what
+
+
+def trec_judgements(folder: Path) -> dict[str, str]:
+    what = beir(folder)
+    (folder / "qrels" / "train.tsv").write_text("".join(f"q\tQ0\t{n}\t{n % 2}\n" for n in range(6000)))
+    return what
+
+
+def mmarco_of(folder: Path, texts: str, triples: str) -> dict[str, str]:
+    for name, text in (
+        ("collections/english_collection.tsv", texts),
+        ("queries/train/english_queries.train.tsv", "1\tq\n"),
+        ("triples.train.ids.small.tsv", triples),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return {"format": "mmarco", "path": str(folder)}
+
+
+def mmarco(folder: Path) -> dict[str, str]:
+    """Every passage is a positive of one query, with the same long passage as negative."""
+    texts = "0\t" + "n" * 400_000 + "\n" + "".join(f"{n}\tp{n}\n" for n in range(1, 10_000))
+    return mmarco_of(folder, texts, "".join(f"1\t{n}\t0\n" for n in range(1, 10_000)))
+
+
+def mmarco_without_queries(folder: Path) -> dict[str, str]:
+    texts = "0\t" + "n" * 400_000 + "\n1\tp\n"
+    return mmarco_of(folder, texts, "".join(f"{n}\t1\t0\n" for n in range(2, 50_000)))
+
+
+def mmarco_without_positives(folder: Path) -> dict[str, str]:
+    texts = "0\t" + "n" * 400_000 + "\n"
+    what = mmarco_of(folder, texts, "".join(f"{n}\t1\t0\n" for n in range(2, 24_000)))
+    (folder / "queries/train/english_queries.train.tsv").write_text("".join(f"{n}\tq\n" for n in range(2, 24_000)))
+    return what
+
+
+def mmarco_repeats(folder: Path) -> dict[str, str]:
+    texts = "0\t" + "n" * 500_000 + "\n" + "0\tm\n" * 100_000
+    return mmarco_of(folder, texts, "1\t0\t0\n")
+
+
+def scored_negatives(folder: Path) -> dict[str, str]:
+    some = [{"docid": f"n{n}", "text": f"n{n}"} for n in range(10_000)]
+    row = {"query_id": "1", "query": "q", "language": "en", "positive_passages": [{"docid": "p", "text": "p"}]}
+    lines(folder / "x.jsonl.gz", [row | {"negative_passages": some, "negative_scores": [1] * len(some)}], 15)
+    return {"format": "tevatron", "path": str(folder)}
+
+
+def long_passage_with_negatives(folder: Path) -> dict[str, str]:
+    row = ROW | {"passage": "n " * 4_000_000, "negatives": [f"n{n}" for n in range(10_000)]}
+    lines(folder / "x.jsonl.gz", [row], 3)
+    return {"format": "jsonl", "path": str(folder)}
+
+
+def unknown_languages(folder: Path) -> dict[str, str]:
+    lines(folder / "x.jsonl.gz", [ROW | {"language": f"x{n}"} for n in range(100_000)])
+    return {"format": "jsonl", "path": str(folder)}
+
+
+def row_groups(folder: Path) -> dict[str, str]:
+    table = pa.table({name: [value] * 800 for name, value in ROW.items()})
+    pq.write_table(table, folder / "x.parquet", row_group_size=1, compression="zstd", write_statistics=False)
+    return {"format": "parquet", "path": str(folder)}
+
+
+def newsqa(folder: Path) -> dict[str, str]:
+    question = {"q": "q", "consensus": {"s": 250_000, "e": 250_001}}
+    story = {"storyId": "1", "type": "train", "text": "n " * 250_000, "questions": [question] * 9000}
+    (folder / "x.json").write_text(json.dumps({"data": [story], "version": "1"}))
+    return {"format": "newsqa", "path": str(folder)}
+
+
+def entity_questions(folder: Path) -> dict[str, str]:
+    (folder / "x.json").write_text("[" + "{}," * 330_000 + "{}]")
+    return {"format": "entity-questions", "path": str(folder)}
+
+
+def duorc(folder: Path) -> dict[str, str]:
+    row = {"plot_id": "1", "plot": "n " * 4_000_000, "question_id": "1", "question": "q", "no_answer": False}
+    lines(folder / "x.jsonl.gz", [row | {"answers": [f"n {n}" for n in range(10_000)]}], 3)
+    return {"format": "duorc", "path": str(folder)}
+
+
+def lareqa(folder: Path) -> dict[str, str]:
+    """Every other sentence of a paragraph is a negative of each of its questions."""
+    sentences = [f"S{n}." for n in range(8000)]
+    text, ends = " ".join(sentences), []
+    for one in sentences:
+        ends.append([ends[-1][1] + 1 if ends else 0, (ends[-1][1] + 1 if ends else 0) + len(one)])
+    questions = [{"id": str(n), "question": "q", "answers": [{"text": "S0", "answer_start": 0}]} for n in range(8000)]
+    paragraph = {"context": text, "sentences": sentences, "sentence_breaks": ends, "qas": questions}
+    (folder / "en.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": [paragraph]}]}))
+    return {"format": "lareqa", "path": str(folder)}
+
+
 def miracl(folder: Path) -> dict[str, str]:
     root = folder / "miracl-v1.0-sw"
     for name, text in (("topics", "1\tq\n"), ("qrels", "1\tQ0\td\t1\n")):
@@ -129,6 +230,33 @@ def miracl(folder: Path) -> dict[str, str]:
     with gzip.open(path, "wt", compresslevel=9) as file:
         file.writelines(json.dumps({"docid": f"{n}", "text": "t" * 9_000_000}) + "\n" for n in range(95))
     return {"benchmark": "miracl", "path": str(folder)}
+
+
+def miracl_repeats(folder: Path) -> dict[str, str]:
+    what = miracl(folder)
+    lines(folder / "miracl-corpus-v1.0-sw" / "docs-0.jsonl.gz", [{"docid": "d", "text": "t"}], 230_000)
+    return what
+
+
+def npy(folder: Path, shape: tuple[int, ...], ids: str) -> dict[str, str]:
+    """An array of which only the shape is right."""
+    with (folder / "queries.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        file.write(bytes(900_000))
+    (folder / "queries.ids.txt").write_text(ids)
+    return {"embeddings": str(folder / "queries.npy")}
+
+
+def npy_of_billions(folder: Path) -> dict[str, str]:
+    return npy(folder, (10**9, 8), "en:1\n")
+
+
+def npy_wide(folder: Path) -> dict[str, str]:
+    return npy(folder, (1, 450_000), "en:1\n")
+
+
+def npy_without_numbers(folder: Path) -> dict[str, str]:
+    return npy(folder, (9000, 0), "\n".join(map(str, range(9000))))
 
 
 def embeddings(folder: Path) -> dict[str, str]:
@@ -158,23 +286,42 @@ FILES: dict[str, Callable[[Path], dict[str, str]]] = {
             delta,
             csv_cell,
             beir,
+            beir_without_texts,
+            trec_judgements,
+            mmarco,
+            mmarco_without_queries,
+            mmarco_without_positives,
+            mmarco_repeats,
+            scored_negatives,
+            long_passage_with_negatives,
+            unknown_languages,
+            row_groups,
+            newsqa,
+            entity_questions,
+            duorc,
+            lareqa,
             miracl,
+            miracl_repeats,
             embeddings,
             embedding_ids,
+            npy_of_billions,
+            npy_wide,
+            npy_without_numbers,
         )
     },
 }
 
 
-def read(what: dict[str, str]) -> None:
-    """Reads one of the files; prints what it took."""
+def read(what: dict[str, str]) -> tuple[float, float, str]:
+    """(MB, seconds, how it ended) of reading one of the files."""
     from hybridir.data.build import build_corpus
     from hybridir.data.config import BenchmarkConfig, DataConfig
     from hybridir.data.intake import read_here
     from hybridir.data.sources import find_shards, read_benchmark
     from hybridir.retrieval import embeddings as of_embeddings
 
-    before, began = peak(), time.process_time()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before, began = memory("VmRSS"), time.process_time()
     try:
         if "benchmark" in what:
             read_benchmark(BenchmarkConfig(name=what["benchmark"], path=what["path"]))
@@ -186,36 +333,35 @@ def read(what: dict[str, str]) -> None:
         end = "read"
     except ValueError as error:
         end = f"refused: {error}"
-    print(json.dumps([peak() - before, time.process_time() - began, end.replace("\n", " ")]))
+    return memory("VmHWM") - before, time.process_time() - began, end.replace("\n", " ")
 
 
-def peak() -> float:
-    """High-water mark of resident memory, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+def memory(which: str) -> float:
+    """Resident memory of this process in MB: now (VmRSS), or at its peak (VmHWM)."""
+    return int(Path("/proc/self/status").read_text().partition(f"{which}:")[2].split()[0]) / 1000
 
 
-def measure(name: str) -> tuple[int, float, float, str]:
-    """(bytes of the file, MB, seconds, how it ended) of one of `FILES`."""
-    with tempfile.TemporaryDirectory() as folder:
-        what = FILES[name](Path(folder))
-        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        try:
-            command = [sys.executable, __file__, json.dumps(what)]
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": ROOT} | os.environ
-            )
-        except subprocess.TimeoutExpired:
-            return size, float("nan"), 60, "stopped"
-    if done.returncode:
-        return size, float("nan"), float("nan"), f"failed: {done.stderr[-100:]!r}"
-    return size, *json.loads(done.stdout.splitlines()[-1])
+def measure(names: Iterable[str]) -> Iterator[tuple[str, int, float, float, str]]:
+    """(name, bytes of the file, MB, seconds, how it ended) of each of these files of `FILES`."""
+    command = [sys.executable, __file__, "-"]
+    environment = {"PYTHONPATH": ROOT} | os.environ
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as reader:
+        assert reader.stdin
+        assert reader.stdout
+        for name in names:
+            with tempfile.TemporaryDirectory() as folder:
+                what = FILES[name](Path(folder))
+                size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+                print(json.dumps(what), file=reader.stdin, flush=True)
+                yield name, size, *json.loads(reader.stdout.readline())
+        reader.stdin.close()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] and sys.argv[1].startswith("{"):
-        read(json.loads(sys.argv[1]))
+    if sys.argv[1:] == ["-"]:
+        for line in sys.stdin:
+            print(json.dumps(read(json.loads(line))), flush=True)
     else:
-        print(f"{'file':24} {'KB':>7} {'MB':>7} {'s':>6}")
-        for name in sys.argv[1:] or FILES:
-            size, memory, seconds, end = measure(name)
-            print(f"{name:24} {size / 1000:7.0f} {memory:7.0f} {seconds:6.1f} {end[:100]}", flush=True)
+        print(f"{'file':28} {'KB':>7} {'MB':>7} {'s':>6}", flush=True)
+        for name, size, megabytes, seconds, end in measure(sys.argv[1:] or FILES):
+            print(f"{name:28} {size / 1000:7.0f} {megabytes:7.0f} {seconds:6.1f} {end[:100]}", flush=True)

@@ -8,7 +8,7 @@ In a benchmark, a passage is relevant to a query if the folder of any language j
 """
 
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 
 from hybridir.data import rows, storage
 from hybridir.data.config import BenchmarkConfig, Source
@@ -124,14 +124,15 @@ def join(
 ) -> Iterator[Pair | Rejected]:
     """The pairs of a query, one per positive. `lines`: id of a positive -> its line in the file `path`."""
     file, query = _shown(path), questions.get(query_id)
-    hard, found = {i: passages.get(i) for i in negatives}, {i: passages.get(i) for i in lines}
-    of_all = rows.without(filter(None, hard.values()), filter(None, found.values()))
+    hard, found = ({i: query and passages.get(i) for i in some} for some in (negatives, lines))
+    lacks = next((i for i, passage in hard.items() if passage is None), None)
+    there = [passage for passage in found.values() if passage]
+    of_all = rows.without(filter(None, hard.values()), there) if there and lacks is None else ()
     ids = rows.positives(query_id, list(lines)) if lines else []
     for (group_id, passage_group_id), (passage_id, line) in zip(ids, lines.items(), strict=True):
         positive = found[passage_id]
-        missing = [i for i, passage in {passage_id: positive, **hard}.items() if passage is None]
-        if query is None or positive is None or missing:
-            value = f"passage {missing[0]}" if query else f"query {query_id}"
+        if query is None or positive is None or lacks is not None:
+            value = f"passage {passage_id if positive is None else lacks}" if query else f"query {query_id}"
             yield Rejected(file=file, line=line, reason="unknown id", value=value)
             continue
         yield Pair(
@@ -146,5 +147,6 @@ def join(
         )
 
 
+@cache
 def _shown(path: str) -> str:
     return without_secrets(storage.plain(path))

@@ -192,9 +192,9 @@ def _read_judgements(
         elif judgement:
             query, passage, score = judgement
             if (group := layout.group(files.language, query)) not in known:
-                names = without_secrets(files.queries)
-                message = f"query {query!r} is unknown: it must be in {names}, or in the file of a translation"
                 if layout.is_whole:
+                    names = without_secrets(files.queries)
+                    message = f"query {query!r} is unknown: it must be in {names}, or in the file of a translation"
                     raise layout.error(files.qrels, line, message)
                 absent.append(f"query {query!r} in line {line}")
                 continue
@@ -241,7 +241,7 @@ def _read_passages(
     the query with the same id.
     """
     places: dict[str, int] = {}
-    empty: dict[int, str] = {}
+    empty: dict[int, tuple[str, int]] = {}
     same: list[str] = []
 
     def parse(raw: bytes | None, language: str) -> Passage:
@@ -257,7 +257,7 @@ def _read_passages(
             if passage.passage_id in wanted:
                 places.setdefault(passage.passage_id, n)
             if is_blank(passage.text):
-                empty[n] = place(without_secrets(storage.plain(path)), line)
+                empty[n] = path, line
             yield passage
 
     passages = Passages(found())
@@ -274,7 +274,8 @@ def _read_passages(
     if not kept_P.any():
         raise layout.error(files.passages[0], None, f"there is no passage in {files.language}")
     if empty:
-        first = next(iter(empty.values()))
+        path, line = next(iter(empty.values()))
+        first = place(without_secrets(storage.plain(path)), line)
         notes.append(f"{len(empty)} passages in {files.language} have no text, the first at {first}: left out")
     if repeated:
         notes.append(f"{repeated} passages in {files.language} are in their file again, with the same text: left out")

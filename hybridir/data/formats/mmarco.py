@@ -69,6 +69,7 @@ def _read(
     """The pairs of one language. Only the first language reports broken lines of the triples (`tell_triples`)."""
     parse = partial(parse_tsv, language=language)
     passages, questions = Texts(collection, parse), Texts(queries, parse)
+    file = without_secrets(storage.plain(triples))
     yield from passages.rejected + questions.rejected
     hard: dict[int, dict[int, array]] = {}  # query -> positive -> line of the first triple, negatives
     for number, (_, raw) in enumerate(storage.read_lines(triples), start=1):
@@ -80,7 +81,7 @@ def _read(
         except (ValueError, OverflowError, BadRow) as error:
             if tell_triples:
                 reason, value = error.args if isinstance(error, BadRow) else ("broken line", str(error))
-                yield Rejected(file=without_secrets(storage.plain(triples)), line=number, reason=reason, value=value)
+                yield Rejected(file=file, line=number, reason=reason, value=value)
     for query, of_query in hard.items():
         lines = {str(positive): some[0] for positive, some in of_query.items()}
         negatives = dict.fromkeys(str(n) for some in of_query.values() for n in some[1:] if n not in of_query)

@@ -6,12 +6,16 @@ from hybridir.data import storage
 from hybridir.data.records import BadRow, Rejected
 from hybridir.runtime.secrets import without_secrets
 
+_HIGHEST = 2**31
+"""Grades above it, of which sums are not exact or not finite, are broken."""
+
 
 def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
     """(query id, passage id, score) for each line, None for a header; also reads TREC's four columns.
 
     A header is a first line whose last column is no number. A score is a whole number; `1.0` is one.
     """
+    file = without_secrets(storage.plain(path))
     for number, (_, raw) in enumerate(storage.read_lines(path), start=1):
         try:
             columns = storage.decode(raw).split("\t")
@@ -21,14 +25,14 @@ def read_qrels(path: str) -> Iterator[tuple[str, str, int] | Rejected | None]:
                 yield None
                 continue
             query, passage, score = columns if len(columns) == 3 else (columns[0], *columns[2:])
-            if not float(score).is_integer():
+            if not float(score).is_integer() or abs(float(score)) > _HIGHEST:
                 raise ValueError
             yield query, passage, int(float(score))
         except ValueError:
             value = f"expected query id, passage id, score; found {(raw or b'')[:80]!r}"
-            yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason="broken line", value=value)
+            yield Rejected(file=file, line=number, reason="broken line", value=value)
         except BadRow as bad:
-            yield Rejected(file=without_secrets(storage.plain(path)), line=number, reason=bad.reason, value=bad.value)
+            yield Rejected(file=file, line=number, reason=bad.reason, value=bad.value)
 
 
 def _is_number(text: str) -> bool:

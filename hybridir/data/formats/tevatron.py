@@ -25,7 +25,8 @@ def pairs_of(row: rows.Row, language: str | None) -> Iterator[Pair]:
     negatives = [rows.document(one, "docid", language) for one in rows.list_of(row, "negative_passages")]
     scores = rows.scores_of(row, len(negatives))
     kept = rows.without(negatives, positives)
-    kept_scores = tuple(score for one, score in zip(negatives, scores, strict=False) if one in kept)
+    some = set(kept)
+    kept_scores = tuple(score for one, score in zip(negatives, scores, strict=False) if one in some)
     ids = rows.positives(query_id, [positive.passage_id for positive in positives])
     for (group_id, passage_group_id), positive in zip(ids, positives, strict=True):
         yield Pair(

@@ -19,11 +19,12 @@ def find_shards(source: Source) -> list[Shard]:
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     """The pair of a row. Without an answer, or with one that does not stand in the plot, there is none."""
-    plot, answers = rows.text_of(row, "plot"), rows.list_of(row, "answers")
+    plot, answers = rows.text_of(row, "plot"), rows.list_of(row, "answers")[:_ANSWERS]
     if row.get("no_answer") or not answers:
         raise BadRow(NO_ANSWER, "no_answer")
-    places = {answer: plot.lower().find(str(answer).lower()) for answer in answers if str(answer).strip()}
-    answer, start = next(((one, at) for one, at in places.items() if at >= 0), ("", -1))
+    lower = plot.replace("İ", "I").lower()  # as long as the plot: this letter alone has two in lower case
+    places = ((answer, lower.find(answer.lower())) for answer in map(str, answers) if answer.strip())
+    answer, start = next(((one, at) for one, at in places if at >= 0), ("", -1))
     if start < 0:
         raise BadRow(NO_ANSWER, "the answer is not in the plot")
     text = window(plot, start, start + len(answer))
@@ -36,6 +37,8 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     )
 
 
+_ANSWERS = 100
+"""Answers of a question that are looked for."""
 _READ = ("plot_id", "plot", "question_id", "question", "answers", "no_answer")
 ABOUT = Published(
     license="MIT",

@@ -6,7 +6,6 @@ positive is the first of them that has an answer, the hard negatives are those b
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from hybridir.data import rows
 from hybridir.data.config import Source
@@ -18,14 +17,13 @@ from hybridir.data.sets.published import Published
 
 def find_shards(source: Source) -> list[Shard]:
     """A shard for each JSON file."""
-    return document_shards(source, ABOUT, ".json", _questions)
+    return document_shards(source, ABOUT, r"\s*\[", _has_passages)
 
 
-def _questions(document: Any, split: str) -> Iterator[Row]:
-    for row in document:
-        if "ctxs" not in row:
-            raise KeyError("ctxs: the passages found for a question")
-        yield row
+def _has_passages(row: Row, split: str) -> bool:
+    if "ctxs" not in row:
+        raise KeyError("ctxs: the passages found for a question")
+    return True
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:

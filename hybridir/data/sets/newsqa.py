@@ -5,7 +5,6 @@ The texts may not be passed on: `combined-newsqa-data-v1.json` is made by hand f
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from hybridir.data import rows
 from hybridir.data.config import Source
@@ -16,11 +15,11 @@ from hybridir.data.sets.published import Published, window
 
 def find_shards(source: Source) -> list[Shard]:
     """A shard for each file: the stories whose `type` is `source.split` (train, dev or test)."""
-    return document_shards(source, ABOUT, ".json", _stories)
+    return document_shards(source, ABOUT, r'\s*\{\s*("version"\s*:\s*"[^"]{,99}"\s*,\s*)?"data"\s*:\s*\[', _is_of)
 
 
-def _stories(document: Any, split: str) -> Iterator[Row]:
-    return (story for story in document["data"] if story["type"] == split)
+def _is_of(story: Row, split: str) -> bool:
+    return bool(story["type"] == split)
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
@@ -28,19 +27,21 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     story, text = rows.id_of(row, "storyId"), rows.text_of(row, "text")
     found = False
     for n, question in enumerate(rows.list_of(row, "questions")):
-        agreed = question.get("consensus") or {}
+        agreed = (question.get("consensus") or {}) if isinstance(question, dict) else question
+        if not isinstance(agreed, dict):
+            raise BadRow("wrong type", f"a question and its consensus must be objects; found {question!r:.80}")
         if "s" not in agreed:  # a bad question, or one without an answer
             continue
-        if not 0 <= agreed["s"] < agreed["e"] <= len(text):
-            raise BadRow("wrong value", f"the answer {agreed} is outside of the text of {story}")
+        start, end = agreed["s"], agreed.get("e")
+        if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(text)):
+            raise BadRow("wrong value", f"the answer {agreed!r:.80} is outside of the text of {story}")
         found = True
-        answer = text[agreed["s"] : agreed["e"]]
-        end = agreed["s"] + len(answer.rstrip())
+        end = start + len(text[start:end].rstrip())
         yield Pair(
             group_id=f"{story}#{n}",
             language=language or "en",
             query=rows.text_of(question, "q"),
-            passage=Passage(passage_id="", language=language or "en", text=window(text, agreed["s"], end)),
+            passage=Passage(passage_id="", language=language or "en", text=window(text, start, end)),
             passage_group_id=f"story {story}",
         )
     if not found:

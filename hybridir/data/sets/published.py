@@ -45,7 +45,8 @@ def shards(source: Source, about: Published) -> list[Shard]:
 
 def window(text: str, start: int, end: int, words: int = 100) -> str:
     """About `words` words of a text around the characters `start` to `end`, cut at spaces."""
-    before, after = text[:start].split(), text[end:].split()
+    before = text[:start].rsplit(None, words + 1)[-words - 1 :]
+    after = text[end:].split(None, words + 1)[: words + 1]
     inside = text[start:end]
     if start and not text[start - 1].isspace() and before:  # the answer begins within a word
         inside = before.pop() + inside
