@@ -1,9 +1,11 @@
 """Units of work on Ray: actors take one unit after another, and each unit leaves a file, so that it is done once."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
@@ -13,6 +15,8 @@ from hybridir.runs.recipe import ScalingConfig
 
 Do = Callable[[int], dict[str, Any]]
 """Does a unit, given by its number, and says what came of it, in values that JSON knows."""
+MOST_STARTS = 5
+"""Times that a unit is begun. Ray itself would put a new actor in the place of a lost one for ever."""
 
 
 def do_units(scaling: ScalingConfig, make: Callable[[], Do], count: int) -> Iterator[dict[str, Any]]:
@@ -20,7 +24,9 @@ def do_units(scaling: ScalingConfig, make: Callable[[], Do], count: int) -> Iter
     `make` once; yields what came of them in the order they finish.
 
     The unit of an actor that is lost is done again by another. An error of the work itself is raised unchanged.
+    `ValueError` if a unit is lost `MOST_STARTS` times.
     """
+    starts = ray.remote(_Starts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     context = ordered()
     context.execution_options.preserve_order = False
     workers = max(1, min(scaling.num_workers, count))
@@ -29,7 +35,7 @@ def do_units(scaling: ScalingConfig, make: Callable[[], Do], count: int) -> Iter
         rows = ray.data.range(count, override_num_blocks=count)
         done = rows.map_batches(
             _Units,
-            fn_constructor_kwargs={"make": make},
+            fn_constructor_kwargs={"make": make, "starts": starts},
             batch_size=1,
             compute=pool,
             num_cpus=scaling.cpus_per_worker,
@@ -39,10 +45,30 @@ def do_units(scaling: ScalingConfig, make: Callable[[], Do], count: int) -> Iter
             yield json.loads(row["done"])
 
 
+class _Starts:
+    """Counts how often each unit was begun."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def begin(self, unit: int) -> int:
+        self._counts[unit] += 1
+        return self._counts[unit]
+
+
 class _Units:
-    def __init__(self, make: Callable[[], Do]) -> None:
+    def __init__(self, make: Callable[[], Do], starts: Any) -> None:
         quiet_libraries()
-        self._do = make()
+        self._make, self._starts = make, starts
+        self._do: Do | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"done": [json.dumps(self._do(int(batch["id"][0])))]}
+        unit = int(batch["id"][0])
+        if ray.get(self._starts.begin.remote(unit)) > MOST_STARTS:
+            raise ValueError(
+                f"{MOST_STARTS} workers ended without an error at the same unit {unit}, as they do where memory is short "
+                "(Ray's logs and dmesg say more): raise scaling.cpus_per_worker, so that fewer workers share a node, "
+                "and go on with --resume"
+            )
+        self._do = self._do or self._make()  # here, so that it counts too if the worker ends while it loads
+        return {"done": [json.dumps(self._do(unit))]}

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from hybridir.on_ray.encode_shards import encode_shards_on_ray
 from hybridir.on_ray.gauges import training_shown
 from hybridir.on_ray.train import train_on_ray
 from hybridir.on_ray.translate import translate_on_ray
+from hybridir.on_ray.units import MOST_STARTS, Do, do_units
 from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.encode_shards import Work as Job
 from hybridir.retrieval.encode_shards import encode_shards_here
@@ -529,6 +531,28 @@ def test_a_translation_with_a_worker_killed_ends_as_in_one_process(pairs: Path, 
     for name in ("results.json", "train/en.jsonl", "train/de.jsonl", "train/fr.jsonl", "rejected/de.jsonl"):
         assert (there / name).read_bytes() == (translated_here / name).read_bytes(), name
     assert {done.unit for done in seen[1:]} == {Unit(n, x) for n in range(10) for x in ("de", "fr")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["while it loads", "in a unit"])
+def test_a_unit_that_ends_every_worker_is_given_up(where: str, tmp_path: Path) -> None:
+    """Slow: Ray starts a worker again each time."""
+
+    def die(unit: int) -> None:
+        if unit == 1:
+            (tmp_path / uuid.uuid4().hex).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def make() -> Do:
+        if where == "while it loads":
+            die(1)
+        return lambda n: die(n) or {"unit": n}
+
+    with pytest.raises(
+        ValueError, match=r"5 workers ended without an error .*raise scaling\.cpus_per_worker.*--resume"
+    ):
+        list(do_units(ScalingConfig(num_workers=1), make, 3))
+    assert len(list(tmp_path.iterdir())) >= MOST_STARTS
 
 
 def test_an_error_of_a_translation_model_is_raised_as_it_is(pairs: Path, translated_here: Path) -> None:
