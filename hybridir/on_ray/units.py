@@ -66,9 +66,9 @@ class _Units:
         unit = int(batch["id"][0])
         if ray.get(self._starts.begin.remote(unit)) > MOST_STARTS:
             raise ValueError(
-                f"{MOST_STARTS} workers ended without an error at the same unit {unit}, as they do where memory is short "
-                "(Ray's logs and dmesg say more): raise scaling.cpus_per_worker, so that fewer workers share a node, "
-                "and go on with --resume"
+                f"{MOST_STARTS} workers ended without an error at the same unit {unit}, as they do where memory is "
+                "short (Ray's logs and dmesg say more): raise scaling.cpus_per_worker, so that fewer workers share a "
+                "node, and go on with --resume"
             )
         self._do = self._do or self._make()  # here, so that it counts too if the worker ends while it loads
         return {"done": [json.dumps(self._do(unit))]}

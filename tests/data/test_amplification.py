@@ -28,7 +28,7 @@ QUICK = {
     "npy wide": "at most 65536 can be read",
     "row groups": "read",
     "newsqa": "read",
-    "entity questions": "does not have the layout",
+    "entity questions": "rows without an answer",
     "beir without texts": "x unknown id",
 }
 """Files that are read or refused within a second, and how."""

@@ -11,7 +11,7 @@ import pytest
 
 from hybridir.data.config import DataConfig, Source
 from hybridir.data.records import NO_ANSWER, Pair, Rejected
-from hybridir.data.sets import SETS
+from hybridir.data.sets import SETS, documents
 from hybridir.data.sets.published import window
 from hybridir.data.sources import find_shards
 
@@ -165,6 +165,25 @@ def test_what_must_be_fetched_by_hand_names_its_page(name: str, tmp_path: Path) 
     document(tmp_path / "other.json", [{"question": "Who?", "answers": []}])
     with pytest.raises(ValueError, match=f"does not have the layout of {name}.*{SETS[name].ABOUT.page}"):
         read(DataConfig(format=name, path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["newsqa", "entity-questions"])
+def test_a_document_is_read_entry_by_entry(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an entry goes on in the next characters that are read, and up to the end of a list that is cut off."""
+    write(name, tmp_path / name)
+    whole = read(DataConfig(format=name, path=str(tmp_path / name)))
+    monkeypatch.setattr(documents, "_BLOCK", 60)
+    assert read(DataConfig(format=name, path=str(tmp_path / name))) == whole
+    (file,) = (tmp_path / name).iterdir()
+    content = file.read_text()
+    for broken, entry in ((content[:-2], "after entry [12]: "), (content[:200], "after entry 0: ")):
+        file.write_text(broken)
+        with pytest.raises(ValueError, match=f"does not have the layout of {name} .{entry}JSONDecodeError"):
+            read(DataConfig(format=name, path=str(tmp_path / name)))
+    file.write_text(content)
+    monkeypatch.setattr(documents, "MAX_LINE", 100)
+    with pytest.raises(ValueError, match="after entry 0: JSONDecodeError"):
+        read(DataConfig(format=name, path=str(tmp_path / name)))
 
 
 def test_a_pattern_of_files_is_read_by_the_library_itself(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def newsqa(folder: Path) -> dict[str, str]:
 
 
 def entity_questions(folder: Path) -> dict[str, str]:
-    (folder / "x.json").write_text("[" + "{}," * 330_000 + "{}]")
+    (folder / "x.json").write_text("[" + ",".join(['{"question":"q","ctxs":[]}'] * 35_000) + "]")
     return {"format": "entity-questions", "path": str(folder)}
 
 
