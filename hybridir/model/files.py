@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hybridir.runtime.home import check_hub_cache
+
 TIMEOUT = 10.0
 """Seconds to wait for the hub's answer."""
 
@@ -21,6 +23,7 @@ def check_hub(name: str, revision: str | None) -> None:
         return
     if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
         return
+    check_hub_cache(constants.HF_HUB_CACHE)
     try:
         get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
     except Exception as error:  # of the HTTP library that the client's version uses

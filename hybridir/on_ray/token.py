@@ -8,10 +8,12 @@ import stat
 import sys
 from pathlib import Path
 
+from hybridir.runtime.home import at_home
+
 
 def token_file() -> Path:
-    """Where Ray looks for the token of a cluster."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    """Where Ray looks for the token of a cluster. `ValueError` without a home folder."""
+    return Path(at_home(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"))
 
 
 def check_token_file() -> None:
@@ -38,12 +40,14 @@ def check_token_file() -> None:
 
 
 def main() -> None:
-    file = token_file()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        file = token_file()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         sys.exit(f"error: {file} is there already and stays: remove it if you want a new token")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: no token can be written ({error}): name a file for it by RAY_AUTH_TOKEN_PATH")
     with open(descriptor, "w", encoding="ascii") as opened:
         opened.write(secrets.token_hex(32))
     print(f"{file}: copy it to every machine of the cluster, and let nobody else read it")

@@ -1,6 +1,5 @@
 """Configuration from YAML files and the command line, by jsonargparse: `--config FILE`, `--section.key VALUE`."""
 
-import os
 import re
 import shutil
 import textwrap
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 from yaml import YAMLError
 
+from hybridir.runtime.home import at_home
 from hybridir.runtime.left_behind import leave_behind
 from hybridir.runtime.owner import files_first
 from hybridir.runtime.plain_yaml import check_yaml
@@ -155,7 +155,7 @@ def _unquoted(message: str) -> str:
 def _at_home(value: Any) -> Any:
     """The value, with `~` at the start of each text in it replaced by the home folder."""
     if isinstance(value, str):
-        return os.path.expanduser(value) if value.startswith("~") else value
+        return at_home(value) if value.startswith("~") else value
     if isinstance(value, list | tuple):
         return type(value)(_at_home(one) for one in value)
     if isinstance(value, dict):

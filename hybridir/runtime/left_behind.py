@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from hybridir.runtime.home import at_home
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 from hybridir.runtime.words import did_you_mean
@@ -94,7 +95,7 @@ def check_terms(written: Mapping[str, Any], known: Collection[str], where: str) 
 def _content(file: str) -> dict[str, Any]:
     """The sections of a config file; empty if there is none. That a file is broken, the parser tells."""
     try:
-        found = load_yaml(Path(file).expanduser().read_text(encoding="utf-8"))
+        found = load_yaml(Path(at_home(file)).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 
 from hybridir.runtime.durable import check_links, open_alone
+from hybridir.runtime.home import at_home
 from hybridir.runtime.plain_yaml import load_yaml
 
 OWNER, WRITER = "owner.json", "writer.json"
@@ -117,7 +118,7 @@ def named_output(arguments: Sequence[str]) -> str:
     peek.add_argument("--output", action="append", dest="named", nargs="?")
     peek.add_argument("--config", action="append", dest="named", nargs="?", type=_output_of_config)
     named = peek.parse_known_args(files_first(arguments))[0].named or []
-    return os.path.expanduser(next((name for name in reversed(named) if name is not None), ""))
+    return at_home(next((name for name in reversed(named) if name is not None), ""))
 
 
 def _output_of_config(config: str) -> str | None:

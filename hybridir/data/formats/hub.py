@@ -11,6 +11,7 @@ from hybridir.data import rows
 from hybridir.data.config import Source
 from hybridir.data.records import Pair, Rejected, Row, Shard
 from hybridir.data.storage import PLACEHOLDER
+from hybridir.runtime.home import check_hub_cache
 from hybridir.runtime.secrets import without_secrets
 
 PREFIX = "hf://datasets/"
@@ -53,10 +54,11 @@ def find_shards(source: Source, fields: rows.Fields) -> list[Shard]:
 
 
 def _open(name: str, subset: str | None, split: str, revision: str | None) -> Any:
-    from datasets import load_dataset
+    from datasets import config, load_dataset
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
+    check_hub_cache(str(config.HF_DATASETS_CACHE))
     try:
         if subset and "/" in subset:  # files, not a configuration
             kind, root = "parquet" if subset.endswith(".parquet") else "json", f"{PREFIX}{name}@{revision}"
