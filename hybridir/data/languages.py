@@ -64,11 +64,11 @@ def remedy(tag: str) -> str:
 
 def check_languages(languages: Iterable[str], available: Iterable[str], what: str) -> tuple[str, ...]:
     """The codes of `languages`. `ValueError` if one is not in `available` or is named twice; `what` names the data."""
-    available = sorted(available)
+    available = set(available)
     chosen = tuple(map(code_of, languages))
     for language in chosen:
         if language not in available:
-            raise ValueError(f"{what} has no language {language!r}; it has {', '.join(available)}")
+            raise ValueError(f"{what} has no language {language!r}; it has {', '.join(sorted(available))}")
     if len(set(chosen)) != len(chosen):
         raise ValueError(f"a language is named twice: {', '.join(chosen)}")
     return chosen

@@ -23,19 +23,28 @@ POOLING = {
     "lasttoken": "lasttoken",
 }
 """Poolings, and the flags for them in the files of sentence-transformers 5 and earlier."""
-_ANY = None
-"""All values of a setting are taken: the code that reads it knows them, or it changes no embedding."""
+
+
+class _Any(tuple[Any, ...]):
+    """All values of a setting are taken: the code that reads it knows them, or it changes no embedding."""
+
+    def __contains__(self, value: object) -> bool:
+        return True
+
+
+_ANY = _Any()
 _NOTHING: tuple[Any, ...] = ({}, None)
+"""The values of a setting that say nothing. Of a setting that is not listed, no others are taken."""
 _LOADING = {"add_pooling_layer", "dtype", "torch_dtype", "trust_remote_code"}
 """Settings of loading that change no embedding here: weights are always taken as float32, and code is never run."""
-_MODEL: Mapping[str, tuple[Any, ...] | None] = {
+_MODEL: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(("__version__", "prompts", "default_prompt_name", "truncate_dim", "requirements"), _ANY),
     "similarity_fn_name": ("cosine", "dot", None),
     "model_type": ("SentenceTransformer", None),
 }
 _IN = {"module_input_name": ("sentence_embedding",), "module_output_name": ("sentence_embedding", None)}
 _WIDTHS = ("embedding_dimension", "word_embedding_dimension")
-_MODULE: Mapping[str, Mapping[str, tuple[Any, ...] | None]] = {
+_MODULE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "Transformer": {
         **dict.fromkeys(("max_seq_length", "query_length", "document_length", "do_lower_case", "unpad_inputs"), _ANY),
         **dict.fromkeys(("model_args", "model_kwargs", "config_args", "config_kwargs"), _NOTHING),
@@ -130,10 +139,10 @@ def _refuse(name: str, kinds: list[str]) -> None:
     )
 
 
-def _check(name: str, file: str, found: dict[str, Any], known: Mapping[str, tuple[Any, ...] | None]) -> None:
+def _check(name: str, file: str, found: dict[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
     for key, value in found.items():
         accepted = known.get(key, _NOTHING)
-        if accepted is None or value in accepted:
+        if value in accepted:
             continue
         if key.endswith(("_args", "_kwargs")) and isinstance(value, dict) and set(value) <= _LOADING:
             continue

@@ -122,13 +122,16 @@ def test_a_step_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch
     assert time.monotonic() - began > 1.5
 
 
+@pytest.mark.parametrize("ahead", [0, 86_400])
 def test_a_checkpoint_that_nobody_writes_any_more_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its worker was lost, or its storage hangs."""
+    """Its worker was lost, or its storage hangs; also if the clock was set back by a day meanwhile."""
     monkeypatch.setattr(signals, "PATIENCE", 1)
     monkeypatch.setattr(signals, "WRITING", 1)
-    (tmp_path / "checkpoints" / ".step-00000001.tmp").mkdir(parents=True)
+    work = tmp_path / "checkpoints" / ".step-00000001.tmp"
+    work.mkdir(parents=True)
+    os.utime(work, (time.time() + ahead,) * 2)
     with pytest.raises(KeyboardInterrupt), saving(tmp_path / "STOP"):  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)
         time.sleep(60)

@@ -44,7 +44,7 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
 
 
 ABOUT = Published(
-    license="MIT for the questions; the passages are Wikipedia's, CC-BY-SA",
+    license="MIT for the questions (from memory, not looked up); the passages are Wikipedia's, CC-BY-SA",
     page="https://github.com/princeton-nlp/EntityQuestions",
     fields=rows.Fields(pairs_of, frozenset(("question", "answers", "ctxs")), ("question", "ctxs")),
     by_hand="fetch dataset.zip, find passages for its questions by a passage index (DPR or Pyserini write such files, "

@@ -35,7 +35,7 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
 
 _READ = ("question_id", "question", "answer", "label")
 ABOUT = Published(
-    license="other: Microsoft Research data licence",
+    license="other: Microsoft Research data licence (from memory, not looked up)",
     page="https://huggingface.co/datasets/microsoft/wiki_qa",
     fields=rows.Fields(pairs_of, frozenset((*_READ, "document_title")), _READ),
     hub="microsoft/wiki_qa",
