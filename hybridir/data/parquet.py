@@ -1,6 +1,8 @@
 """Reads Parquet files batch by batch. Dictionaries stay encoded until it is known how large the values become."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,7 +37,8 @@ def batches(
                         encoded.add(leaf.path_in_schema)
     file = pq.ParquetFile(opened, metadata=plain.metadata, read_dictionary=list(encoded))
     schema = pa.schema([plain.schema_arrow.field(column) for column in columns])
-    for batch in file.iter_batches(rows, row_groups=list(groups), columns=list(columns)):
+    read = partial(file.iter_batches, rows, columns=list(columns))
+    for batch in chain.from_iterable(read(row_groups=[group]) for group in groups):  # none spans two, for dictionaries
         size = sum(map(_size, batch.columns))
         growth.add(size + EACH * batch.num_rows)
         step = max(1, batch.num_rows * _AT_ONCE // max(size, _AT_ONCE))

@@ -256,8 +256,8 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     ),
     "a token around each text": (
         "tokenizer.json",
-        lambda c: c["post_processor"]["special_tokens"]["[CLS]"].update(ids=[100]),
-        "1 have none, the first is number 100 .'put around each text'.*",
+        lambda c: c["post_processor"]["special_tokens"]["[CLS]"].update(ids=[120]),
+        "1 have none, the first is number 120 .'put around each text'.*",
     ),
 }
 
