@@ -320,7 +320,7 @@ def read(what: dict[str, str]) -> tuple[float, float, str]:
     from hybridir.data.sources import find_shards, read_benchmark
     from hybridir.retrieval import embeddings as of_embeddings
 
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak counts from here
     before, began = memory("VmRSS"), time.process_time()
     try:
         if "benchmark" in what:
@@ -338,7 +338,7 @@ def read(what: dict[str, str]) -> tuple[float, float, str]:
 
 def memory(which: str) -> float:
     """Resident memory of this process in MB: now (VmRSS), or at its peak (VmHWM)."""
-    return int(Path("/proc/self/status").read_text().partition(f"{which}:")[2].split()[0]) / 1000
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").partition(f"{which}:")[2].split()[0]) / 1000
 
 
 def measure(names: Iterable[str]) -> Iterator[tuple[str, int, float, float, str]]:

@@ -22,7 +22,8 @@ NAME = regex.compile(r"(?<=[^\s.!?:\"'(\[«“‘]\s)(?:\p{Lu}\p{Ll}{3,}|\p{Lu}{
 
 def texts(file: Path) -> tuple[list[str], list[str]]:
     """Passages and questions."""
-    paragraphs = [one for article in json.loads(file.read_text())["data"] for one in article["paragraphs"]]
+    articles = json.loads(file.read_text(encoding="utf-8"))["data"]
+    paragraphs = [one for article in articles for one in article["paragraphs"]]
     return [one["context"] for one in paragraphs], [qa["question"] for one in paragraphs for qa in one["qas"]]
 
 
