@@ -81,7 +81,8 @@ def small_recipe(output: Path, cache: Path, **sections: dict[str, Any]) -> Recip
 
 def job(*arguments: object, name: str = "train") -> subprocess.CompletedProcess[str]:
     """A job in this process, which has imported what takes long; without tracking."""
-    command = [f"jobs/{name}.py", "--tracking.enabled", "false", *map(str, arguments)]
+    tracked = name in ("train", "evaluate", "study", "tune")
+    command = [f"jobs/{name}.py", *("--tracking.enabled", "false") * tracked, *map(str, arguments)]
     code: object = 0
     with (
         pytest.MonkeyPatch.context() as patch,

@@ -39,7 +39,9 @@ class TokenBatch:
     ids: np.ndarray  # int32 [T]
     lengths: np.ndarray  # int32 [texts]; 0 where an item has no translation
     passage_group: np.ndarray  # int64 [b + b * n], of positives and hard negatives
-    language: np.ndarray  # int16 [texts], index into `Corpus.languages`; -1 for no text
+    language: (
+        np.ndarray
+    )  # int16 [texts], index into `Corpus.languages`, or as `Corpus.negative_language`; -1 for no text
     example: np.ndarray  # uint64 [b, 3]: key of the group, index of the query language, of the passage language
     teacher: np.ndarray | None = None  # float32 [2 b, T], see `Teacher.take`
 
@@ -132,7 +134,8 @@ class BatchSource:
             "negative": cache.negatives.take(batch.negatives.ravel()),
         }
         query_b, passage_b = plan.columns[batch.query_language], plan.columns[batch.passage_language]
-        languages = [query_b, passage_b, passage_b.repeat(batch.negatives.shape[1])]
+        own_bn = plan.corpus.negative_language[batch.negatives]
+        languages = [query_b, passage_b, np.where(own_bn < 0, passage_b[:, None], own_bn).ravel()]
         for name, rows in translations.rows(batch):
             column = cache.passage if name == "passage_translation" else cache.query
             views[name] = [column.take(row)[0] if row[0] >= 0 else _NONE for row in rows.reshape(-1, 1)]

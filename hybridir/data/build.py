@@ -86,6 +86,7 @@ class _Rows:
 
     rejected_file: TextIO
     languages: dict[str, int] = field(default_factory=dict)
+    negative_languages: dict[str, int] = field(default_factory=lambda: {"": 0})  # "" is that of the pair
     sources: dict[str, int] = field(default_factory=dict)
     chunk_start: list[int] = field(default_factory=lambda: [0])
     rejected: Counter = field(default_factory=Counter)
@@ -99,7 +100,7 @@ class _Rows:
         waiting: list[pa.RecordBatch] = []
         with contextlib.ExitStack() as stack:
             names = [f"{key}.u8" for key in (*KEYS, "negative_id", "negative_text")]
-            names += ["negatives.u4", "language.u2", "source.u2", "domain.u4", "split.u1"]
+            names += ["negatives.u4", "negative_language.u2", "language.u2", "source.u2", "domain.u4", "split.u1"]
             files = {name: stack.enter_context(open(directory / name, "wb")) for name in names}
             file = stack.enter_context(pa.OSFile(str(directory / "pairs.arrow"), "wb"))
             writer = stack.enter_context(pa.ipc.new_file(file, CONTENT))
@@ -160,6 +161,8 @@ class _Rows:
         for key in ("negative_id", "negative_text"):
             write(f"{key}.u8", batch[key].flatten().to_numpy())
         write("negatives.u4", pc.list_value_length(batch["negatives"]).to_numpy())
+        own = pc.fill_null(batch["negatives"].flatten().field("language"), "")
+        write("negative_language.u2", _number(own, self.negative_languages))
         write("language.u2", _number(batch["language"], self.languages))
         write("source.u2", _number(batch["source"], self.sources))
         if len(self.sources) > MOST_SOURCES:
@@ -201,6 +204,7 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float, test_sha
         "passage_group": passage_group,
         "negative_start": negative_start,
         "negative_group": negative_group,
+        "negative_language": _languages_of_negatives(rows.negative_languages, languages)[read("negative_language.u2")],
         "chunk_start": np.array(rows.chunk_start, dtype=np.int64),
     }
     for name, values in arrays.items():
@@ -276,6 +280,13 @@ def _renumber(names: dict[str, int], numbers: np.ndarray) -> np.ndarray:
     """Replaces numbers in order of appearance by positions in the alphabetical order of `names`."""
     place = {name: n for n, name in enumerate(sorted(names))}
     return np.array([place[name] for name in names], dtype=np.int32)[numbers]
+
+
+def _languages_of_negatives(numbers: dict[str, int], languages: list[str]) -> np.ndarray:
+    """`Corpus.negative_language` by number: languages without a pair come after those with one."""
+    others = sorted({*numbers} - {*languages, ""})
+    place = {"": -1} | {language: n for n, language in enumerate([*languages, *others])}
+    return np.array([place[language] for language in numbers], dtype=np.int16)
 
 
 def _parts(

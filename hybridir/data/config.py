@@ -58,41 +58,6 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(Source):
-    """Training and validation pairs: one source, or several.
-
-    Args:
-        sources: list of sources, each with the fields of a single source; leave out `format` and `path` above it.
-        validation: source of the validation pairs. Omitted: the validation pairs of the format (sample, lareqa), else
-            `validation_share` of the groups.
-        validation_share: share of the groups used for validation instead of training; groups that share a passage
-            always go together.
-        test_share: share of the groups that the run never sees, for the benchmark `heldout`; whole passage groups, and
-            no validation group. Omitted: 0.2 if the benchmark is `heldout`, else 0.
-        max_rejected: the run does not start if a larger share of the rows is rejected.
-    """
-
-    sources: tuple[Source, ...] = ()
-    validation: Source | None = None
-    validation_share: float = 0.05
-    test_share: float | None = None
-    max_rejected: float = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("validation_share", "test_share", "max_rejected"):
-            if not 0 <= (getattr(self, name) or 0) <= 1:
-                raise ValueError(f"data.{name} is {getattr(self, name)}: it must be between 0 and 1")
-        if self.validation_share + (self.test_share or 0) > 1:
-            raise ValueError(
-                f"data.validation_share is {self.validation_share} and data.test_share {self.test_share}: together "
-                "they must be at most 1"
-            )
-        if self.sources and (self.path or self.format not in ("", "sample")):  # older runs saved `sample` there
-            raise ValueError("data has sources, and also a format or path: move that into data.sources")
-
-
-@dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """The benchmark that encoders are measured on.
 
@@ -127,6 +92,55 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         spell_languages(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Source):
+    """Training and validation pairs: one source, or several.
+
+    Args:
+        sources: list of sources, each with the fields of a single source; leave out `format` and `path` above it.
+        validation: source of the validation pairs. Omitted: the validation pairs of the format (sample, lareqa), else
+            `validation_share` of the groups.
+        validation_share: share of the groups used for validation instead of training; groups that share a passage
+            always go together.
+        test_share: share of the groups that the run never sees, for the benchmark `heldout`; whole passage groups, and
+            no validation group. Omitted: 0.2 if the benchmark is `heldout`, else 0.
+        max_rejected: the run does not start if a larger share of the rows is rejected.
+        exclude: benchmarks that must not be trained on, by name, folder or fields: pairs that share 13 words in a row
+            with their questions or relevant passages are left out with their passage groups, and listed in
+            `rejected.jsonl`.
+        exclude_encoder: an encoder by which texts near those of the benchmarks are found too, such as translations.
+        exclude_similarity: the cosine similarity from which texts are near.
+    """
+
+    sources: tuple[Source, ...] = ()
+    validation: Source | None = None
+    validation_share: float = 0.05
+    test_share: float | None = None
+    max_rejected: float = 0.01
+    exclude: tuple[BenchmarkConfig | str, ...] = ()
+    exclude_encoder: str = ""
+    exclude_similarity: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("validation_share", "test_share", "max_rejected"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
+                raise ValueError(f"data.{name} is {getattr(self, name)}: it must be between 0 and 1")
+        if self.validation_share + (self.test_share or 0) > 1:
+            raise ValueError(
+                f"data.validation_share is {self.validation_share} and data.test_share {self.test_share}: together "
+                "they must be at most 1"
+            )
+        if self.exclude_encoder and not self.exclude:
+            raise ValueError(
+                "data.exclude_encoder is set, but data.exclude names no benchmark: name one, or leave it out"
+            )
+        if not 0 < self.exclude_similarity <= 1:
+            raise ValueError(f"data.exclude_similarity is {self.exclude_similarity}: it must be above 0, at most 1")
+        if self.sources and (self.path or self.format not in ("", "sample")):  # older runs saved `sample` there
+            raise ValueError("data has sources, and also a format or path: move that into data.sources")
 
 
 class PairReader(Protocol):

@@ -37,6 +37,8 @@ class Corpus:
         passage_group: int64 [G], passage group of a group, named by its smallest group.
         negative_start: int64 [N + 1]; row r has the hard negatives `negative_start[r]` to `negative_start[r + 1] - 1`.
         negative_group: int64 [H], passage group of a hard negative; G or above if it is the positive of no pair.
+        negative_language: int16 [H], index into `languages`, above them for a language without a pair; -1 for the
+            language of its pair.
         chunk_start: int64 [C + 1], first row of each chunk. A chunk is read at once.
     """
 
@@ -59,6 +61,7 @@ class Corpus:
     passage_group: np.ndarray
     negative_start: np.ndarray
     negative_group: np.ndarray
+    negative_language: np.ndarray
     chunk_start: np.ndarray
 
     @classmethod
@@ -80,6 +83,7 @@ class Corpus:
                     "remove it, and start the job that wrote it again (its --dry_run is enough)"
                 )
             arrays["domain_of"] = np.zeros(len(arrays["group_key"]), dtype=np.uint32)
+        arrays.setdefault("negative_language", np.full(len(arrays["negative_group"]), -1, dtype=np.int16))
         return cls(directory=directory, **description, **arrays)
 
     @property
@@ -98,6 +102,14 @@ class Corpus:
     def groups(self, part: str) -> np.ndarray:
         """bool [G]: which groups belong to `part`."""
         return np.asarray(self.part_of) == PARTS.index(part)
+
+    def group_of_row(self) -> np.ndarray:
+        """int64 [N]: the group of each row; -1 for a row that repeats a language of its group, and is not used."""
+        group_N = np.full(len(self.negative_start) - 1, -1, dtype=np.int64)
+        for row_G in np.asarray(self.row_of).T:
+            there = np.flatnonzero(row_G >= 0)
+            group_N[row_G[there]] = there
+        return group_N
 
     def in_domains(self, domains: Iterable[str]) -> np.ndarray:
         """bool [G]: the groups of these domains, and all that share a passage group with one of them.

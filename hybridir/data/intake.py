@@ -23,13 +23,14 @@ ROWS, BYTES = 4096, 16_000_000
 """A batch has at most `ROWS` rows, and ends when its records have more than `BYTES` characters (as `_size` counts)."""
 
 _PASSAGE = pa.struct([("passage_id", pa.string()), ("text", pa.string())])
+_NEGATIVE = pa.struct([*_PASSAGE, ("language", pa.string())])
 CONTENT = pa.schema(
     [(name, pa.string()) for name in ("source", "group_id", "language", "query")]
-    + [("passage", _PASSAGE), ("negatives", pa.list_(_PASSAGE)), ("domain", pa.string())]
+    + [("passage", _PASSAGE), ("negatives", pa.list_(_NEGATIVE)), ("domain", pa.string())]
     + [("negative_scores", pa.list_(pa.float64()))]
     + [("file", pa.string()), ("line", pa.int64())]
 )
-"""Columns of a pair that a corpus keeps."""
+"""Columns of a pair that a corpus keeps. The language of a negative is null if it is that of its pair."""
 KEYS = ("group", "question", "passage_id", "passage_text", "passage_group", "content")
 """64-bit hashes of a pair; 0 if there is nothing to hash."""
 BATCH = pa.schema(
@@ -123,8 +124,9 @@ def check(pair: Pair) -> Pair | Rejected:
     for name, text in (*texts, ("group_id", pair.group_id)):
         if is_blank(text):
             return _reject(pair, f"empty {name.partition('[')[0]}", name)
-    if pair.language not in known_languages():
-        return _reject(pair, UNKNOWN, pair.language)
+    for language in (pair.language, *_other_languages(pair)):
+        if language not in known_languages():
+            return _reject(pair, UNKNOWN, language)
     is_own = same_as(own.text)
     for n, negative in enumerate(negatives):
         if is_own(negative.text) or (own.passage_id and negative.passage_id == own.passage_id):
@@ -167,18 +169,18 @@ def _batch(records: list[Pair | Rejected], shard: int) -> pa.RecordBatch:
     columns |= {name: [getattr(record, name) for record in records] for name in ("file", "line")}
     columns |= {
         "passage": _passages([pair.passage for pair in pairs]),
-        "negatives": per_pair(_passages(negatives)),
+        "negatives": per_pair(_negatives(owners, negatives)),
         "reason": [fault and fault.reason for fault in faults],
         "value": [fault and fault.value.encode("utf-8", "backslashreplace").decode() for fault in faults],
         "shard": [shard] * len(records),
         "group": [hash_of(pair.source, pair.group_id) for pair in pairs],
         "question": [hash_of(pair.query) for pair in pairs],
         "passage_id": [_id_hash(pair, pair.passage) for pair in pairs],
-        "passage_text": [_text_hash(pair, pair.passage) for pair in pairs],
+        "passage_text": [_text_hash(pair.passage) for pair in pairs],
         "passage_group": [hash_of(p.source, p.passage_group_id) if p.passage_group_id else 0 for p in pairs],
         "content": [_content_hash(pair) for pair in pairs],
         "negative_id": per_pair(pa.array(map(_id_hash, owners, negatives), pa.uint64())),
-        "negative_text": per_pair(pa.array(map(_text_hash, owners, negatives), pa.uint64())),
+        "negative_text": per_pair(pa.array(map(_text_hash, negatives), pa.uint64())),
     }
     return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in BATCH], schema=BATCH)
 
@@ -188,19 +190,30 @@ def _passages(passages: list[Passage]) -> pa.Array:
     return pa.StructArray.from_arrays([pa.array(column, pa.string()) for column in columns], fields=list(_PASSAGE))
 
 
+def _negatives(pairs: list[Pair], negatives: list[Passage]) -> pa.Array:
+    own = [None if n.language == pair.language else n.language for pair, n in zip(pairs, negatives, strict=True)]
+    columns = [*_passages(negatives).flatten(), pa.array(own, pa.string())]
+    return pa.StructArray.from_arrays(columns, fields=list(_NEGATIVE))
+
+
+def _other_languages(pair: Pair) -> list[str]:
+    return [negative.language for negative in pair.negatives if negative.language != pair.language]
+
+
 def _content_hash(pair: Pair) -> int:
     parts = [pair.source, pair.group_id, pair.language, pair.query, pair.passage.text]
     parts += [negative.text for negative in pair.negatives]
     parts += ["domain", pair.domain] if pair.domain else []
+    parts += ["languages", *(one.language for one in pair.negatives)] if _other_languages(pair) else []
     return hash_of(*parts, *(["scores", *map(repr, pair.negative_scores)] if pair.negative_scores else []))
 
 
-def _text_hash(pair: Pair, passage: Passage) -> int:
-    return hash_of("text", pair.language, as_read(passage.text))
+def _text_hash(passage: Passage) -> int:
+    return hash_of("text", passage.language, as_read(passage.text))
 
 
 def _id_hash(pair: Pair, passage: Passage) -> int:
-    return hash_of("id", pair.source, pair.language, passage.passage_id) if passage.passage_id else 0
+    return hash_of("id", pair.source, passage.language, passage.passage_id) if passage.passage_id else 0
 
 
 def _reject(pair: Pair, reason: str, value: str) -> Rejected:

@@ -42,10 +42,10 @@ class Pair:
 
     `group_id` ties the translations of a question; it is unique within `source`. `passage_group_id`, if given, ties
     further passages that count as the same; passages with the same group, id or text are tied without it. `negatives`
-    (hard negatives) are passages in the same language that look relevant but are not; `negative_scores`, empty or one
-    for each, say how relevant another model finds them. `split` is empty if the format has no splits. `topic` is the
-    domain that a format assigns by itself, of pairs whose data name none: it is no part of the fingerprint. `file` and
-    `line` (from 1; 0 if there are no lines) say where the pair was read.
+    (hard negatives) are passages, each in a language of its own, that look relevant but are not; `negative_scores`,
+    empty or one for each, say how relevant another model finds them. `split` is empty if the format has no splits.
+    `topic` is the domain that a format assigns by itself, of pairs whose data name none: it is no part of the
+    fingerprint. `file` and `line` (from 1; 0 if there are no lines) say where the pair was read.
     """
 
     group_id: str
@@ -93,6 +93,8 @@ UNKNOWN = "unknown language code"
 Row = dict[str, Any]
 """A row of a file: column -> value."""
 
+OVERLAP = "overlaps with an excluded benchmark"
+"""The reason for which `data.exclude` rejects pairs; as it is asked for, `data.max_rejected` does not count it."""
 LEFT_OUT = "language not asked for"
 UNREAD = "fields not read"
 SKIPPED = "files not read"

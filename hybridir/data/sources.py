@@ -13,9 +13,10 @@ from typing import Literal
 
 from hybridir.data import build, intake
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
+from hybridir.data.corpus import Corpus
 from hybridir.data.formats import BENCHMARKS, LICENSES, PAIR_READERS, ROWS, hub, lareqa, recognise
 from hybridir.data.intake import take
-from hybridir.data.records import Benchmark, Part, Shard
+from hybridir.data.records import LICENSED, Benchmark, Part, Shard
 from hybridir.data.sets import SETS
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.words import did_you_mean
@@ -144,6 +145,12 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
 def license_of(source_format: str) -> str:
     """The licence of the texts that a format is only used for; "" if it is used for any."""
     return SETS[source_format].ABOUT.license if source_format in SETS else LICENSES.get(source_format, "")
+
+
+def licenses(data: DataConfig, corpus: Corpus) -> str:
+    """The licences of the texts of a corpus: those named in `data`, those of the formats, those of its rows."""
+    given = [one.license or license_of(one.format) for one in map(with_format, data.sources or (data,))]
+    return "; ".join(dict.fromkeys(filter(None, [*given, *corpus.notes.get(LICENSED, {})]))) or "licence not stated"
 
 
 def _check_columns(source: Source) -> None:

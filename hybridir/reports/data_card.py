@@ -29,17 +29,21 @@ def data_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
     row_of = np.asarray(corpus.row_of)
     there_GL = row_of >= 0
     n_languages_G = there_GL.sum(axis=1)
+    used_G = n_languages_G > 0  # not so if the group overlaps with an excluded benchmark
     single = int((n_languages_G == 1).sum())
-    of_source = [np.asarray(corpus.source_of) == n for n in range(len(corpus.sources))]
+    of_source = [used_G & (np.asarray(corpus.source_of) == n) for n in range(len(corpus.sources))]
     card: dict[str, Any] = {
         "fingerprint": corpus.fingerprint,
         "read": corpus.n_read,
         "accepted": corpus.n_pairs,
         "rejected": corpus.rejected,
         "notes": corpus.notes,
-        "groups": corpus.n_groups,
+        "groups": int(used_G.sum()),
         "parts": {
-            part: {"groups": int(corpus.groups(part).sum()), "pairs": int(there_GL[corpus.groups(part)].sum())}
+            part: {
+                "groups": int((used_G & corpus.groups(part)).sum()),
+                "pairs": int(there_GL[corpus.groups(part)].sum()),
+            }
             for part in PARTS
             if part in SEEN_PARTS or corpus.groups(part).any()
         },
@@ -48,7 +52,7 @@ def data_card(corpus: Corpus, tokens: TokenJob) -> dict[str, Any]:
             for n, code in enumerate(corpus.languages)
         },
         "groups_by_number_of_languages": {
-            int(n): int(count) for n, count in zip(*np.unique(n_languages_G, return_counts=True), strict=True)
+            int(n): int(count) for n, count in zip(*np.unique(n_languages_G[used_G], return_counts=True), strict=True)
         },
         "groups_in_both": _in_both(corpus.languages, there_GL),
         "sources": {

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,20 @@ class Index:
             table = reader.read_all()
         return table["id"].to_pylist(), table["text"].to_pylist()
 
-    def passage(self, place: int) -> tuple[str, str, str]:
-        """Language, id and text of the passage at a position."""
-        shard = next(one for one in self.shards if one.number == place // MOST_ROWS)
-        batch, row = divmod(place % MOST_ROWS, _BATCH)
-        with pa.OSFile(str(self.file("passages", shard, "arrow"))) as file, pa.ipc.open_file(file) as reader:
-            found = reader.get_batch(batch)
-        return shard.language, found["id"][row].as_py(), found["text"][row].as_py()
+    def passages_at(self, places: Sequence[int]) -> list[tuple[str, str, str]]:
+        """Language, id and text of the passages at some positions; each part of a file is read once."""
+        found: dict[int, tuple[str, str, str]] = {}
+        wanted = sorted(set(places))
+        of_number = {shard.number: shard for shard in self.shards}
+        for number, of_shard in groupby(wanted, key=lambda place: place // MOST_ROWS):
+            shard = of_number[number]
+            with pa.OSFile(str(self.file("passages", shard, "arrow"))) as file, pa.ipc.open_file(file) as reader:
+                for batch, some in groupby(of_shard, key=lambda place: place % MOST_ROWS // _BATCH):
+                    here = list(some)
+                    rows = reader.get_batch(batch).take([place % MOST_ROWS % _BATCH for place in here])
+                    texts = zip(rows["id"].to_pylist(), rows["text"].to_pylist(), strict=True)
+                    found |= {place: (shard.language, *one) for place, one in zip(here, texts, strict=True)}
+        return [found[place] for place in places]
 
     def write(self, shard: Shard, vector_SD: np.ndarray) -> None:
         """Writes the vectors of a shard, and says so in its description.

@@ -11,7 +11,8 @@ from hybridir.data.build import build_corpus, describe_rejected
 from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.intake import number_lines, read_here, watch_reading
-from hybridir.data.records import Shard
+from hybridir.data.records import OVERLAP, Shard
+from hybridir.retrieval.overlap import without_overlap
 from hybridir.runs.checks import check_writable
 from hybridir.runs.recipe import Recipe
 from hybridir.runtime.progress import say
@@ -21,19 +22,20 @@ ShardReader = Callable[[Sequence[Shard]], Iterable[pa.RecordBatch]]
 
 
 def read_corpus(data: DataConfig, cache: Path, read: ShardReader = read_here) -> Corpus:
-    """The corpus of `data`: from the cache, or read now. A format that is omitted is found out."""
+    """The corpus of `data`, without what it excludes: from the cache, or read now. An omitted format is found out."""
     shards = sources.find_shards(data)
     validation_share, test_share = 0.0 if data.validation else data.validation_share, data.test_share or 0.0
     directory = cache / f"corpus-{sources.contents_key(shards, validation_share, test_share)}"
     if directory.exists():
         say(f"the data is in the cache already: {directory}")
     batches = watch_reading(number_lines(read(shards), shards), shards)
-    return build_corpus(batches, directory, validation_share, test_share)
+    corpus = build_corpus(batches, directory, validation_share, test_share)
+    return without_overlap(corpus, data, cache) if data.exclude else corpus
 
 
 def check_rejected(corpus: Corpus, max_rejected: float) -> None:
     """`ValueError` if too many rows were rejected, with the first rows for each reason."""
-    rejected = sum(corpus.rejected.values())
+    rejected = sum(count for reason, count in corpus.rejected.items() if reason != OVERLAP)
     if rejected <= max_rejected * corpus.n_read:
         return
     raise ValueError(

@@ -13,7 +13,7 @@ from hybridir.model.encoder import Encoder
 from hybridir.model.files import model_of
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.sharded import Sharded, top_k_sharded
-from hybridir.retrieval.shards import open_index
+from hybridir.retrieval.shards import Index, open_index
 from hybridir.retrieval.systems import fingerprint
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runtime.plain_yaml import load_yaml
@@ -53,22 +53,32 @@ class Search:
             raise ValueError(f"k is {self.k}: it must be at least 1")
 
 
-def searcher(recipe: Search) -> Callable[[str], list[Hit]]:
-    """Loads the encoder; returns a function from a question to its best passages, best first.
+def open_with_encoder(folder: Path, model: str = "") -> tuple[Index, EncoderConfig]:
+    """An index and the encoder that it was made with, which is `model` now, or is where it was.
 
     Raises:
-        ValueError: there is no index, it is not complete, or its vectors are of another model than the one named.
+        ValueError: there is no index, it is not complete, or `model` is another one.
     """
-    folder = Path(recipe.index)
     index = open_index(folder)
     made = load_yaml((folder / "config.yaml").read_text(encoding="utf-8"))["encoder"]
-    config = EncoderConfig(**made | ({"name": recipe.model} if recipe.model else {}))
+    config = EncoderConfig(**made | ({"name": model} if model else {}))
     config = as_published(replace(config, name=model_of(config.name)))
     if (found := fingerprint(config)) != index.made_of["weights"]:
         raise ValueError(
             f"{folder} was made with the model {index.made_of['weights']}, but {config.name} is {found}: name the "
             "right one with --model, or make the index again"
         )
+    for shard in index.shards:
+        index.about(shard)
+    return index, config
+
+
+def searcher(recipe: Search) -> Callable[[str], list[Hit]]:
+    """Loads the encoder; returns a function from a question to its best passages, best first.
+
+    Raises `ValueError` as `open_with_encoder` does.
+    """
+    index, config = open_with_encoder(Path(recipe.index), recipe.model)
     vectors = Sharded(index, index.together(recipe.languages))
     device = pick_device(recipe.use_gpu)
     encoder = Encoder.load(config).to(device)
@@ -78,7 +88,9 @@ def searcher(recipe: Search) -> Callable[[str], list[Hit]]:
         k = min(recipe.k, len(index))
         (scores,), (places,) = top_k_sharded(query_QD, vectors, k, recipe.retrieval.memory, str(device))
         rows = zip(scores.tolist(), places.tolist(), strict=True)
-        return [(score, *index.passage(place)) for score, place in rows if place >= 0]
+        found = [(score, place) for score, place in rows if place >= 0]
+        passages = index.passages_at([place for _, place in found])
+        return [(score, *one) for (score, _), one in zip(found, passages, strict=True)]
 
     return search
 

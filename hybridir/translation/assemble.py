@@ -4,7 +4,6 @@ A pair is kept in a language if its question and its passage pass all gates ther
 left out of its pair.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import PARTS
+from hybridir.data.write import WRITERS, JsonLines
 from hybridir.runtime.durable import replaced
 from hybridir.translation.gates import LENGTH, MEANING
 from hybridir.translation.texts import Texts
@@ -29,12 +28,6 @@ LEAST_LENGTH = 60
 """Characters of a text whose length is checked."""
 _KEPT = 32
 """Units in memory at a time."""
-_NEGATIVE = pa.struct([("passage_id", pa.string()), ("text", pa.string())])
-_ROWS = pa.schema(
-    [(name, pa.string()) for name in ("group_id", "language", "query", "passage", "passage_id", "passage_group_id")]
-    + [("negatives", pa.list_(_NEGATIVE)), ("negative_scores", pa.list_(pa.float64()))]
-    + [(name, pa.string()) for name in ("source", "domain", "license")]
-)
 
 
 @dataclass
@@ -68,7 +61,7 @@ def _write(
     corpus: Corpus, folder: Path, language: str, license: str, form: str, found: tuple[Lookup, Texts] | None
 ) -> Counts:
     counts = Counts()
-    group_N, parts = _groups(corpus), np.asarray(corpus.part_of)
+    group_N, parts = corpus.group_of_row(), np.asarray(corpus.part_of)
     names = {number: PARTS[number] for number in np.unique(parts).tolist()}
     with ExitStack() as stack:
         writers: dict[int, Any] = {}
@@ -76,28 +69,21 @@ def _write(
             file = folder / part / f"{language}.{form}"
             file.parent.mkdir(exist_ok=True)
             written = stack.enter_context(replaced(file))
-            writers[number] = stack.enter_context(_JsonLines(written) if form == "jsonl" else _Parquet(written))
+            writers[number] = stack.enter_context(WRITERS[form](written))
         (folder / "rejected").mkdir(exist_ok=True)
         rejects = stack.enter_context(replaced(folder / "rejected" / f"{language}.jsonl")) if found else None
-        log = stack.enter_context(_JsonLines(rejects)) if rejects else None
+        log = stack.enter_context(JsonLines(rejects)) if rejects else None
         for chunk in range(corpus.n_chunks):
             start = int(corpus.chunk_start[chunk])
             rows = corpus.chunk(chunk).to_pylist()
             for n, row in enumerate(_translated(rows, chunk, language, counts, found, log)):
-                if row is None:
-                    continue
                 group = int(group_N[start + n])
+                if row is None or group < 0:
+                    continue
                 row |= {"passage_group_id": str(int(corpus.passage_group[group])), "license": license}
                 writers[int(parts[group])].write(row)
                 counts.pairs += 1
     return counts
-
-
-def _groups(corpus: Corpus) -> np.ndarray:
-    """int64 [N]: the group of each row of a corpus in one language."""
-    group_N = np.empty(corpus.n_pairs, dtype=np.int64)
-    group_N[np.asarray(corpus.row_of)[:, 0]] = np.arange(corpus.n_groups)
-    return group_N
 
 
 def _translated(
@@ -129,7 +115,7 @@ def _translated(
                 yield None
                 continue
             made = [(one, *lookup(n)) for one, n in zip(negatives, place["negatives"], strict=True)]
-            kept = [not reason and text != pair["passage"] for _, text, reason in made]
+            kept = [not (reason or one["language"] or text == pair["passage"]) for one, text, reason in made]
             negatives = [one | {"text": text} for one, text, _ in compress(made, kept)]
             scores = list(compress(scores, kept))
             counts.negatives_left_out += len(made) - len(negatives)
@@ -194,43 +180,3 @@ def _lookup(work: Work, language: str, limits: _Limits) -> Lookup:
         return texts[number % size], reasons[number % size]
 
     return lookup
-
-
-class _JsonLines:
-    """Writes rows as JSON lines."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed on exit)
-
-    def __enter__(self) -> "_JsonLines":
-        return self
-
-    def write(self, row: dict[str, Any]) -> None:
-        shown = {name: row[name] for name in row if row[name] not in ("", [])}
-        self._file.write(json.dumps(shown, ensure_ascii=False) + "\n")
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-class _Parquet:
-    """Writes rows as Parquet, by row groups."""
-
-    def __init__(self, path: Path) -> None:
-        self._writer, self._rows = pq.ParquetWriter(path, _ROWS), list[dict[str, Any]]()
-
-    def __enter__(self) -> "_Parquet":
-        return self
-
-    def write(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        if len(self._rows) == 10_000:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_ROWS))
-        self._rows = []
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._writer.close()

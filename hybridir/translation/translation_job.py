@@ -11,8 +11,8 @@ from typing import Any
 from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.languages import code_of, known_languages, remedy, spell_languages
-from hybridir.data.records import LICENSED
-from hybridir.data.sources import license_of, with_format
+from hybridir.data.sources import licenses
+from hybridir.data.write import WRITERS
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.corpus import ShardReader, check_rejected, read_corpus
 from hybridir.runs.folder import Kind, begin_folder, opened
@@ -30,7 +30,6 @@ from hybridir.translation.units import PROBE, Done, Run, Unit, Work, read_unit
 TRANSLATION = Kind(
     name="translation", job="jobs/translate.py", may_change=MAY_CHANGE | {"price", "data.path", "data.max_rejected"}
 )
-FORMS = ("jsonl", "parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +67,8 @@ class Translation:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ValueError(f"form is {self.form!r}: it must be one of {', '.join(FORMS)}")
+        if self.form not in WRITERS:
+            raise ValueError(f"form is {self.form!r}: it must be one of {', '.join(WRITERS)}")
         if self.unit < 1:
             raise ValueError(f"unit is {self.unit}: it must be at least 1")
         if not 0 <= self.price < float("inf"):
@@ -185,9 +184,7 @@ def _watched(recipe: Translation, work: Work, n_pairs: int, units: Sequence[Unit
 def _write(recipe: Translation, corpus: Corpus, work: Work) -> Path:
     """Writes the pairs of all languages, `results.json` and `README.md`; returns the path of the last."""
     output = Path(recipe.output)
-    sources = map(with_format, recipe.data.sources or (recipe.data,))
-    given = [one.license or license_of(one.format) for one in sources] + list(corpus.notes.get(LICENSED, {}))
-    texts = f"texts: {'; '.join(dict.fromkeys(filter(None, given))) or 'licence not stated'}"
+    texts = f"texts: {licenses(recipe.data, corpus)}"
     model = f"{recipe.model.name}@{work.identity[:12]}"
     license = f"{texts}. Translated by {model}: {recipe.model.licensed()}"
     counts = {recipe.source: write_source(corpus, output, recipe.source, texts, recipe.form)}

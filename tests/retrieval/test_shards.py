@@ -95,7 +95,7 @@ def test_extended_and_dropped(tmp_path: Path) -> None:
     vectors = Sharded(index, index.together())
     for x, n in [*kept, ("fr", 3), ("en", 77)]:
         scores, places = top_k_sharded(vector_of(x, str(n))[None], vectors, 1, 100)
-        assert index.passage(int(places[0, 0])) == (x, str(n), f"text {n} in {x}")
+        assert index.passages_at([int(places[0, 0])])[0] == (x, str(n), f"text {n} in {x}")
         assert scores[0, 0] > 0.999
     for x, n in gone:
         found = top_k_sharded(vector_of(x, str(n))[None], vectors, 99, 100)[1][0]
@@ -106,11 +106,14 @@ def test_extended_and_dropped(tmp_path: Path) -> None:
         index.together(["zz"])
 
 
-def test_a_passage_is_read_alone(tmp_path: Path) -> None:
-    """From whichever part of its shard."""
+def test_passages_are_read_by_position(tmp_path: Path) -> None:
+    """From whichever part of their shards, in any order, also twice."""
     index = lay_out(tmp_path, MADE_OF, corpus(*[("en", n) for n in range(2500)]), 2400)
-    for n, place in ((0, 0), (1023, 1023), (1024, 1024), (2399, 2399), (2400, 65536), (2499, 65635)):
-        assert index.passage(place) == ("en", str(n), f"text {n} in en")
+    places = {0: 0, 1023: 1023, 1024: 1024, 2399: 2399, 2400: 65536, 2499: 65635}
+    for n, place in places.items():
+        assert index.passages_at([place]) == [("en", str(n), f"text {n} in en")]
+    asked = [2499, 0, 1024, 0, 2400]
+    assert index.passages_at([places[n] for n in asked]) == [("en", str(n), f"text {n} in en") for n in asked]
 
 
 def test_killed_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,8 @@ def _negatives(row: Row, language: str) -> Iterator[Passage]:
             yield Passage(passage_id="", language=language, text=one)
         elif isinstance(one, dict):
             text = rows.text_of(one, "text")
-            yield Passage(passage_id=rows.id_of(one, "passage_id", ""), language=language, text=text)
+            name = rows.id_of(one, "passage_id", "")
+            yield Passage(passage_id=name, language=rows.language_of(one, language), text=text)
         else:
             raise BadRow("wrong type", f"a negative must be a string or an object; found {one!r:.80}")
     for name, value in row.items():
