@@ -44,8 +44,17 @@ def ray_backend(scaling: ScalingConfig, batch_size: int = 0) -> Iterator[Backend
         find_room(scaling, batch_size)
         from hybridir.on_ray.data import read_shards, tokenize_chunks
         from hybridir.on_ray.encode import encode_on_ray
+        from hybridir.on_ray.encode_shards import encode_shards_on_ray
+        from hybridir.on_ray.units import each_on_ray
 
-        yield Backend(train_on_ray, read_shards, tokenize_chunks, partial(encode_on_ray, scaling))
+        yield Backend(
+            train=train_on_ray,
+            read=read_shards,
+            tokenize=tokenize_chunks,
+            encode=partial(encode_on_ray, scaling),
+            encode_shards=partial(encode_shards_on_ray, scaling),
+            each=partial(each_on_ray, scaling),
+        )
 
 
 def train_on_ray(prepared: Prepared, recipe: Recipe) -> dict[str, Any]:

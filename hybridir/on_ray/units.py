@@ -7,9 +7,11 @@ from typing import Any
 
 import ray
 import ray.data
+import ray.exceptions
+import torch
 from ray.data import ActorPoolStrategy, DataContext
 
-from hybridir.on_ray.data import ordered, unwrapped
+from hybridir.on_ray.data import cause, ordered, unwrapped
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.recipe import ScalingConfig
 
@@ -43,6 +45,21 @@ def do_units(scaling: ScalingConfig, make: Callable[[], Do], count: int) -> Iter
         )
         for row in done.iter_rows():
             yield json.loads(row["done"])
+
+
+def each_on_ray(scaling: ScalingConfig, function: Callable[[int], Any], count: int) -> list[Any]:
+    """As `each_here`, in tasks with the CPUs and the GPU of a worker; a task whose worker is lost is done again."""
+    task = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=int(scaling.use_gpu))(_call)
+    there = ray.put(function)
+    try:
+        return ray.get([task.remote(there, n, scaling.cpus_per_worker) for n in range(count)])
+    except ray.exceptions.RayTaskError as error:
+        raise cause(error) from None
+
+
+def _call(function: Callable[[int], Any], n: int, threads: int) -> Any:
+    torch.set_num_threads(threads)
+    return function(n)
 
 
 class _Starts:

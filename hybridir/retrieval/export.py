@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hybridir.retrieval.config import RetrievalConfig
-from hybridir.retrieval.sharded import Sharded, top_k_sharded
+from hybridir.retrieval.sharded import Means, Sharded, top_k_sharded
 from hybridir.retrieval.shards import Index
 from hybridir.runtime.durable import replace_text, replaced
 from hybridir.runtime.progress import say
@@ -110,7 +110,7 @@ def _faiss(index: Index, form: str, file: Path, retrieval: RetrievalConfig) -> d
     sample = np.unique(np.linspace(0, len(place_P) - 1, SAMPLED).astype(int))
     query_QD = exact.at(place_P[sample])
     k = min(K, len(index))
-    best = top_k_sharded(query_QD, exact, k, retrieval.memory)[1]
+    best = top_k_sharded(query_QD, exact, k, Means(retrieval.memory))[1]
     found = place_P[made.search(query_QD, k)[1]]
     recall = float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(best, found, strict=True)]))
     with replaced(file) as written:

@@ -18,8 +18,8 @@ import numpy as np
 from hybridir.data.corpus import Corpus
 from hybridir.data.intake import hash_of
 from hybridir.data.texts import as_read
-from hybridir.retrieval.sharded import Sharded, top_k_sharded
-from hybridir.retrieval.shards import Index
+from hybridir.retrieval.sharded import Means, Sharded, top_k_sharded
+from hybridir.retrieval.shards import Index, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def find_members(index: Index, corpus: Corpus) -> tuple[Index, Members]:
     for shard in index.shards:
         ids, texts = index.passages(shard)
         hash_S = np.fromiter((_text_key(one) for one in texts), np.uint64, len(texts))
-        hashes.setdefault(shard.language, []).append(hash_S)
+        hashes.setdefault(shard.language, []).append(hash_S[_there(shard)])
         for key_S in (hash_S, np.fromiter((_id_key(one) for one in ids), np.uint64, len(ids))):
             first_S, end_S = (np.searchsorted(known, key_S, side=side) for side in ("left", "right"))
             size_S = end_S - first_S
@@ -147,15 +147,19 @@ def _id_key(name: str) -> int:
 
 
 def _without_repeated(index: Index, hashes: dict[str, list[np.ndarray]]) -> Index:
+    """`hashes` are those of the rows that are there, by language."""
     first = {language: np.sort(np.unique(np.concatenate(of), return_index=True)[1]) for language, of in hashes.items()}
     begin, shards = dict.fromkeys(hashes, 0), []
     for shard in index.shards:
-        rows = np.arange(shard.rows)
-        again = ~np.isin(rows + begin[shard.language], first[shard.language])
-        again[list(shard.dropped)] = True
-        begin[shard.language] += shard.rows
-        shards.append(replace(shard, dropped=tuple(np.flatnonzero(again).tolist())))
+        there, start = _there(shard), begin[shard.language]
+        new = there[np.isin(np.arange(start, start + len(there)), first[shard.language])]
+        begin[shard.language] += len(there)
+        shards.append(replace(shard, dropped=tuple(np.delete(np.arange(shard.rows), new).tolist())))
     return replace(index, shards=tuple(shards))
+
+
+def _there(shard: Shard) -> np.ndarray:
+    return np.delete(np.arange(shard.rows), shard.dropped)
 
 
 @dataclass(frozen=True)
@@ -170,11 +174,11 @@ class Asked:
 
 
 def mine(
-    rules: MiningRules, asked: Asked, index: Index, members: Members, memory: int, device: str = "cpu"
+    rules: MiningRules, asked: Asked, index: Index, members: Members, means: Means
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """For each pair, in any order: its number, and the scores and the positions of its hard negatives, best first.
 
-    The search is exact, reads each shard once for as many questions as fit into `memory` MB, and sees no repetitions if
+    The search is exact, reads each shard once for as many questions as fit into the memory, and sees no repetitions if
     `index` and `members` are those of `find_members`.
     """
     language_Q = np.array(asked.languages)
@@ -182,7 +186,7 @@ def mine(
         some = np.flatnonzero(language_Q == language) if language else np.arange(len(language_Q))
         vectors = Sharded(index, index.together([language] if language else ()))
         depth = rules.ranks[1] + members.most(asked.group_Q[some])
-        score_QK, place_QK = top_k_sharded(asked.query_QD[some], vectors, depth, memory, device)
+        score_QK, place_QK = top_k_sharded(asked.query_QD[some], vectors, depth, means)
         other_QK = place_QK >= 0
         for n, group in enumerate(asked.group_Q[some].tolist()):
             other_QK[n] &= ~np.isin(place_QK[n], members.of(group))

@@ -9,7 +9,7 @@ Shapes: Q queries, P passages, D dimension, R pairs of a query and a relevant pa
 queries, S some of the passages, N pairs of a query and a passage.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -39,14 +39,21 @@ def rank_vectors(
     """
     if isinstance(passages, np.ndarray):
         passages = InMemory(passages, benchmark.language_P)
+    ranking = rank_part(query_QD, passages, benchmark, depth, device)
+    return replace(ranking, translated=translated(passages, benchmark)) if depth else ranking
+
+
+def rank_part(
+    query_QD: np.ndarray, passages: Vectors, benchmark: Benchmark, depth: int = 0, device: str = "cpu"
+) -> Ranking:
+    """As `rank_vectors`, without `translated`; of the benchmark only languages, `relevant` and `own` are used."""
     query_QD = finite(query_QD, "query")
     above = _Above.of(query_QD, passages, benchmark)
     best = _Best.of(query_QD, len(benchmark.languages), depth)
     own_Q = np.array(benchmark.own, dtype=np.int64) if benchmark.own else None
     scan(query_QD, passages, [above, best] if depth else [above], own_Q, torch.device(device))
     best.place_QLK[np.isneginf(best.score_QLK)] = -1
-    translated = _translated(passages, benchmark) if depth else None
-    return Ranking(above.above_RL, above.score_R, best.score_QLK, best.place_QLK, translated)
+    return Ranking(above.above_RL, above.score_R, best.score_QLK, best.place_QLK)
 
 
 def top_k(
@@ -67,9 +74,10 @@ def top_k(
     return best.score_QLK[:, 0], best.place_QLK[:, 0]
 
 
-def _translated(passages: Vectors, benchmark: Benchmark) -> np.ndarray:
+def translated(passages: Vectors, benchmark: Benchmark) -> np.ndarray:
     """`Ranking.translated`, [G, L, D]."""
-    place_GL = search.translated_answers(benchmark)
+    n_languages = len(benchmark.languages)
+    place_GL = search.translated_answers(benchmark) if n_languages > 1 else np.empty((0, n_languages), dtype=np.int64)
     place_N, nth_N = np.unique(place_GL[place_GL >= 0], return_inverse=True)
     vector_ND = passages.at(place_N)
     found = np.zeros((*place_GL.shape, vector_ND.shape[1]), dtype=np.float32)

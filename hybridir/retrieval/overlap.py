@@ -96,6 +96,10 @@ class Held:
         return cls(texts)
 
     @cached_property
+    def _names(self) -> list[str]:
+        return [name for side in SIDES for name, *_ in self.texts[side]]
+
+    @cached_property
     def _grams(self) -> tuple[np.ndarray, np.ndarray]:
         """All grams, rising, and the number of the text of each: queries come first."""
         both = [grams(words(text, language)) for side in SIDES for _, language, text in self.texts[side]]
@@ -113,8 +117,7 @@ class Held:
         hits = np.flatnonzero(known_M[place_N] == gram_N) if len(known_M) else np.empty(0, dtype=np.int64)
         if not len(hits):
             return ""
-        name = [*self.texts["query"], *self.texts["passage"]][int(text_M[place_N[hits[0]]])][0]
-        return f"{name}: {' '.join(found[hits[0] : hits[0] + WORDS])!r}"
+        return f"{self._names[int(text_M[place_N[hits[0]]])]}: {' '.join(found[hits[0] : hits[0] + WORDS])!r}"
 
 
 class Near:

@@ -5,51 +5,94 @@ Shapes: Q queries, P passages, S those of a shard, D dimension, N some of the pa
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from io import BufferedReader
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark
-from hybridir.retrieval.nearest import rank_vectors, top_k
+from hybridir.retrieval.config import RetrievalConfig
+from hybridir.retrieval.nearest import rank_part, top_k, translated
 from hybridir.retrieval.parts import ROWS, SCORES, Block
 from hybridir.retrieval.search import Ranking
 from hybridir.retrieval.shards import Index, Shard, raw
+from hybridir.retrieval.ties import keep_best
 
 Places = range | np.ndarray
 """The positions of the passages of a shard, rising."""
 
 
+class Each(Protocol):
+    """Calls a function with 0 to `count` - 1, anywhere, and returns what it returned, in order."""
+
+    def __call__(self, function: Callable[[int], Any], count: int, /) -> list[Any]: ...
+
+
+def each_here(function: Callable[[int], Any], count: int) -> list[Any]:
+    """In this process, one call after another."""
+    return [function(n) for n in range(count)]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a search works with: at most `memory` MB for vectors, lists and buffers of each worker, its device, and
+    the workers, each of which passes over a part of the shards."""
+
+    memory: int = RetrievalConfig().memory
+    device: str = "cpu"
+    workers: int = 1
+    each: Each = each_here
+
+
 def rank_sharded(
-    query_QD: np.ndarray, passages: "Sharded", benchmark: Benchmark, depth: int, memory: int, device: str = "cpu"
+    query_QD: np.ndarray, passages: "Sharded", benchmark: Benchmark, depth: int, means: Means = Means()
 ) -> Ranking:
-    """As `rank_vectors`, with at most `memory` MB for vectors, lists and buffers."""
-    size = at_a_time(query_QD.shape, passages, len(benchmark.languages) * depth, memory)
+    """As `rank_vectors`, which each worker calls with its shards: their counts are added, and their best merged."""
+    asked = replace(benchmark, queries=(), passages=Passages(), grades=())  # so that no text goes to a worker
+    parts = passages.parts(means.workers)
+    found = means.each(lambda n: _rank(query_QD, parts[n], asked, depth, means), len(parts))
+    first = found[0]
+    for one in found[1:]:
+        shape = first.top_score.shape
+        score, place = (
+            np.concatenate([getattr(x, name) for x in (first, one)], axis=2).reshape(shape[0] * shape[1], 2 * depth)
+            for name in ("top_score", "top_place")
+        )
+        score, place = keep_best(score, place, depth) if depth else (score, place)
+        first = Ranking(first.above + one.above, one.relevant_score, score.reshape(shape), place.reshape(shape))
+    return replace(first, translated=translated(passages, benchmark)) if depth else first
+
+
+def _rank(query_QD: np.ndarray, passages: "Sharded", benchmark: Benchmark, depth: int, means: Means) -> Ranking:
+    size = at_a_time(query_QD.shape, passages, len(benchmark.languages) * depth, means.memory)
     found = []
     for start in range(0, len(query_QD), size):
         some = slice(start, start + size)
-        part = replace(
-            benchmark,
-            queries=benchmark.queries[some],
-            relevant=benchmark.relevant[some],
-            grades=benchmark.grades[some],
-            own=benchmark.own[some],
-        )
-        found.append(rank_vectors(query_QD[some], passages, part, depth, device))
+        part = replace(benchmark, relevant=benchmark.relevant[some], own=benchmark.own[some])
+        found.append(rank_part(query_QD[some], passages, part, depth, means.device))
     names = ("above", "relevant_score", "top_score", "top_place")
     return Ranking(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
 
 
 def top_k_sharded(
-    query_QD: np.ndarray, passages: "Sharded", k: int, memory: int, device: str = "cpu"
+    query_QD: np.ndarray, passages: "Sharded", k: int, means: Means = Means()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `top_k` over all languages together, with at most `memory` MB; after the last passage -inf and -1."""
-    size = at_a_time(query_QD.shape, passages, k, memory)
-    found = [top_k(query_QD[n : n + size], passages, k, device) for n in range(0, len(query_QD), size)]
+    """As `top_k` over all languages together; after the last passage -inf and -1."""
+    parts = passages.parts(means.workers)
+    score, place = zip(*means.each(lambda n: _top(query_QD, parts[n], k, means), len(parts)), strict=True)
+    return keep_best(np.concatenate(score, axis=1), np.concatenate(place, axis=1), k)
+
+
+def _top(query_QD: np.ndarray, passages: "Sharded", k: int, means: Means) -> tuple[np.ndarray, np.ndarray]:
+    size = at_a_time(query_QD.shape, passages, k, means.memory)
+    found = [top_k(query_QD[n : n + size], passages, k, means.device) for n in range(0, len(query_QD), size)]
     scores, places = zip(*found, strict=True)
     return np.concatenate(scores), np.concatenate(places)
 
@@ -87,25 +130,35 @@ class Sharded:
         self._index, self._number = index, dict(numbers)
         pairs = [(s, p) for s, p in zip(index.shards, given, strict=True) if s.language in self._number]
         self._shards = sorted(pairs, key=lambda pair: self._number[pair[0].language])
+        self._own = self._shards
         self.dimension = index.about(self._shards[0][0])["dimension"] if self._shards else 0
+
+    def parts(self, count: int) -> list["Sharded"]:
+        """Parts of which each has its share of the blocks; `at` finds all positions in each of them."""
+        if count == 1:
+            return [self]
+        parts = [copy(self) for _ in range(max(1, min(count, len(self._shards))))]
+        for n, part in enumerate(parts):
+            part._own = self._shards[n :: len(parts)]
+        return parts
 
     @property
     def memory(self) -> int:
         """Bytes of the buffers: two shards as they are on the disk, and one in float32."""
-        most = max((shard.rows for shard, _ in self._shards), default=0)
+        most = max((shard.rows for shard, _ in self._own), default=0)
         size = self._index.dtype.itemsize
         return most * self.dimension * (2 * size + (4 if size < 4 else 0))
 
     def blocks(self) -> Iterator[Block]:
-        most = max((shard.rows for shard, _ in self._shards), default=0)
+        most = max((shard.rows for shard, _ in self._own), default=0)
         raw = [np.empty((most, self.dimension), dtype=self._index.dtype) for _ in range(2)]
         wide = np.empty((most, self.dimension), dtype=np.float32) if self._index.dtype != np.float32 else None
         with ThreadPoolExecutor(1) as reader:
-            reads = [reader.submit(self._read, shard, raw[n]) for n, (shard, _) in enumerate(self._shards[:1])]
-            for n, (shard, places) in enumerate(self._shards):
+            reads = [reader.submit(self._read, shard, raw[n]) for n, (shard, _) in enumerate(self._own[:1])]
+            for n, (shard, places) in enumerate(self._own):
                 vector_SD = reads.pop().result()
-                if n + 1 < len(self._shards):
-                    reads.append(reader.submit(self._read, self._shards[n + 1][0], raw[(n + 1) % 2]))
+                if n + 1 < len(self._own):
+                    reads.append(reader.submit(self._read, self._own[n + 1][0], raw[(n + 1) % 2]))
                 if wide is not None:  # torch converts float16 faster than numpy
                     torch.from_numpy(wide[: shard.rows]).copy_(torch.from_numpy(vector_SD))
                     vector_SD = wide[: shard.rows]

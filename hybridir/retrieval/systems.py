@@ -6,8 +6,9 @@ import json
 import os
 import re
 import shutil
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -21,10 +22,11 @@ from hybridir.model.files import commit_of, model_of
 from hybridir.retrieval.bm25 import bm25_index, bm25_scorer
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, read_queries, write_embeddings
+from hybridir.retrieval.encode_shards import Work, encode_shards_here
 from hybridir.retrieval.nearest import rank_vectors
 from hybridir.retrieval.search import DEPTH, Ranking, rank_all
-from hybridir.retrieval.sharded import Sharded, rank_sharded
-from hybridir.retrieval.shards import MANIFEST, lay_out, open_index
+from hybridir.retrieval.sharded import Means, Sharded, rank_sharded
+from hybridir.retrieval.shards import MANIFEST, Index, lay_out, open_index
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
@@ -32,9 +34,26 @@ from hybridir.runtime.progress import say
 BM25 = "bm25"
 """The name of the BM25 baseline in configurations; upper case is accepted too."""
 
-DEFAULT = RetrievalConfig()
 Encode = Callable[[EncoderConfig, Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
 """(encoder, queries, passages) -> embeddings float32 [Q, D] and [P, D]."""
+
+
+Fill = Callable[[Index, EncoderConfig], None]
+"""Encodes the shards of an index that are not there."""
+
+
+def fill_here(index: Index, encoder: EncoderConfig) -> None:
+    """A `Fill` in this process, on its CPU."""
+    deque(encode_shards_here(Work(index, encoder), [shard.number for shard in index.waiting()]), maxlen=0)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How passages are kept, encoded and searched."""
+
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    fill: Fill = fill_here
+    means: Means = field(default_factory=Means)
 
 
 class Ranker(Protocol):
@@ -102,7 +121,7 @@ def rank_system(
     benchmarks: Sequence[Benchmark],
     encode: Encode,
     keep: Path,
-    retrieval: RetrievalConfig = DEFAULT,
+    way: Way = Way(),
 ) -> tuple[list[Ranking], list[str]]:
     """Ranks all passages for each query by one member of a system; also returns notes on what was left out.
 
@@ -113,7 +132,7 @@ def rank_system(
         if config.name == BM25:
             depths = [DEPTH, *[0] * (len(benchmarks) - 1)]
             return [rank_all(bm25_scorer(x), x, depth) for x, depth in zip(benchmarks, depths, strict=True)], []
-        found = _kept(config, benchmarks[0], encode, keep, retrieval)
+        found = _kept(config, benchmarks[0], encode, keep, way)
         rankings = [found.rank(found.query_QD, benchmarks[0], DEPTH)]
         for one in benchmarks[1:]:
             rankings.append(found.rank(_queries(as_published(config), one, encode), one, 0))
@@ -136,7 +155,7 @@ def ranker(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Pa
             read_queries(config.name, [one.query_id for one in other.queries]), passage_PD, other, depth
         )
     config = as_published(config)
-    search = _kept(config, benchmark, encode, keep, DEFAULT).rank
+    search = _kept(config, benchmark, encode, keep, Way()).rank
     return lambda other, depth=0: search(_queries(config, other, encode), other, depth)
 
 
@@ -173,22 +192,24 @@ class _Kept:
     notes: tuple[str, ...] = ()
 
 
-def _kept(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path, retrieval: RetrievalConfig) -> _Kept:
+def _kept(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path, way: Way) -> _Kept:
     """Embeddings of a benchmark: made elsewhere, or by an encoder, in memory or, if they are many, in shards."""
     ready = config.name
     if not holds_embeddings(ready):
         config = as_published(config)
-        if len(benchmark.passages) > retrieval.in_memory:
-            vectors = _shards(config, benchmark, encode, keep, retrieval)
+        if len(benchmark.passages) > way.retrieval.in_memory:
+            vectors = _shards(config, benchmark, keep, way)
             return _Kept(
                 _queries(config, benchmark, encode),
-                lambda query_QD, one, depth: rank_sharded(query_QD, vectors, one, depth, retrieval.memory),
+                lambda query_QD, one, depth: rank_sharded(query_QD, vectors, one, depth, way.means),
             )
         ready = _embeddings(config, benchmark, encode, keep)
     found = read_embeddings(ready, benchmark)
-    passage_PD = found.passage_PD.astype(retrieval.dtype, copy=False)
+    passage_PD = found.passage_PD.astype(way.retrieval.dtype, copy=False)
     return _Kept(
-        found.query_QD, lambda query_QD, one, depth: rank_vectors(query_QD, passage_PD, one, depth), found.notes
+        found.query_QD,
+        lambda query_QD, one, depth: rank_vectors(query_QD, passage_PD, one, depth, way.means.device),
+        found.notes,
     )
 
 
@@ -196,18 +217,14 @@ def _queries(config: EncoderConfig, benchmark: Benchmark, encode: Encode) -> np.
     return encode(config, [query.text for query in benchmark.queries], [])[0]
 
 
-def _shards(
-    config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path, retrieval: RetrievalConfig
-) -> Sharded:
+def _shards(config: EncoderConfig, benchmark: Benchmark, keep: Path, way: Way) -> Sharded:
     """The passages of a benchmark in shards in the folder `keep`; encodes those that are not there."""
+    retrieval = way.retrieval
     decides = made_of(config, retrieval) | {"benchmark": benchmark_fingerprint(benchmark), "shard": retrieval.shard}
     if (keep / MANIFEST).exists() and open_index(keep).made_of != decides:
         shutil.rmtree(keep)
     index = lay_out(keep, decides, benchmark.passages, retrieval.shard)
-    waiting = index.waiting()
-    say(f"{len(index.shards) - len(waiting)} of {len(index.shards)} shards of passages are encoded")
-    for shard in waiting:
-        index.write(shard, encode(config, [], index.passages(shard)[1])[1])
+    way.fill(index, config)
     language_P = benchmark.language_P
     places = []
     for language in index.languages:  # as `lay_out` cuts them

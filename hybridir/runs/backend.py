@@ -14,6 +14,8 @@ from hybridir.data.intake import read_here
 from hybridir.model.distributed import pick_device
 from hybridir.model.encoder import Encoder
 from hybridir.retrieval.encode import encode_here
+from hybridir.retrieval.encode_shards import Run, encode_shards_here
+from hybridir.retrieval.sharded import Each, each_here
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.corpus import ShardReader
 from hybridir.runs.prepare import Prepared
@@ -44,12 +46,16 @@ class Backend:
         read: reads shards of data.
         tokenize: tokenises chunks of a corpus, see `build_cache`.
         encode: embeds texts.
+        encode_shards: encodes the shards of an index.
+        each: calls a function on each of several workers.
     """
 
     train: Callable[[Prepared, Recipe], dict[str, Any]]
     read: ShardReader
     tokenize: ChunkRunner
     encode: Encode
+    encode_shards: Run = encode_shards_here
+    each: Each = each_here
 
 
 def quiet_libraries() -> None:

@@ -24,6 +24,7 @@ from hybridir.retrieval.search import DEPTH, Ranking
 from hybridir.retrieval.systems import (
     Encode,
     System,
+    Way,
     check_member,
     file_name,
     find_systems,
@@ -115,8 +116,8 @@ class Evaluation:
             )
 
 
-def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
-    """The whole evaluation; returns the path of `report.html`.
+def run_evaluation(recipe: Evaluation, encode: Encode, track: Track, way: Way | None = None) -> Path:
+    """The whole evaluation; returns the path of `report.html`. Omitted, `way` is this process, on its CPU.
 
     A finished evaluation is left as it is, unless conditions are asked for that it does not have.
     """
@@ -135,7 +136,7 @@ def run_evaluation(recipe: Evaluation, encode: Encode, track: Track) -> Path:
             _tell(benchmark)
             changed = {one.name: under(benchmark, one) for one in recipe.conditions}
             cells = _cells(recipe, benchmark)
-            rank = partial(rank_system, encode=encode, retrieval=recipe.retrieval)
+            rank = partial(rank_system, encode=encode, way=way or Way(recipe.retrieval))
             (rankings, *more), notes = _rank(systems, [benchmark, *changed.values()], rank, output / "embeddings")
             cut = _cut(systems, benchmark)
             if recipe.run_depth:

@@ -18,7 +18,9 @@ from hybridir.data.formats import heldout, lareqa
 from hybridir.data.intake import read_here
 from hybridir.data.records import Benchmark
 from hybridir.runs.corpus import ShardReader, cache_folder, read_corpus
+from hybridir.runs.folder import NAME
 from hybridir.runs.recipe import Recipe
+from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
 from hybridir.training.config import LENGTHS
 
@@ -140,8 +142,11 @@ def whole_exists(config: BenchmarkConfig) -> bool:
 def trains_on(source: Source, config: BenchmarkConfig) -> bool:
     """Whether training on `source` trains on questions of the benchmark, judged by the ids of the questions.
 
-    A folder that is no longer there is taken for the same articles.
+    What a job of this project made of other pairs (with negatives, or translated) is judged by these. A folder that is
+    no longer there is taken for the same articles.
     """
+    if made_of := _made_of(source):
+        return any(trains_on(one, config) for one in made_of)
     if config.name == "sample" or source.format != "lareqa":
         return config.name == source.format
     if os.path.realpath(source.path) == os.path.realpath(config.path):
@@ -150,3 +155,16 @@ def trains_on(source: Source, config: BenchmarkConfig) -> bool:
         return not lareqa.question_ids(source.path).isdisjoint(lareqa.question_ids(config.path))
     except (ValueError, OSError):
         return True
+
+
+def _made_of(source: Source) -> list[Source]:
+    """The sources of the pairs that a source was made of, by the configuration in its folder; none if it has none."""
+    for folder in (Path(source.path), Path(source.path).parent) if source.path else ():
+        if (folder / NAME).is_file() and (folder / "config.yaml").is_file():
+            data = load_yaml((folder / "config.yaml").read_text(encoding="utf-8")).get("data", {})
+            return [
+                sources.with_format(Source(format=one["format"], path=one["path"]))
+                for one in data.get("sources") or [data]
+                if one.get("format") or os.path.exists(one.get("path", ""))
+            ]
+    return []

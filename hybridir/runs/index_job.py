@@ -14,13 +14,15 @@ from hybridir.data.passages import Passages
 from hybridir.data.sources import read_benchmark
 from hybridir.model.check import as_published, check_encoder
 from hybridir.model.config import EncoderConfig
+from hybridir.model.distributed import pick_device
 from hybridir.model.files import model_of
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.encode_shards import PROBE, Done, Run, Work
 from hybridir.retrieval.export import FORMS, export
+from hybridir.retrieval.sharded import Means
 from hybridir.retrieval.shards import Index, lay_out
-from hybridir.retrieval.systems import made_of
-from hybridir.runs.backend import quiet_libraries
+from hybridir.retrieval.systems import Way, made_of
+from hybridir.runs.backend import Backend, quiet_libraries
 from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
@@ -134,6 +136,16 @@ def _passages(recipe: Encoding) -> Passages:
     if recipe.path:
         return read_passages(recipe.path, recipe.language)
     return read_benchmark(recipe.benchmark).passages
+
+
+def way_of(retrieval: RetrievalConfig, scaling: ScalingConfig, backend: Backend) -> Way:
+    """How passages are kept, encoded and searched by a job with these workers and devices."""
+
+    def encode(index: Index, encoder: EncoderConfig) -> None:
+        fill(Work(index, _anywhere(encoder), scaling.use_gpu, _threads(scaling)), backend.encode_shards)
+
+    device = "cuda" if scaling.use_gpu and (scaling.num_workers or pick_device(True)) else "cpu"
+    return Way(retrieval, encode, Means(retrieval.memory, device, max(1, scaling.num_workers), backend.each))
 
 
 def _threads(scaling: ScalingConfig) -> int:

@@ -15,24 +15,23 @@ import numpy as np
 
 from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
-from hybridir.data.intake import read_here
 from hybridir.data.records import PARTS
 from hybridir.data.sources import licenses
 from hybridir.data.write import WRITERS
 from hybridir.model.config import EncoderConfig
-from hybridir.model.distributed import pick_device
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.dot import pair_scores
 from hybridir.retrieval.mining import Asked, Members, MiningRules, find_members, mine
+from hybridir.retrieval.sharded import Means
 from hybridir.retrieval.shards import MANIFEST, Index
 from hybridir.retrieval.systems import Encode
-from hybridir.runs.backend import quiet_libraries
-from hybridir.runs.corpus import ShardReader, check_rejected, read_corpus
-from hybridir.runs.folder import Kind, begin_folder, open_folder, output_folder, way_on_said
+from hybridir.runs.backend import Backend, quiet_libraries
+from hybridir.runs.corpus import check_rejected, read_corpus
+from hybridir.runs.folder import Kind, begin_folder, opened
+from hybridir.runs.index_job import way_of
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runs.search_job import open_with_encoder
 from hybridir.runtime.durable import replace_text, replaced
-from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say, watch
 from hybridir.runtime.tables import Grid
 
@@ -100,36 +99,34 @@ class _Work:
     members: Members
     encoder: EncoderConfig
     encode: Encode
+    means: Means
     key: str
 
 
-def run_mining(recipe: Mining, encode: Encode, read: ShardReader = read_here) -> Path:
+def run_mining(recipe: Mining, backend: Backend) -> Path:
     """Mines all pairs; returns the path of `README.md` in the output folder. A finished one is left as it is."""
     quiet_libraries()
     if not recipe.index:
         raise ValueError("index is empty: name a folder made by jobs/encode.py")
-    output = output_folder(recipe.output, "mine")
-    with own(output):
-        recipe = replace(recipe, output=str(output))
-        open_folder(recipe, MINING)
+    with opened(recipe, MINING) as recipe:
+        output = Path(recipe.output)
         if (output / "results.json").exists():
             say(f"the negatives in {output} are finished: nothing is changed. Name another --output for new ones")
             return output / "README.md"
-        index, encoder = open_with_encoder(Path(recipe.index), recipe.model)
+        index, encoder = open_with_encoder(Path(recipe.index).absolute(), recipe.model)
         begin_folder(recipe, MINING)
-        with way_on_said(MINING, output):
-            work = _prepare(recipe, index, encoder, encode, read)
-            units = list(_units(work.corpus, recipe.unit))
-            waiting = [n for n in range(len(units)) if _counts(work, n) is None]
-            say(f"{len(units) - len(waiting)} of {len(units)} units of {recipe.unit:,} pairs are mined")
-            for _ in watch("mined", _mined(work, units, waiting), "pairs"):
-                pass
-            return _finish(work, len(units))
+        work = _prepare(recipe, index, encoder, backend)
+        units = list(_units(work.corpus, recipe.unit))
+        waiting = [n for n in range(len(units)) if _counts(work, n) is None]
+        say(f"{len(units) - len(waiting)} of {len(units)} units of {recipe.unit:,} pairs are mined")
+        for _ in watch("mined", _mined(work, units, waiting), "pairs"):
+            pass
+        return _finish(work, len(units))
 
 
-def _prepare(recipe: Mining, index: Index, encoder: EncoderConfig, encode: Encode, read: ShardReader) -> _Work:
+def _prepare(recipe: Mining, index: Index, encoder: EncoderConfig, backend: Backend) -> _Work:
     cache = Path(recipe.cache or Path(recipe.output).parent / "cache")
-    corpus = read_corpus(replace(recipe.data, validation_share=0.0), cache, read)
+    corpus = read_corpus(replace(recipe.data, validation_share=0.0), cache, backend.read)
     check_rejected(corpus, recipe.data.max_rejected)
     if unknown := {*recipe.rules.count_of} - {*corpus.sources}:
         raise ValueError(f"rules.count_of has {min(unknown)!r}, but the sources are {', '.join(corpus.sources)}")
@@ -143,7 +140,8 @@ def _prepare(recipe: Mining, index: Index, encoder: EncoderConfig, encode: Encod
         say(f"{left_out:,} passages repeat a text in its language, and are left out")
     manifest = (index.folder / MANIFEST).read_bytes()
     key = hashlib.sha256(manifest + f"{corpus.fingerprint} {recipe.unit}".encode()).hexdigest()[:16]
-    return _Work(recipe, corpus, distinct, members, encoder, encode, key)
+    means = way_of(recipe.retrieval, recipe.scaling, backend).means
+    return _Work(recipe, corpus, distinct, members, encoder, backend.encode, means, key)
 
 
 def _units(corpus: Corpus, size: int) -> Iterator[range]:
@@ -181,8 +179,7 @@ def _mine_unit(work: _Work, number: int, chunks: range) -> int:
         group_Q=corpus.passage_group[group_N],
         count_Q=np.array([rules.count_of.get(row["source"], rules.count) for row in rows]),
     )
-    device = str(pick_device(work.recipe.scaling.use_gpu and not work.recipe.scaling.num_workers))
-    found = mine(rules, asked, work.index, work.members, work.recipe.retrieval.memory, device)
+    found = mine(rules, asked, work.index, work.members, work.means)
     of_pair = {pair: (scores.tolist(), places.tolist()) for pair, scores, places in found}
     places = sorted({place for _, of in of_pair.values() for place in of})
     passages = dict(zip(places, work.index.passages_at(places), strict=True))

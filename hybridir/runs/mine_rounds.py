@@ -16,42 +16,38 @@ from typing import Any
 from hybridir.data.config import DataConfig, Source
 from hybridir.retrieval.encode_shards import Run
 from hybridir.runs.backend import Backend, Track
-from hybridir.runs.folder import begin_folder, kind_of, open_folder, output_folder, way_on_said
+from hybridir.runs.folder import begin_folder, kind_of, opened
 from hybridir.runs.index_job import Encoding, run_encoding
 from hybridir.runs.mine_job import MINING, Mining, run_mining
 from hybridir.runs.recipe import Recipe
 from hybridir.runs.training_run import run_training
 from hybridir.runtime.command_line import parse
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.owner import own
 from hybridir.runtime.progress import say
 from hybridir.runtime.tables import Grid
 
 
-def run_rounds(recipe: Mining, backend: Backend, encode_shards: Run, track: Track) -> Path:
+def run_rounds(recipe: Mining, backend: Backend, track: Track) -> Path:
     """Mines and trains `recipe.rounds` times; returns the path of `README.md`."""
-    output = output_folder(recipe.output, "mine")
     training = parse(Recipe, "jobs/train.py", None, ["--config", recipe.training])
-    with own(output):
-        recipe = replace(recipe, output=str(output), cache=recipe.cache or str(output.parent / "cache"))
-        open_folder(recipe, MINING)
+    with opened(recipe, MINING) as recipe:
+        output = Path(recipe.output)
+        recipe = replace(recipe, cache=recipe.cache or str(output.parent / "cache"))
         begin_folder(recipe, MINING)
-        with way_on_said(MINING, output):
-            rounds: list[dict[str, Any]] = []
-            for n in range(1, recipe.rounds + 1):
-                say(f"round {n} of {recipe.rounds}")
-                folder = output / f"round-{n}"
-                mined = replace(recipe, training="", rounds=1, **_at(folder / "negatives"))
-                if n > 1:
-                    model = output / f"round-{n - 1}" / "run"
-                    index = _encode_again(Path(recipe.index), model, folder / "index", encode_shards)
-                    mined = replace(mined, index=str(index), model="")
-                run_mining(mined, backend.encode, backend.read)
-                trained = _training(training, mined, folder / "run")
-                page = run_training(trained, nullcontext(backend), track)
-                results = json.loads((page.parent / "results.json").read_text(encoding="utf-8"))
-                rounds.append({"round": n, "validation": results["validation"], "test": results["multilingual"]["mAP"]})
-            return _finish(output, rounds)
+        rounds: list[dict[str, Any]] = []
+        for n in range(1, recipe.rounds + 1):
+            say(f"round {n} of {recipe.rounds}")
+            folder = output / f"round-{n}"
+            mined = replace(recipe, training="", rounds=1, **_at(folder / "negatives"))
+            if n > 1:
+                model = output / f"round-{n - 1}" / "run"
+                index = _encode_again(Path(recipe.index), model, folder / "index", backend.encode_shards)
+                mined = replace(mined, index=str(index), model="")
+            run_mining(mined, backend)
+            page = run_training(_training(training, mined, folder / "run"), nullcontext(backend), track)
+            results = json.loads((page.parent / "results.json").read_text(encoding="utf-8"))
+            rounds.append({"round": n, "validation": results["validation"], "test": results["multilingual"]["mAP"]})
+        return _finish(output, rounds)
 
 
 def _at(folder: Path) -> dict[str, Any]:

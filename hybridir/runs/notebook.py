@@ -15,6 +15,7 @@ from hybridir.model.encoder import Encoder
 from hybridir.runs.backend import here, track_nothing
 from hybridir.runs.evaluation_run import Evaluation, run_evaluation
 from hybridir.runs.folder import output_folder
+from hybridir.runs.index_job import way_of
 from hybridir.runs.recipe import Recipe
 from hybridir.runs.training_run import run_training
 from hybridir.runtime.durable import replace_text
@@ -101,7 +102,9 @@ def evaluate(
             "output": str(output_folder(str(output), "evaluate")),
         }
         recipe = _make(Evaluation, own, sections)
-        return Run(run_evaluation(recipe, here(recipe.scaling.use_gpu).encode, track_nothing).parent)
+        backend = here(recipe.scaling.use_gpu)
+        way = way_of(recipe.retrieval, recipe.scaling, backend)
+        return Run(run_evaluation(recipe, backend.encode, track_nothing, way).parent)
 
 
 def _make(kind: type[Made], own: dict[str, Any], sections: Mapping[str, Any]) -> Made:

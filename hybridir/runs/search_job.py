@@ -12,7 +12,7 @@ from hybridir.model.distributed import pick_device
 from hybridir.model.encoder import Encoder
 from hybridir.model.files import model_of
 from hybridir.retrieval.config import RetrievalConfig
-from hybridir.retrieval.sharded import Sharded, top_k_sharded
+from hybridir.retrieval.sharded import Means, Sharded, top_k_sharded
 from hybridir.retrieval.shards import Index, open_index
 from hybridir.retrieval.systems import fingerprint
 from hybridir.runs.backend import quiet_libraries
@@ -81,12 +81,13 @@ def searcher(recipe: Search) -> Callable[[str], list[Hit]]:
     index, config = open_with_encoder(Path(recipe.index), recipe.model)
     vectors = Sharded(index, index.together(recipe.languages))
     device = pick_device(recipe.use_gpu)
+    means = Means(recipe.retrieval.memory, str(device))
     encoder = Encoder.load(config).to(device)
 
     def search(question: str) -> list[Hit]:
         query_QD = encoder.encode([question], "query")
         k = min(recipe.k, len(index))
-        (scores,), (places,) = top_k_sharded(query_QD, vectors, k, recipe.retrieval.memory, str(device))
+        (scores,), (places,) = top_k_sharded(query_QD, vectors, k, means)
         rows = zip(scores.tolist(), places.tolist(), strict=True)
         found = [(score, place) for score, place in rows if place >= 0]
         passages = index.passages_at([place for _, place in found])

@@ -17,6 +17,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pytest
 import ray
 import yaml
 from helpers import job, read_lines, steady, tiny_translation_model
+from made import random_benchmark
 
 from hybridir.batches.sampling import Sampling
 from hybridir.batches.stream import BatchSource, local_stream
@@ -40,10 +42,11 @@ from hybridir.on_ray.encode_shards import encode_shards_on_ray
 from hybridir.on_ray.gauges import training_shown
 from hybridir.on_ray.train import train_on_ray
 from hybridir.on_ray.translate import translate_on_ray
-from hybridir.on_ray.units import MOST_STARTS, Do, do_units
+from hybridir.on_ray.units import MOST_STARTS, Do, do_units, each_on_ray
 from hybridir.retrieval.encode import encode_here
 from hybridir.retrieval.encode_shards import Work as Job
 from hybridir.retrieval.encode_shards import encode_shards_here
+from hybridir.retrieval.sharded import Means, Sharded, rank_sharded, top_k_sharded
 from hybridir.retrieval.shards import lay_out
 from hybridir.runs.backend import train_here
 from hybridir.runs.corpus import read_corpus
@@ -412,6 +415,34 @@ def test_shards_encoded_on_ray_are_those_of_one_process(folder: Path, tmp_path: 
     for shard in here.shards:
         ours, theirs = (np.load(index.file("vectors", shard, "npy")) for index in (here, there))
         np.testing.assert_allclose(theirs, ours, rtol=np.finfo(np.float32).eps, atol=1e-12)
+
+
+def test_a_search_on_ray_finds_what_one_process_finds(tmp_path: Path) -> None:
+    """Bit for bit, and an error of the search is raised unchanged."""
+    rng = np.random.default_rng(0)
+    asked = random_benchmark(rng, n_queries=20, n_passages=300)
+    index = lay_out(tmp_path, {"weights": "0", "dtype": "float32"}, asked.passages, 40)
+    for shard in index.shards:
+        index.write(shard, rng.integers(-2, 3, size=(shard.rows, 8)))  # with many ties
+    numbers = {language: n for n, language in enumerate(asked.languages)}
+    language_P = asked.language_P
+    places = [
+        np.flatnonzero(language_P == numbers[language])[n : n + 40]
+        for language in index.languages
+        for n in range(0, int((language_P == numbers[language]).sum()), 40)
+    ]
+    vectors, query_QD = Sharded(index, numbers, places), rng.integers(-2, 3, size=(20, 8)).astype(np.float32)
+    means = Means(workers=3, each=partial(each_on_ray, ScalingConfig(num_workers=2)))
+    here, there = (rank_sharded(query_QD, vectors, asked, 5, one) for one in (Means(), means))
+    for name, value in vars(here).items():
+        assert np.array_equal(value, getattr(there, name)), name
+    pooled = Sharded(index, index.together())
+    for ours, theirs in zip(top_k_sharded(query_QD, pooled, 9), top_k_sharded(query_QD, pooled, 9, means), strict=True):
+        assert np.array_equal(ours, theirs)
+    file = index.file("vectors", index.shards[1], "npy")
+    file.write_bytes(file.read_bytes()[:-4] + b"abcd")
+    with pytest.raises(ValueError, match=r"00001\.npy is damaged: remove it"):
+        top_k_sharded(query_QD, pooled, 9, means)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from helpers import corpus_of
 from hybridir.data.passages import Passages
 from hybridir.data.records import Pair, Passage
 from hybridir.retrieval.mining import Asked, MiningRules, choose, find_members, mine
+from hybridir.retrieval.sharded import Means
 from hybridir.retrieval.shards import Index, lay_out
 
 MADE_OF = {"weights": "0123", "dtype": "float32"}
@@ -90,9 +91,11 @@ PASSAGES = (  # language, id, text; the number of the passage group's first pair
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
     """Each passage has a score of .9, .8, ... for every question, in order."""
-    passages = Passages(Passage(passage_id=name, language=x, text=text) for x, name, text, _ in PASSAGES)
-    made = lay_out(tmp_path / "index", MADE_OF, passages, 4)
-    number = {(x, name): n for n, (x, name, *_) in enumerate(PASSAGES)}
+    passages = [Passage(passage_id=name, language=x, text=text) for x, name, text, _ in PASSAGES]
+    gone = Passage(passage_id="8", language="en", text="green")  # reads as one that is there, but was dropped
+    lay_out(tmp_path / "index", MADE_OF, Passages([gone, *passages]), 4)
+    made = lay_out(tmp_path / "index", MADE_OF, Passages(passages), 4)
+    number = {(x, name): n for n, (x, name, *_) in enumerate(PASSAGES)} | {("en", "8"): -1}
     for shard in made.shards:
         rows = [number[shard.language, name] for name in made.passages(shard)[0]]
         made.write(shard, np.stack([[0.9 - 0.1 * n, 0.0] for n in rows]).astype(np.float32))
@@ -110,7 +113,7 @@ def test_members_are_found_by_id_and_text(index: Index, tmp_path: Path) -> None:
         assert found == {(x, name) for x, name, _, of in PASSAGES if of == first}
     assert members.most(np.array([group_of["d", "en"], group_of["b", "en"]])) == 3
     assert len(index) - len(distinct) == 1
-    assert [shard.dropped for shard in distinct.shards] == [(), (3,), ()]
+    assert [shard.dropped for shard in distinct.shards] == [(), (0,), (0,)]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_the_best_outside_the_group(
     )
     rules = MiningRules(count=2, ranks=(1, 2), relative_margin=None, languages=languages)  # type: ignore[arg-type]
     found = {}
-    for n, scores, places in mine(rules, asked, distinct, members, memory=200):
+    for n, scores, places in mine(rules, asked, distinct, members, Means()):
         names = [name for _, name, _ in index.passages_at(places.tolist())]
         found[PAIRS[n].group_id, PAIRS[n].language] = names
         by_name = {name: 0.9 - 0.1 * n for n, (_, name, *_) in enumerate(PASSAGES)}

@@ -106,7 +106,7 @@ def test_passage_groups_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert left.part_fingerprints["train"] != whole.part_fingerprints["train"]
     assert left.part_fingerprints["test"] == whole.part_fingerprints["test"]
     rows = read_lines(left.directory / "rejected.jsonl")
-    assert [row["value"].partition(":")[0] for row in rows] == [
+    assert [row["value"].partition(": ")[0] for row in rows] == [
         "passage, passage en:0 of made",
         "a pair of the same passage group overlaps",
         "a pair of the same passage group overlaps",

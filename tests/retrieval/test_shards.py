@@ -15,7 +15,7 @@ from hybridir.retrieval import sharded
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.export import FORMS, export
 from hybridir.retrieval.nearest import rank_vectors, top_k
-from hybridir.retrieval.sharded import Sharded, at_a_time, rank_sharded, top_k_sharded
+from hybridir.retrieval.sharded import Means, Sharded, at_a_time, rank_sharded, top_k_sharded
 from hybridir.retrieval.shards import Index, Shard, lay_out, open_index
 
 DIMENSION = 300
@@ -61,19 +61,21 @@ def of_benchmark(folder: Path, benchmark: Benchmark, passages_PD: np.ndarray, dt
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("kind", ["plain", "copies"])
 def test_ranks_are_those_in_memory(tmp_path: Path, kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bit for bit, also in several passes; languages are interleaved, so positions are not those of rows."""
+    """Bit for bit, also in several passes and parts; languages are interleaved, so positions are not those of rows."""
     rng = np.random.default_rng(0)
     benchmark, queries, passages = made(rng, interleaved=True), unit(rng, 90), vectors(rng, kind)
     there = of_benchmark(tmp_path, benchmark, passages, dtype)
     expected = rank_vectors(queries, passages.astype(dtype), benchmark, 7)
-    assert_same(rank_sharded(queries, there, benchmark, 7, memory=100), expected)
+    assert_same(rank_sharded(queries, there, benchmark, 7), expected)
     monkeypatch.setattr(sharded, "at_a_time", lambda *_: 40)
-    assert_same(rank_sharded(queries, there, benchmark, 7, memory=100), expected)
     everything = Sharded(there._index, there._index.together(), [places for _, places in there._shards])
-    for ours, theirs in zip(
-        top_k_sharded(queries, everything, 9, 100), top_k(queries, passages.astype(dtype), 9), strict=True
-    ):
-        assert np.array_equal(ours, theirs)
+    best = top_k(queries, passages.astype(dtype), 9)
+    for workers in (1, 2, 5, 99):  # more than there are shards
+        assert_same(rank_sharded(queries, there, benchmark, 7, Means(workers=workers)), expected)
+        for ours, theirs in zip(top_k_sharded(queries, everything, 9, Means(workers=workers)), best, strict=True):
+            assert np.array_equal(ours, theirs)
+    without = rank_vectors(queries, passages.astype(dtype), benchmark)
+    assert np.array_equal(rank_sharded(queries, there, benchmark, 0, Means(workers=3)).above, without.above)
 
 
 def test_extended_and_dropped(tmp_path: Path) -> None:
@@ -94,14 +96,14 @@ def test_extended_and_dropped(tmp_path: Path) -> None:
     assert len(open_index(tmp_path)) == len(kept) + 2
     vectors = Sharded(index, index.together())
     for x, n in [*kept, ("fr", 3), ("en", 77)]:
-        scores, places = top_k_sharded(vector_of(x, str(n))[None], vectors, 1, 100)
+        scores, places = top_k_sharded(vector_of(x, str(n))[None], vectors, 1)
         assert index.passages_at([int(places[0, 0])])[0] == (x, str(n), f"text {n} in {x}")
         assert scores[0, 0] > 0.999
     for x, n in gone:
-        found = top_k_sharded(vector_of(x, str(n))[None], vectors, 99, 100)[1][0]
+        found = top_k_sharded(vector_of(x, str(n))[None], vectors, 99)[1][0]
         assert sorted(found[found >= 0].tolist()) == sorted(now.values())
     only_french = Sharded(index, index.together(["fr"]))
-    assert top_k_sharded(vector_of("de", "5")[None], only_french, 2, 100)[1].tolist() == [[now["fr:3"], -1]]
+    assert top_k_sharded(vector_of("de", "5")[None], only_french, 2)[1].tolist() == [[now["fr:3"], -1]]
     with pytest.raises(ValueError, match="no passages in 'zz', only in"):
         index.together(["zz"])
 

@@ -29,7 +29,10 @@ from hybridir.retrieval.bm25 import bm25_scorer
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.embeddings import write_embeddings
 from hybridir.retrieval.encode import encode_here
-from hybridir.retrieval.systems import find_systems, fingerprint
+from hybridir.retrieval.encode_shards import Work, encode_shards_here
+from hybridir.retrieval.sharded import Means
+from hybridir.retrieval.shards import Index
+from hybridir.retrieval.systems import Way, find_systems, fingerprint
 from hybridir.retrieval.too_long import count_cut, describe_cut
 from hybridir.runs import evaluation_run as evaluation
 from hybridir.runs.backend import track_nothing
@@ -430,34 +433,26 @@ def test_texts_that_are_cut_are_counted_by_language(
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_many_passages_are_kept_in_shards_with_the_same_results(float64: Path, tmp_path: Path, dtype: str) -> None:
     """In memory, and by shards, the work on which is interrupted: what was encoded is not encoded again."""
-    asked: list[str] = []
+    encoded: list[int] = []
 
-    def dying(config: EncoderConfig, *texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        asked.extend(texts[1])
-        if len(asked) > 40:
-            raise KeyboardInterrupt
-        return encode_here(config, *texts)
-
-    def counting(
-        config: EncoderConfig, queries: Sequence[str], passages: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        asked.extend(passages)
-        return encode_here(config, queries, passages)
+    def dying(index: Index, encoder: EncoderConfig) -> None:
+        for done in encode_shards_here(Work(index, encoder), [shard.number for shard in index.waiting()]):
+            encoded.append(done.number)
+            if len(encoded) == 2:
+                raise KeyboardInterrupt
 
     memory = recipe(tmp_path / "memory", str(float64), retrieval=RetrievalConfig(dtype=dtype))  # type: ignore[arg-type]
     run_evaluation(memory, encode_here, track_nothing)
     few = RetrievalConfig(dtype=dtype, in_memory=10, shard=16)  # type: ignore[arg-type]
     shards = recipe(tmp_path / "shards", str(float64), retrieval=few)
     with pytest.raises(KeyboardInterrupt):
-        run_evaluation(shards, dying, track_nothing)
-    kept = len(asked) // 16 * 16 - 16
-    asked.clear()
-    run_evaluation(replace(shards, resume=True), counting, track_nothing)
-    total = json.loads((tmp_path / "shards" / "results.json").read_text(encoding="utf-8"))["provenance"]["sizes"][
-        "passages"
-    ]
-    assert 0 < kept < total
-    assert len(asked) <= total - kept + 16
+        run_evaluation(shards, encode_here, track_nothing, Way(few, dying))
+    files = (tmp_path / "shards" / "embeddings").rglob("vectors/*.npy")
+    before = {file: file.stat().st_mtime_ns for file in files}
+    assert len(before) == 2
+    way = Way(few, means=Means(workers=3))  # three parts, one after another
+    run_evaluation(replace(shards, resume=True, keep_embeddings=True), encode_here, track_nothing, way)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
     ours, theirs = (results_of(tmp_path / name) for name in ("shards", "memory"))
     assert ours["provenance"]["config"]["retrieval"]["dtype"] == dtype
     for one in (ours, theirs):

@@ -18,7 +18,7 @@ import numpy as np
 
 from hybridir.data.passages import Passages
 from hybridir.data.records import Benchmark, Query
-from hybridir.retrieval.config import MOST_ROWS, RetrievalConfig
+from hybridir.retrieval.config import MOST_ROWS
 from hybridir.retrieval.search import DEPTH, Ranking
 from hybridir.retrieval.sharded import Sharded, rank_sharded
 from hybridir.retrieval.shards import Index, Shard
@@ -40,12 +40,11 @@ def main(folder: Path, n_passages: int = 1_000_000, dtype: str = "float32") -> N
         relevant=tuple((int(n),) for n in rng.integers(n_passages, size=QUERIES)),
     )
     vectors = Sharded(index, index.together())
-    memory = RetrievalConfig().memory
     print(f"{QUERIES:,} queries, {n_passages:,} passages x {DIMENSION}, {dtype}", flush=True)
     found: list[Ranking] = []
     before = anonymous()
     with Peak() as peak:
-        timed("exact ranks, best 100", lambda: found.append(rank_sharded(query_QD, vectors, asked, DEPTH, memory)))
+        timed("exact ranks, best 100", lambda: found.append(rank_sharded(query_QD, vectors, asked, DEPTH)))
     print(f"peak of anonymous memory {peak.most / 1e6:,.0f} MB, {before / 1e6:,.0f} of them before", flush=True)
     timed("reading the files", lambda: [None for _ in vectors.blocks()])
     check(found[0], query_QD, vectors, [one[0] for one in asked.relevant])
