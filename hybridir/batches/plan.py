@@ -84,6 +84,7 @@ class Plan:
 
     def batch(self, step: int) -> Batch:
         """The global batch of `step` (0 or more)."""
+        assert not self.sampling.mono_first_tokens, "they are counted first: see `in_steps`"
         uniform = uniform_numbers(self.seed, draws.PLAN, step)
         kind = KINDS[_choose(np.array(self.sampling.weights), uniform(1))[0]]
         kind = "mono" if step < self.sampling.mono_first else kind

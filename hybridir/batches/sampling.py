@@ -128,6 +128,8 @@ class Sampling:
             one half are no negatives of the other half, so the loss is the mean of a monolingual and a cross-lingual
             loss.
         mono_first: number of steps at the start of training with a `mono` batch, whatever the probabilities.
+        mono_first_tokens: number of tokens, instead of the steps of `mono_first`: they end with the step that reaches
+            it.
         languages: languages to draw from. Omitted: all languages of the corpus.
         language_exponent: a language (for `cross`, an ordered pair of languages) is drawn with probability proportional
             to (number of its groups) ** language_exponent; 0 is uniform.
@@ -151,6 +153,7 @@ class Sampling:
     cross: float = 0.5
     both: float = 0.0
     mono_first: int = 0
+    mono_first_tokens: int = 0
     languages: tuple[str, ...] | None = None
     language_exponent: float = 0.0
     source_exponent: float = 1.0
@@ -173,10 +176,14 @@ class Sampling:
             raise ValueError(
                 f"sampling.mono, mixed, cross and both are {weights}: they must be at least 0 and sum to 1"
             )
-        for name in ("negatives", "mono_first"):
+        for name in ("negatives", "mono_first", "mono_first_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"sampling.{name} is {getattr(self, name)}: it must be at least 0")
-
+        if self.mono_first and self.mono_first_tokens:
+            raise ValueError(
+                f"sampling.mono_first is {self.mono_first} and sampling.mono_first_tokens is "
+                f"{self.mono_first_tokens}: give only one of them"
+            )
         if self.groups is not None and self.groups < 1:
             raise ValueError(f"sampling.groups is {self.groups}: it must be at least 1")
         if not 0 <= self.translated <= 1:
@@ -222,7 +229,7 @@ class Sampling:
         """The kinds that are drawn, with `both` taken apart into `mono` and `cross`."""
         kinds = {kind for kind, weight in zip(KINDS, self.weights, strict=True) if weight}
         kinds |= {"mono", "cross"} if "both" in kinds else set()
-        return (kinds | {"mono"} if self.mono_first else kinds) - {"both"}
+        return (kinds | {"mono"} if self.mono_first or self.mono_first_tokens else kinds) - {"both"}
 
 
 def first_of_second_pool(batch_size: int) -> int:

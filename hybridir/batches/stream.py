@@ -113,17 +113,6 @@ class BatchSource:
                 views["query"][item] = len(ids)
         return views
 
-    def count_tokens(self, least: int) -> list[int]:
-        """The total number of tokens before each step and after the last one, [steps + 1].
-
-        The last step is the first that brings the total to `least`. Padding does not count; a text counts each time
-        that it is drawn.
-        """
-        before = [0]
-        while before[-1] < least:
-            before.append(before[-1] + sum(int(view.sum()) for view in self.lengths(len(before) - 1).values()))
-        return before
-
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TokenBatch:
         """The part of one rank of the global batch of `step`."""
         plan, cache, translations, noise, teacher = _open(self)

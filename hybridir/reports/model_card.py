@@ -91,8 +91,8 @@ def sources(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _weights(sampling: dict[str, Any]) -> dict[str, float]:
-    """The kinds of batches that are drawn, with their weights; `mono_first` has a number of steps instead."""
-    return {kind: sampling[kind] for kind in (*KINDS, "mono_first") if sampling.get(kind)}
+    """The kinds of batches that are drawn, with their weights; `mono_first` has a number of steps or tokens instead."""
+    return {kind: sampling[kind] for kind in (*KINDS, "mono_first", "mono_first_tokens") if sampling.get(kind)}
 
 
 def _metadata(name: str, config: dict[str, Any], results: dict[str, Any], trained: list[str]) -> ModelCardData:

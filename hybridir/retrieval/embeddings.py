@@ -12,7 +12,7 @@ lines from 1.
 Shapes: Q queries, P passages, D dimension.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,7 +56,7 @@ def read_embeddings(path: str, benchmark: Benchmark) -> Embeddings:
     Raises `ValueError` with file, row and id if an embedding is missing, there twice, not finite or of another
     dimension.
     """
-    ids = ([query.query_id for query in benchmark.queries], list(benchmark.passages.full_ids()))
+    ids = (lambda: (query.query_id for query in benchmark.queries), benchmark.passages.full_ids)
     files = [_find(Path(path), side) for side in SIDES]
     (query_QD, query_notes), (passage_PD, passage_notes) = map(_read, files, ids, SIDES)
     if query_QD.shape[1] != passage_PD.shape[1]:
@@ -69,7 +69,7 @@ def read_embeddings(path: str, benchmark: Benchmark) -> Embeddings:
 
 def read_queries(path: str, ids: Sequence[str]) -> np.ndarray:
     """The embeddings of queries by their ids, float32 [Q, D]; `ValueError` as `read_embeddings`."""
-    return _read(_find(Path(path), SIDES[0]), ids, SIDES[0])[0]
+    return _read(_find(Path(path), SIDES[0]), lambda: ids, SIDES[0])[0]
 
 
 def write_embeddings(path: str, benchmark: Benchmark, query_QD: np.ndarray, passage_PD: np.ndarray) -> None:
@@ -102,37 +102,54 @@ def _find(folder: Path, side: str) -> Path:
     return found[0]
 
 
-def _read(file: Path, ids: Sequence[str], side: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The embeddings of `ids`, in that order, and a note on the other ids in the file."""
-    place_of = {name: n for n, name in enumerate(ids)}
-    row_of: dict[str, int] = {}
-    rows_ND = np.empty((0, 0), dtype=np.float32)
+def _read(file: Path, ids: Callable[[], Iterable[str]], side: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The embeddings of `ids()`, in that order, and a note on the other ids in the file.
+
+    Ids are known by their hashes of 64 bits: of two times 2 million, two share one with a probability of 2e-7.
+    """
+    hash_N = np.fromiter(map(hash, ids()), dtype=np.int64)
+    order_N = np.argsort(hash_N)
+    row_N = np.zeros(len(hash_N), dtype=np.int64)  # the row of the file with the embedding, from 1
+    rows_ND, done, first = np.empty((0, 0), dtype=np.float32), 0, ""
     for names, block in (_parquet_blocks if file.suffix == ".parquet" else _npy_blocks)(file):
-        first = len(row_of) + 1
         if block.shape[1] > MOST_DIMENSIONS:
             raise ValueError(f"{file} has the dimension {block.shape[1]}: at most {MOST_DIMENSIONS} can be read")
-        if first == 1:
-            rows_ND = np.zeros((len(ids), block.shape[1]), dtype=np.float32)
-        for row, name in enumerate(names, start=first):
-            if row_of.setdefault(name, row) != row:
-                raise ValueError(f"{file}: row {row} has the same id {name!r} as row {row_of[name]}: keep one")
+        if not done:
+            rows_ND, first = np.zeros((len(hash_N), block.shape[1]), dtype=np.float32), names[0]
+        places = _places(np.fromiter(map(hash, names), dtype=np.int64), hash_N, order_N)
+        known, row = places[places >= 0], done + 1 + np.flatnonzero(places >= 0)
+        before = np.where(row_N[known] == 0, row, row_N[known])
+        row_N[known[::-1]] = before[::-1]  # of an id that the block has twice, the first row stays
+        if len(again := np.flatnonzero(row_N[known] != row)):
+            place, own = known[again[0]], row[again[0]]
+            name = names[own - done - 1]
+            raise ValueError(f"{file}: row {own} has the same id {name!r} as row {row_N[place]}: keep one")
         with np.errstate(over="ignore"):
             block = block.astype(np.float32, copy=False)
         if len(bad := np.argwhere(~np.isfinite(block))):
-            row, column = bad[0]
-            value = f"{block[row, column]} in float32"
-            raise ValueError(f"{file}: row {first + row} ({names[row]!r}) has the value {value}: embed that text again")
-        places = np.array([place_of.get(name, -1) for name in names])
-        rows_ND[places[places >= 0]] = block[places >= 0]
+            n, column = bad[0]
+            value = f"{block[n, column]} in float32"
+            raise ValueError(f"{file}: row {done + 1 + n} ({names[n]!r}) has the value {value}: embed that text again")
+        rows_ND[known] = block[places >= 0]
+        done += len(names)
     if not rows_ND.shape[1]:
         raise ValueError(f"{file} holds no embeddings: write a row of at least one number for each of the {side}")
-    if missing := [name for name in ids if name not in row_of]:
+    if len(missing := np.flatnonzero(row_N == 0)):
+        name = next(islice(ids(), int(missing[0]), None))
         raise ValueError(
-            f"{file} lacks {len(missing)} of the {len(ids)} {side} of the benchmark, the first {missing[0]!r}: add "
-            f"them; ids are LANGUAGE:ID (the first in this file is {next(iter(row_of))!r})"
+            f"{file} lacks {len(missing)} of the {len(row_N)} {side} of the benchmark, the first {name!r}: add "
+            f"them; ids are LANGUAGE:ID (the first in this file is {first!r})"
         )
-    others = len(row_of) - len(ids)
+    others = done - len(row_N)
     return rows_ND, (f"{others} embeddings in {file} are not of {side} of the benchmark: left out",) if others else ()
+
+
+def _places(hash_n: np.ndarray, hash_N: np.ndarray, order_N: np.ndarray) -> np.ndarray:
+    """Where each hash stands in `hash_N`, whose order is `order_N`; -1 where it does not."""
+    if not len(hash_N):
+        return np.full(len(hash_n), -1)
+    at_n = order_N[np.searchsorted(hash_N, hash_n, sorter=order_N).clip(max=len(hash_N) - 1)]
+    return np.where(hash_N[at_n] == hash_n, at_n, -1)
 
 
 def _parquet_blocks(file: Path) -> Iterator[Block]:
@@ -179,22 +196,22 @@ def _npy_blocks(file: Path) -> Iterator[Block]:
     if not isinstance(rows_ND, np.ndarray) or rows_ND.ndim != 2 or not np.issubdtype(rows_ND.dtype, np.floating):
         what = f"{rows_ND.dtype} {list(rows_ND.shape)}" if isinstance(rows_ND, np.ndarray) else "several arrays"
         raise ValueError(f"{file} holds {what}: save a 2-D array of {_FLOATS}")
-    names = _read_ids(file.with_name(f"{file.stem}.ids.txt"))
-    if len(names) != len(rows_ND):
-        raise ValueError(f"{file} has {len(rows_ND)} rows and {file.stem}.ids.txt {len(names)} ids: write one id a row")
-    for start in range(0, len(names), _BLOCK):
-        yield names[start : start + _BLOCK], rows_ND[start : start + _BLOCK]
+    listed = file.with_name(f"{file.stem}.ids.txt")
+    if (count := sum(1 for _ in _read_ids(listed))) != len(rows_ND):
+        raise ValueError(f"{file} has {len(rows_ND)} rows and {listed.name} {count} ids: write one id a row")
+    names = _read_ids(listed)
+    for start in range(0, count, _BLOCK):
+        yield list(islice(names, _BLOCK)), rows_ND[start : start + _BLOCK]
 
 
-def _read_ids(file: Path) -> list[str]:
+def _read_ids(file: Path) -> Iterator[str]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        with file.open(encoding="utf-8-sig") as lines:
+            for n, line in enumerate(lines, start=1):
+                if not (name := line.removesuffix("\n")):
+                    raise ValueError(f"{place(str(file), n)} is empty: write an id on every line")
+                yield name
     except FileNotFoundError:
         raise ValueError(f"{file} is missing: write the id of each row on a line of its own") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 ({error}): write it in UTF-8") from error
-    if lines == [""]:
-        return []
-    if "" in lines:
-        raise ValueError(f"{place(str(file), lines.index('') + 1)} is empty: write an id on every line")
-    return lines

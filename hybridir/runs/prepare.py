@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hybridir.batches import token_counts
 from hybridir.batches.stream import BatchSource
 from hybridir.batches.token_cache import ChunkRunner, TokenJob, build_cache, query_texts, tokenize_here
 from hybridir.data.corpus import Corpus
@@ -185,7 +186,7 @@ def training_source(recipe: Recipe, data: Data, output: Path, tokenize: ChunkRun
     )
     if source.noisy_query or recipe.sampling.noise.probability:
         query_texts(data.corpus)  # made here, not by every worker
-    return source
+    return token_counts.in_steps(source)
 
 
 def count_tokens(recipe: Recipe, source: BatchSource) -> list[int]:
@@ -193,7 +194,7 @@ def count_tokens(recipe: Recipe, source: BatchSource) -> list[int]:
     if recipe.train.tokens is None:
         return []
     say("counting the tokens of each step")
-    tokens = source.count_tokens(recipe.train.tokens)
+    tokens = token_counts.count_tokens(source, recipe.train.tokens)
     say(f"training: {tokens[-1]:,} tokens, the first whole step to reach train.tokens ({recipe.train.tokens:,})")
     return tokens
 

@@ -13,6 +13,7 @@ from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Noise, Sampling, Translations
 from hybridir.batches.stream import BatchSource, TokenBatch
 from hybridir.batches.token_cache import query_texts
+from hybridir.batches.token_counts import count_tokens, in_steps
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.perturbations import PERTURBATIONS
 from hybridir.perturbations.perturbation import Perturbation, Site
@@ -152,7 +153,9 @@ def test_validation_stays_clean(make_run: Callable[..., Prepared], tmp_path: Pat
     )
 
 
-def test_lengths_are_counted_without_reading_texts(noisy: BatchSource) -> None:
+def test_lengths_are_counted_without_reading_texts(
+    noisy: BatchSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of every view, with noise and translations; and the tokens before each step are their sums."""
     sampling = replace(noisy.sampling, translations=Translations(passage=2, query=1))
     source = replace(noisy, sampling=sampling, noisy_query=True)
@@ -162,9 +165,32 @@ def test_lengths_are_counted_without_reading_texts(noisy: BatchSource) -> None:
         assert {view: len(one) // 8 for view, one in found.items()} == batch.views
         assert np.concatenate(list(found.values())).tolist() == batch.lengths.tolist()
         totals.append(totals[-1] + sum(int(source.batch(step, rank, 2).lengths.sum()) for rank in range(2)))
-    assert source.count_tokens(totals[-1]) == totals
-    assert source.count_tokens(totals[-2] + 1) == totals
-    assert source.count_tokens(totals[-2]) == totals[:-1]
+    (tmp_path / "tokens").symlink_to(source.tokens)
+    source = replace(source, tokens=str(tmp_path / "tokens"))
+    for least, expected in ((totals[2], totals[:3]), (totals[-2] + 1, totals), (totals[-2], totals[:-1])):
+        assert count_tokens(source, least) == expected  # the second goes on where the first has ended
+    (kept,) = tmp_path.glob("counts-*.npy")
+    assert np.load(kept).tolist() == totals
+    monkeypatch.setattr(BatchSource, "lengths", None)  # nothing is counted again
+    assert count_tokens(source, totals[-1]) == totals
+    monkeypatch.undo()
+    kept.write_bytes(b"damaged")
+    assert count_tokens(source, totals[1]) == totals[:2]
+    for other in (replace(source, seed=1), replace(source, sampling=replace(sampling, noise=Noise()))):
+        count_tokens(other, 1)
+    assert len(list(tmp_path.glob("counts-*.npy"))) == 3
+
+
+def test_monolingual_tokens_first(clean: BatchSource) -> None:
+    """The monolingual steps end with the one that reaches the number."""
+    mono = replace(clean, sampling=Sampling(mono=1, cross=0))
+    sizes = [int(mono.batch(step).lengths.sum()) for step in range(5)]
+    for least, steps in ((sum(sizes[:4]), 4), (sum(sizes[:4]) + 1, 5), (1, 1)):
+        asked = replace(clean, sampling=Sampling(mono=0, cross=1, mono_first_tokens=least))
+        assert in_steps(asked) == replace(clean, sampling=Sampling(mono=0, cross=1, mono_first=steps))
+    assert in_steps(clean) == clean
+    with pytest.raises(ValueError, match=r"mono_first is 1 and sampling.mono_first_tokens is 2: give only one of them"):
+        Sampling(mono_first=1, mono_first_tokens=2)
 
 
 def test_the_census_counts_noise_translations_tokens(noisy: BatchSource, capsys: pytest.CaptureFixture[str]) -> None:

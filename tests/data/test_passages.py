@@ -1,7 +1,10 @@
 """Passages on disk: as a sequence they are like a tuple, and they take next to no memory."""
 
 import json
+import re
 import resource
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers import ROOT
 
 from hybridir.data import passages as module
 from hybridir.data.config import BenchmarkConfig
@@ -130,6 +134,23 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkConfig:
     (folder / "queries.jsonl").write_text(queries, encoding="utf-8")
     (folder / "qrels" / "test.tsv").write_text("".join(f"{n}\tdoc{n}\t1\n" for n in asked), encoding="utf-8")
     return BenchmarkConfig(name="beir", path=str(folder), language="en")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["beir", "miracl"])
+def test_two_million_passages_in_less_than_500_mb(name: str, tmp_path: Path) -> None:
+    """Anonymous memory (RssAnon) beyond the imports while they are read, and while the fingerprint is made.
+
+    Slow: minutes. In short: the bytes of 20,000 passages, below.
+    """
+    script = ROOT / "tests" / "scripts" / "passages.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), "2000000", name], capture_output=True, text=True, check=True
+    )
+    assert f"{name}: 2,000,000 passages" in done.stdout
+    peaks = {what: int(peak) for what, peak in re.findall(rf"{name}, (\w+): peak (\d+) MB", done.stdout)}
+    assert set(peaks) == {"reading", "fingerprint"}
+    assert max(peaks.values()) < 500
 
 
 def memory(work: Callable[[], Any]) -> tuple[Any, float]:

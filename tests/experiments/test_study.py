@@ -471,6 +471,15 @@ def test_claims_are_about_arms_that_there_are(name: str, cache: Path, tmp_path: 
         assert all(not found[member].made_of for member in arm.made_of)
 
 
+def test_equal_tokens_leave_no_arm_out(cache: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path / "out", cache)
+    study, by_tokens = STUDIES["sampling"], replace(recipe, train=replace(recipe.train, steps=None, tokens=5000))
+    names, arms_by_tokens = [arm.name for arm in chosen_arms(study, recipe)], chosen_arms(study, by_tokens)
+    assert [arm.name for arm in arms_by_tokens] == names
+    (run,) = next(arm_runs(by_tokens, arm, [0]) for arm in arms_by_tokens if arm.name == "mono then cross")
+    assert (run.recipe.sampling.mono_first, run.recipe.sampling.mono_first_tokens) == (0, 2500)
+
+
 def test_arms_of_a_rival_bring_what_they_are_made_of(cache: Path, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path / "out", cache, arms=("average", "hybrid"))
     assert [arm.name for arm in chosen_arms(STUDIES["sampling"], recipe)] == ["X-X-mono", "X-Y", "hybrid", "average"]
@@ -479,6 +488,7 @@ def test_arms_of_a_rival_bring_what_they_are_made_of(cache: Path, tmp_path: Path
 def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> None:
     tracking = TrackingConfig(experiment="study", system_metrics_every=0)
     recipe = recipe_of(tmp_path / "out", cache, tracking=tracking, seeds=1, arms=("mono", "mean"))
+    recipe = replace(recipe, train=replace(recipe.train, steps=None, tokens=5000))
     run_study(study_of(), recipe, Runner(arms_here(here()), 1, follow, record))
     again = replace(recipe, resume=True)
     run_study(study_of(), again, Runner(arms_here(here()), 1, follow, record))
@@ -488,11 +498,15 @@ def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> No
         parents = database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'").fetchall()
         assert dict(parents) == {run: runs["out"] for name, run in runs.items() if name != "out"}
         points = "select count(*), count(distinct step) from metrics where key = 'train/loss' and run_uuid = ?"
-        assert database.execute(points, (runs["mono seed-0"],)).fetchone() == (8, 8)
+        found = {name: results_of(tmp_path / "out")["arms"][name] for name in ("mono", "cross")}
+        assert database.execute(points, (runs["mono seed-0"],)).fetchone() == (found["mono"]["steps"],) * 2
         assert database.execute("select count(*) from registered_models").fetchone() == (0,)
         value = "select value from metrics where key = 'result/mean/monolingual/mAP' and run_uuid = ?"
         shown = results_of(tmp_path / "out")["arms"]["mean"]["monolingual"]["mAP"]
         assert database.execute(value, (runs["out"],)).fetchone()[0] == pytest.approx(shown)
+    for name, arm in found.items():  # each ends with the step that reaches the number of tokens
+        lines = list(read_history(tmp_path / "out" / "arms" / name / "seed-0" / "history.jsonl"))
+        assert arm["tokens"] - lines[-1]["tokens"] < 5000 <= arm["tokens"] == sum(line["tokens"] for line in lines)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ import yaml
 from helpers import job, read_lines, steady, tiny_translation_model
 from made import random_benchmark
 
-from hybridir.batches.sampling import Sampling
+from hybridir.batches.sampling import Noise, Sampling, Translations
 from hybridir.batches.stream import BatchSource, local_stream
 from hybridir.data import rows
 from hybridir.data.config import BenchmarkConfig, DataConfig
@@ -463,6 +463,20 @@ def test_an_error_of_the_stream_arrives_as_it_is(prepared: Prepared) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         next(stream(lost, 0, 4, 0, 2))
     assert raised.value.errno == errno.ENOENT
+
+
+def test_noise_and_translations_are_the_same_on_any_number_of_workers(prepared: Prepared) -> None:
+    """On one, two and four workers, and after a resume at step 3."""
+    from hybridir.on_ray.data import stream
+
+    views = Sampling(mono=0.5, cross=0.5, noise=Noise(probability=0.5), translations=Translations(passage=1))
+    source = dataclasses.replace(prepared.job.source, sampling=views)
+    wanted = [batch.digests().tolist() for batch in local_stream(source, 0, 6, 0, 1)]
+    clean = dataclasses.replace(source, sampling=dataclasses.replace(views, noise=Noise()))
+    assert wanted != [batch.digests().tolist() for batch in local_stream(clean, 0, 6, 0, 1)]
+    for start, workers in ((0, 1), (3, 2), (3, 4)):
+        parts = [[batch.digests().tolist() for batch in stream(source, start, 6, n, workers)] for n in range(workers)]
+        assert [np.concatenate(step).tolist() for step in zip(*parts, strict=True)] == wanted[start:]
 
 
 def test_a_changed_row_of_the_cache_arrives(prepared: Prepared) -> None:

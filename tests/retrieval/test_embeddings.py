@@ -1,11 +1,16 @@
 """Embeddings made elsewhere: what is written is read back; what cannot be right is refused and named."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made import random_benchmark
 
+from hybridir.data.passages import Passages
+from hybridir.data.records import Passage
 from hybridir.retrieval import embeddings
 from hybridir.retrieval.embeddings import holds_embeddings, read_embeddings, write_embeddings
 
@@ -83,6 +88,23 @@ def test_any_order_and_more_than_is_needed(made, monkeypatch, form, block):
         f"10 embeddings in {folder}/passages.{'npy' if form == 'npy' else 'parquet'} are not of "
         "passages of the benchmark: left out",
     )
+
+
+def test_memory_of_many_passages(tmp_path, monkeypatch):
+    """24 bytes a passage for its hash, place and row, besides the embeddings: no string stays."""
+    monkeypatch.setattr(embeddings, "_BLOCK", 512)
+    count = 20_000
+    many = Passages(Passage(passage_id=f"a-passage-{n}", language="en", text="") for n in range(count))
+    benchmark = replace(MADE, queries=MADE.queries[:1], passages=many, relevant=((0,),))
+    order = np.random.default_rng(0).permutation(count)
+    write_npy(tmp_path, [f"en:a-passage-{n}" for n in order], order[:, None].astype(np.float32))
+    write_npy(tmp_path, QUERY_IDS[:1], np.ones((1, 1), dtype=np.float32), "queries")
+    tracemalloc.start()
+    found = read_embeddings(str(tmp_path), benchmark)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.passage_PD[:, 0].tolist() == list(range(count))
+    assert peak / count < 100
 
 
 def test_holds_embeddings(made, tmp_path):

@@ -1,8 +1,8 @@
-"""Memory and time of reading many passages, and of their fingerprint: python tests/scripts/passages.py DIR N.
+"""Memory and time of reading many passages, and of their fingerprint: python tests/scripts/passages.py DIR N [NAME].
 
-Makes N passages of about 200 characters in BEIR's and in MIRACL's layout (in two languages, gzipped) below DIR, and
-reads each in a process of its own. Memory is anonymous resident memory (RssAnon) beyond that after the imports: the
-pages of mapped files are not in it, as the system can drop them at any time.
+Makes N passages of about 200 characters in BEIR's and in MIRACL's layout (in two languages, gzipped) below DIR, or in
+one of them (NAME: beir, miracl), and reads each in a process of its own. Memory is anonymous resident memory (RssAnon)
+beyond that after the imports: the pages of mapped files are not in it, as the system can drop them at any time.
 """
 
 import gzip
@@ -93,8 +93,11 @@ def read(name: str, path: str) -> None:
     print(f"{name}: {len(benchmark.passages):,} passages, fingerprint {found}", flush=True)
 
 
-def main(folder: Path, size: int) -> None:
-    for name, make in (("beir", make_beir), ("miracl", make_miracl)):
+def main(folder: Path, size: int, *names: str) -> None:
+    layouts = {"beir": make_beir, "miracl": make_miracl}
+    for name, make in layouts.items():
+        if names and name not in names:
+            continue
         path = folder / f"{name}-{size}"
         if not path.exists():
             make(path, size)
@@ -105,4 +108,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "read":
         read(*sys.argv[2:])
     else:
-        main(Path(sys.argv[1]).absolute(), int(sys.argv[2]))
+        main(Path(sys.argv[1]).absolute(), int(sys.argv[2]), *sys.argv[3:])

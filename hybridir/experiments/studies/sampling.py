@@ -18,12 +18,13 @@ SUM, SUM_DOUBLE = "sum", "sum double tokens"
 def arms(recipe: StudyRecipe) -> list[Arm]:
     """All arms. Length and batch size are the recipe's unless an arm changes them.
 
-    En-En needs English in the data, and `mono then cross` a number of steps.
+    En-En needs English in the data.
     """
     train = recipe.train
     length = {name: value for name in LENGTHS if (value := getattr(train, name))}
     half = {name: max(1, value // 2) for name, value in length.items()} | {"warmup_steps": train.warmup_steps // 2}
     double = {"batch_size": 2 * train.batch_size} | ({"tokens": 2 * train.tokens} if train.tokens else {})
+    first = {"mono_first_tokens": train.tokens // 2} if train.tokens else {"mono_first": (train.steps or 0) // 2}
     english = "en" in (recipe.sampling.languages or recipe.data.languages or ("en",))
     found = [
         Arm(name=MONO, about="every batch in one language", changes=_mix(mono=1)),
@@ -47,14 +48,10 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
             about="a batch is as in X-X-mono, X-X or X-Y, each with probability 1/3",
             changes=_mix(mono=1 / 3, mixed=1 / 3, cross=1 - 2 / 3),
         ),
-        *(
-            Arm(
-                name="mono then cross",
-                about="X-X-mono for the first half of the steps, then X-Y; the learning rate decays once over both",
-                changes={"sampling": _mix(cross=1)["sampling"] | {"mono_first": steps // 2}},
-            )
-            for steps in [train.steps]
-            if steps
+        Arm(
+            name="mono then cross",
+            about="X-X-mono for the first half, then X-Y; the learning rate decays once over both",
+            changes={"sampling": _mix(cross=1)["sampling"] | first},
         ),
         Arm(
             name=SUM,
