@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+TIE = 1e-9
+"""Cosines that are no farther apart are equal: more than rounding, in float64, and less than float32 can tell."""
+
 
 def translation_margin(embedding_GLD: np.ndarray) -> float:
     """Mean cosine of a passage with its translation, minus that with passages of other groups in the same language.
@@ -27,14 +30,14 @@ def translation_margin(embedding_GLD: np.ndarray) -> float:
 def bitext_precision(embedding_GLD: np.ndarray) -> float:
     """Share of passages whose nearest passage in another language is their translation: P@1 of bitext retrieval.
 
-    The mean over all ordered pairs of languages, so both ways, as in `translation_margin`; 1 / G is chance. A tie is
-    wrong.
+    The mean over all ordered pairs of languages, so both ways, as in `translation_margin`; 1 / G is chance. A tie (up
+    to `TIE`) is wrong.
     """
     found = []
     for cosine_NN in _pairs(embedding_GLD):
         own_N = cosine_NN.diagonal()
         others_NN = np.where(np.eye(len(own_N), dtype=bool), -np.inf, cosine_NN)
-        found.append(float(np.mean(own_N > others_NN.max(axis=1))))
+        found.append(float(np.mean(own_N > others_NN.max(axis=1) + TIE)))
     return float(np.mean(found)) if found else np.nan
 
 

@@ -36,7 +36,7 @@ SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0), "al
 BOUNDS = [1, 2, 5, 10, 20, 50, 100, 1000]
 COMPARED = ("mAP", "nDCG@10", "rank_distance")
 SETTINGS = ("monolingual", "crosslingual", "multilingual")
-DEPTH, TOP, SHOWN, EXAMPLE_LANGUAGES = 100, 10, 5, 12
+DEPTH, TOP, SHOWN, EXAMPLE_LANGUAGES, SETS = 100, 10, 5, 12, 500
 LEFT_OUT = ("versions", "provenance.versions", "provenance.config", "provenance.seconds", "cut")
 """What is no result, and the counts of cut texts, which `tests/retrieval` compare with the tokenizers library."""
 
@@ -143,6 +143,7 @@ class Ranks:
     score_LGL: np.ndarray
     top_LGK: np.ndarray  # positions of the best among all
     top_score_LGK: np.ndarray
+    answer_NLD: np.ndarray  # unit vectors of the first different sets of answers; zeros stay zeros
 
 
 def rank(query_QD: np.ndarray, passage_PD: np.ndarray, world: World) -> Ranks:
@@ -162,7 +163,10 @@ def rank(query_QD: np.ndarray, passage_PD: np.ndarray, world: World) -> Ranks:
             top[x, g], top_score[x, g] = order_P[:depth], score_P[order_P[:depth]]
             for y, (first, end) in enumerate(itertools.pairwise(bounds)):
                 own[x, g, y] = positions(score_P[first:end])[1][answer_L[y] - first]
-    return Ranks(pooled, own, score, top, top_score)
+    sets = list(dict.fromkeys(map(tuple, world.answer_GL.tolist())))[:SETS]
+    answer_NLD = passage_PD.astype(np.float64)[np.array(sets)]
+    length_NL1 = np.linalg.norm(answer_NLD, axis=-1, keepdims=True)
+    return Ranks(pooled, own, score, top, top_score, answer_NLD / np.where(length_NL1, length_NL1, 1))
 
 
 def positions(score_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -394,7 +398,32 @@ def bias(ranks: Ranks, by_setting: dict[str, Setting], world: World) -> dict[str
         "rank_correlation": {"mean": np.mean(list(agreement.values())), "per_pair": agreement},
         "score_margin": by_language(margin_LG),
         "min_max": extremes,
+        **{name: {"mean": value} for name, value in alignment(ranks.answer_NLD).items()},
+        "hubness": {"mean": skewness(np.bincount(found_LK.ravel(), minlength=len(world.passages)))},
     }
+
+
+def alignment(answer_NLD: np.ndarray) -> dict[str, float]:
+    """How near translations are, and whether the language can be told by the mean vectors of the other half."""
+    n, there_NL = answer_NLD.shape[1], answer_NLD.any(axis=-1)
+    margins, first, told = [], [], []
+    for x, y in itertools.permutations(range(n), 2):
+        both = there_NL[:, x] & there_NL[:, y]
+        cosine_NN = answer_NLD[both, x] @ answer_NLD[both, y].T
+        same = np.eye(len(cosine_NN), dtype=bool)
+        margins.append(cosine_NN[same].mean() - cosine_NN[~same].mean())
+        first.append((cosine_NN[same] > np.where(same, -2, cosine_NN).max(axis=1) + 1e-9).mean())
+    for half in (0, 1):
+        own_NLD, other_NLD = answer_NLD[half::2], answer_NLD[1 - half :: 2]
+        means_LD = np.stack([other_NLD[there_NL[1 - half :: 2, x], x].mean(axis=0) for x in range(n)])
+        nearest_NL = np.linalg.norm(own_NLD[:, :, None] - means_LD, axis=-1).argmin(axis=-1)
+        told += [(nearest_NL[there_NL[half::2, x], x] == x).mean() for x in range(n)]
+    return {"translation_margin": np.mean(margins), "bitext_precision": np.mean(first), "language_told": np.mean(told)}
+
+
+def skewness(count: np.ndarray) -> float:
+    apart = count - count.mean()
+    return float((apart**3).mean() / (apart**2).mean() ** 1.5)
 
 
 def friedman(pooled_GL: np.ndarray, names: list[str]) -> dict[str, Any]:
