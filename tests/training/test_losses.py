@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hybridir.training.losses import LOSSES
 from hybridir.training.losses.embedded import EmbeddedBatch
 from hybridir.training.losses.info_nce import InfoNCE, info_nce
 from hybridir.training.losses.multilingual import Multilingual
+from hybridir.training.losses.self_teaching import SelfTeaching
 from hybridir.training.objective import LossConfig
 
 
@@ -255,6 +257,83 @@ def test_a_query_without_negatives_has_no_gradient_and_no_nan() -> None:
     assert loss.tolist() == [0.0] * 4
     assert batch.query_bD.grad is not None
     assert batch.query_bD.grad.abs().max() == 0
+
+
+# Self-teaching
+
+
+def with_noisy(batch: EmbeddedBatch, noisy: Tensor) -> EmbeddedBatch:
+    return replace(batch, views=batch.views | {"noisy_query": noisy[:, None]})
+
+
+def test_self_teaching_by_hand() -> None:
+    """The clean query has scores 1 and 0, the noisy one 0 and 1: log(p / q) is 1 and -1, with p = e / (1 + e) first."""
+    x, y = torch.eye(2, dtype=torch.float64)
+    groups = {"positive": torch.tensor([[0], [1]]), "negative": torch.empty(2, 0, dtype=torch.long)}
+    batch = EmbeddedBatch(
+        query_bD=torch.stack([x, x]),
+        views={
+            "positive": torch.stack([x, y])[:, None],
+            "negative": torch.empty(2, 0, 2, dtype=torch.float64),
+            "noisy_query": torch.stack([y, x])[:, None],
+        },
+        there={name: group >= 0 for name, group in groups.items()},
+        first=0,
+        groups=groups,
+        languages={},
+        pool_I=None,
+        temperature=torch.tensor(1.0, dtype=torch.float64),
+    )
+    likely = math.e / (1 + math.e)
+    assert SelfTeaching(weight=1)(batch).tolist() == pytest.approx([2 * likely - 1, 0.0], rel=1e-12, abs=1e-15)
+    softer = math.exp(0.5) / (1 + math.exp(0.5))  # at twice the temperature, log(p / q) is 1 / 2
+    found = SelfTeaching(weight=1, temperature=2)(batch).tolist()
+    assert found == pytest.approx([(2 * softer - 1) / 2, 0.0], rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("pool", [None, torch.tensor([0, 0, 1, 1])])
+@pytest.mark.parametrize(("first", "own"), [(0, 4), (2, 2)])
+def test_self_teaching_by_its_formula(pool: Tensor | None, first: int, own: int) -> None:
+    """Over its own passage and those of other groups in its pool, and no others."""
+    noisy = unit(4, 8, seed=20)
+    batch = with_noisy(embedded(SOME, pool, first, own), noisy)
+    expected = []
+    for n, query in enumerate(batch.query_bD, first):
+        passages = [batch.views["positive"][n, 0]] + [
+            batch.views[name][other, 0]
+            for name in ("positive", "negative")
+            for other in range(4)
+            if batch.groups[name][other, 0] != n and (pool is None or pool[other] == pool[n])
+        ]
+        clean, changed = ([math.exp(float(q @ one) / 0.3 / 1.5) for one in passages] for q in (query, noisy[n]))
+        p, q = ([one / sum(of) for one in of] for of in (clean, changed))
+        expected.append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+    assert SelfTeaching(weight=1, temperature=1.5)(batch).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_only_the_noisy_query_and_the_passages_learn() -> None:
+    """The gradient with respect to the noisy scores is q - p; the teacher gets none, masked passages do no harm."""
+    batch = embedded(SOME, torch.tensor([0, 0, 1, 1]))
+    noisy = unit(4, 8, seed=20).requires_grad_()
+    batch.query_bD.requires_grad_()
+    SelfTeaching(weight=1)(with_noisy(batch, noisy)).sum().backward()
+    assert batch.query_bD.grad is None
+    passages = batch.passages("positive", "negative")
+    out = passages.group_P[None] == passages.group_P[:4, None]
+    out |= passages.pool_P[None] != passages.pool_P[:4, None]  # type: ignore[index]
+    out[range(4), range(4)] = False
+    p, q = (
+        (one.detach() @ passages.embedding_PD.T / 0.3).masked_fill(out, -math.inf).softmax(1)
+        for one in (batch.query_bD, noisy)
+    )
+    torch.testing.assert_close(noisy.grad, (q - p) @ passages.embedding_PD / 0.3, rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_query_teaches_nothing() -> None:
+    batch = embedded(SOME)
+    assert SelfTeaching(weight=1)(with_noisy(batch, unit(4, 8, seed=7))).tolist() == [0.0] * 4
+    with pytest.raises(ValueError, match=r"loss.self_teaching.temperature is 0: it must be above 0"):
+        SelfTeaching(temperature=0)
 
 
 # The configuration of all terms
