@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridir.data.records import Benchmark
 from hybridir.evaluation.conditions import Condition, check_conditions
 from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
@@ -18,6 +19,7 @@ from hybridir.model.by_language import Change
 from hybridir.model.encoder import Encoder
 from hybridir.model.transforms import mean_of_weights
 from hybridir.reports.html.pages import STUDY, StudySection
+from hybridir.retrieval.systems import Encode
 from hybridir.runs.recipe import Recipe
 from hybridir.runtime.words import did_you_mean
 
@@ -58,6 +60,7 @@ class StudyRecipe(Recipe):
         margin: difference in mAP (or recall, ...) within which two arms count as equal. The smaller one of `margin` and
             `margin_share` counts.
         margin_share: the margin as a share of the baseline's value. For rank distances, it is the only margin.
+        quick: try the whole study within minutes: one seed, 30 steps, four conditions. No claim is judged.
         data: training and validation pairs.
         sampling: how batches are drawn; each arm sets the weights of the batch kinds.
         encoder: the encoder to start from.
@@ -81,6 +84,7 @@ class StudyRecipe(Recipe):
     conditions: tuple[Condition, ...] | None = None
     margin: float = 0.01
     margin_share: float = 0.05
+    quick: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,6 +109,9 @@ class Published:
     rows: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
+More = Callable[[StudyRecipe, Benchmark, Mapping[str, Path], Encode], dict[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """The definition of a study.
@@ -123,6 +130,7 @@ class Study:
         x_name: label of the x axis, in a study over a number.
         sources: titles on the page for the groups of claims, by `Claim.source`.
         published: published results to show.
+        more: (recipe, benchmark, folder of a run of each finished arm, encode) -> further entries of `results.json`.
         sections: sections of the page, in order; a section is left out if it has no numbers.
     """
 
@@ -138,6 +146,7 @@ class Study:
     x_name: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
+    more: More | None = None
     sections: tuple[StudySection, ...] = STUDY
 
     def __post_init__(self) -> None:

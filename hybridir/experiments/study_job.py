@@ -17,7 +17,7 @@ from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen
 from hybridir.experiments.study_results import Finished, study_results
 from hybridir.reports.html.pages import write_study
 from hybridir.reports.in_short import trained_and_measured
-from hybridir.runs.backend import quiet_libraries
+from hybridir.runs.backend import here, quiet_libraries
 from hybridir.runs.fill_in import benchmark_reader, fill_in_all
 from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.plans import check_plans
@@ -33,6 +33,9 @@ from hybridir.training.config import LENGTHS, TrainConfig
 PROBE_STEPS = 12
 """Steps of the short run from which the times of all runs are estimated."""
 
+QUICK_STEPS, QUICK_CONDITIONS = 30, 4
+"""Steps of each arm, and conditions, of a quick trial of a study."""
+
 
 def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, int]:
     """Does the runs that are not finished, and writes the results.
@@ -46,7 +49,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
     """
     quiet_libraries()
     kind = study_kind(study)
-    with opened(recipe, kind, lambda one: _with_conditions(study, fill_in_all(one))) as recipe:
+    with opened(recipe, kind, lambda one: _shortened(_with_conditions(study, fill_in_all(one)))) as recipe:
         output = Path(recipe.output)
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in _runs(recipe, arm)]
@@ -81,7 +84,11 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 "notes": [*benchmark.notes, *_notes(study, recipe)],
                 "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
             }
-            results = study_results([_finished(arm, runs, errors) for arm in arms], study.claims, facts)
+            finished = [_finished(arm, runs, errors) for arm in arms]
+            results = study_results(finished, () if recipe.quick else study.claims, facts)
+            if study.more:
+                folders = {arm.name: arm.folders[min(arm.folders)] for arm in finished if arm.folders}
+                results |= study.more(recipe, benchmark, folders, here(recipe.scaling.use_gpu).encode)
             write_json(results, output)
             page = write_study(results, output, study.sections)
             show(_verdicts(results))
@@ -98,7 +105,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     """Prints what the data holds and the arms; trains nothing."""
     quiet_libraries()
     output = Path(recipe.output or f"outputs/{study.name}").absolute()
-    recipe = _with_conditions(study, fill_in_all(replace(recipe, output=str(output))))
+    recipe = _shortened(_with_conditions(study, fill_in_all(replace(recipe, output=str(output)))))
     arms = chosen_arms(study, recipe)
     runs = [run for arm in arms for run in _runs(recipe, arm)]
     with TemporaryDirectory() as data_card:
@@ -110,6 +117,16 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
 def _with_conditions(study: Study, recipe: StudyRecipe) -> StudyRecipe:
     """The recipe with the study's conditions, if it names none."""
     return replace(recipe, conditions=study.conditions if recipe.conditions is None else recipe.conditions)
+
+
+def _shortened(recipe: StudyRecipe) -> StudyRecipe:
+    """The recipe of a trial of the study, if it is `quick`."""
+    if not recipe.quick:
+        return recipe
+    train = replace(recipe.train, steps=QUICK_STEPS, epochs=None, tokens=None, warmup_steps=QUICK_STEPS // 10)
+    validation = replace(recipe.validation, every=QUICK_STEPS)
+    conditions = (recipe.conditions or ())[:QUICK_CONDITIONS]
+    return replace(recipe, seeds=1, train=train, validation=validation, conditions=conditions)
 
 
 def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:
@@ -206,7 +223,9 @@ def _notes(study: Study, recipe: StudyRecipe) -> list[str]:
         f"The verdicts under “{study.sources.get(study.family)}” are corrected for the number of these claims (Holm): "
         "where the corrected p is above .05, a claim stays undecided, whatever its interval says."
     )
-    return [best] * (recipe.validation.keep == "best") + [family] * bool(study.family)
+    quick = "A quick trial: so few steps teach little, and no claim is judged. It shows what the study will show."
+    told = {best: recipe.validation.keep == "best", family: bool(study.family), quick: recipe.quick}
+    return [words for words, there in told.items() if there]
 
 
 def _finished(arm: Arm, runs: Sequence[ArmRun], errors: dict[Path, str]) -> Finished:

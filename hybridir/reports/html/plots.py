@@ -56,12 +56,14 @@ def heat_map(
     scale: Scale,
     says: str,
     sheet: Sheet | None = None,
+    corner: str = "question ↓ passage →",
 ) -> Block:
     """A table with coloured cells, its scale with the words `says`, and a link to its numbers.
 
-    `rows` holds the cells by name of the row: a language of questions; columns are languages of passages.
+    `rows` holds the cells by name of the row; `corner` says what rows and columns are.
     """
     values = {"caption": caption, "rows": rows, "columns": columns, "scale": scale, "says": says, "sheet": sheet}
+    values["corner"] = corner
     return Block("heat_map.html", values, sheets=[sheet] if sheet else ())
 
 
