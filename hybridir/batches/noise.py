@@ -11,7 +11,6 @@ import numpy as np
 from hybridir.batches import draws
 from hybridir.batches.plan import Batch, Plan
 from hybridir.batches.token_cache import TokenJob, query_texts
-from hybridir.perturbations import PERTURBATIONS
 from hybridir.runtime.random_numbers import Uniform, uniform_numbers
 
 
@@ -60,7 +59,7 @@ class NoisyQueries:
         """The query of an item with noise of a kind."""
         language = self._plan.languages[batch.query_language[item]]
         clean = self._texts.take(batch.query_row[[item]])[0].tobytes().decode()
-        return PERTURBATIONS[kind].apply(clean, language, rng, self._noise.severity)
+        return self._noise.perturbation(kind).apply(clean, language, rng, self._noise.severity)
 
     def _tokenize(self, texts: list[str]) -> list[np.ndarray]:
         return [np.array(ids, dtype=np.int32) for ids in self._tokens.tokenize_queries(texts)]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from hybridir.data.languages import spell_languages
 from hybridir.perturbations import PERTURBATIONS, Perturbing
-from hybridir.perturbations.perturbation import Severity, check_severity
+from hybridir.perturbations.perturbation import Perturbation, Severity, check_severity
+from hybridir.perturbations.phrases import code_switching
 from hybridir.runtime.words import did_you_mean
 
 KINDS = ("mono", "mixed", "cross", "both")
@@ -34,11 +35,14 @@ class Noise:
         probability: probability that a query is replaced by one with noise, in each step anew; 0 is off.
         kinds: kinds of noise; a noisy query gets one of those that apply to its language, each equally likely.
         severity: share of the units of a text that are edited, 0 to 1; or `one`: one edit in every noisy query.
+        lexicon: file of translations for `code_mixing`, lines of language, word and translation between tabs: any of
+            these words is then mixed in. Omitted: names of territories and languages.
     """
 
     probability: float = 0.0
     kinds: tuple[Perturbing, ...] = ("delete",)
     severity: Severity = "one"
+    lexicon: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -46,10 +50,18 @@ class Noise:
         if not self.kinds or set(self.kinds) - set(PERTURBATIONS):
             raise ValueError(f"sampling.noise.kinds is {self.kinds}: name some of {', '.join(PERTURBATIONS)}")
         check_severity(self.severity, "sampling.noise.severity")
+        if self.lexicon and "code_mixing" not in self.kinds:
+            raise ValueError(
+                f"sampling.noise.lexicon is {self.lexicon}, which only code_mixing uses: add it to the kinds"
+            )
+
+    def perturbation(self, kind: str) -> Perturbation:
+        """A kind of noise, with the lexicon if it has one; `ValueError` if that cannot be read."""
+        return code_switching(self.lexicon) if self.lexicon and kind == "code_mixing" else PERTURBATIONS[kind]
 
     def kinds_in(self, language: str) -> list[str]:
         """Those of the kinds that apply to a language."""
-        return [kind for kind in self.kinds if PERTURBATIONS[kind].applies(language)]
+        return [kind for kind in self.kinds if self.perturbation(kind).applies(language)]
 
     def check(self, languages: Sequence[str]) -> None:
         """Raises `ValueError` if the queries of some language would stay clean."""

@@ -3,6 +3,7 @@
 import unicodedata
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import regex
 from babel import Locale
@@ -92,6 +93,37 @@ def _names(language: str) -> tuple[regex.Pattern[str], dict[str, tuple[str, ...]
 def _code_mixing(text: str, language: str) -> list[Site]:
     pattern, names = _names(language)
     return [Site(match.start(), match.end(), names[match[0]]) for match in pattern.finditer(text)]
+
+
+@cache
+def code_switching(file: str) -> Perturbation:
+    """Words by their translations in a lexicon, a file with lines of language, word and translation, between tabs.
+
+    A word may have several lines. Capitals in the word do not count.
+
+    Raises:
+        ValueError: the file cannot be read, or a line is of another form.
+    """
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the lexicon {file} cannot be read ({error}): name a file of tab-separated lines") from error
+    for number, line in enumerate(lines, 1):
+        parts = [part.strip() for part in line.split("\t")]
+        if len(parts) != 3 or not all(parts):
+            raise ValueError(f"{file}:{number} must be language, word and translation, between tabs: {line[:80]!r}")
+        of = found.setdefault(parts[0], {})
+        of[parts[1].lower()] = (*of.get(parts[1].lower(), ()), parts[2])
+
+    def sites(text: str, language: str) -> list[Site]:
+        asked = found.get(language, {})
+        known = [(one, [x for x in asked.get(one.text.lower(), ()) if x != one.text]) for one in words(text, language)]
+        return [Site(one.start, one.end, options) for one, options in known if options]
+
+    return Perturbation(
+        sites=sites, unit="words of the lexicon", about="the word in another language", languages=frozenset(found)
+    )
 
 
 def _romanise(text: str, language: str) -> list[Site]:

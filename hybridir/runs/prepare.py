@@ -159,11 +159,19 @@ def prepare(
         held_out=held_out(recipe, data.corpus),
         lora=recipe.lora,
         identity=fixed_part(public(recipe), TRAINING_MAY_CHANGE)
-        | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer, **more},
+        | {"corpus": data.corpus.fingerprint, "tokenizer": tokenizer, **more}
+        | _lexicon(recipe),
         defaults=fixed_part(public(type(recipe)()), TRAINING_MAY_CHANGE),
     )
     tell_epochs(recipe, data.corpus, job.steps)
     return Prepared(job, data.initial, data.corpus)
+
+
+def _lexicon(recipe: Recipe) -> dict[str, str]:
+    """The SHA-256 of the lexicon of the noise, if there is one: it belongs to the identity of a run."""
+    if not recipe.sampling.noise.lexicon:
+        return {}
+    return {"lexicon": hashlib.sha256(Path(recipe.sampling.noise.lexicon).read_bytes()).hexdigest()}
 
 
 def training_source(recipe: Recipe, data: Data, output: Path, tokenize: ChunkRunner = tokenize_here) -> BatchSource:
