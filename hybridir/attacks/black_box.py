@@ -62,12 +62,15 @@ class Search:
         edits: the number of edits that each query may get.
         candidates: edited texts that are tried for each text of the beam, in each round.
         beam: texts that are kept for each query from round to round.
+        stop: leave a query alone once it is beaten. If false, all edits are spent on every query, as chance does: only
+            then can RR@10 be compared.
         seed: of the choice of candidates.
     """
 
     edits: int = 1
     candidates: int = 48
     beam: int = 1
+    stop: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,7 +82,7 @@ class Search:
 def attack(queries: Sequence[Asked], plain: Judged, judge: Judge, search: Search) -> Attacked:
     """The worst text that the search finds for each query that is answered first; the others stay as they are.
 
-    A query is beaten, and left alone from then on, when no relevant passage is first any more.
+    A query is beaten when no relevant passage is first any more, and with `search.stop` is left alone from then on.
     """
     best = Attacked([q.text for q in queries], plain.margin.copy(), plain.rr.copy(), np.zeros(len(queries), int))
     beams = {n: [queries[n].text] for n in np.flatnonzero(plain.rr == 1).tolist()}
@@ -92,12 +95,12 @@ def attack(queries: Sequence[Asked], plain: Judged, judge: Judge, search: Search
                 new = [one for one in _some(text, queries[n].language, search.candidates, rng) if one not in seen[n]]
                 seen[n].update(new)
                 tried += [(n, one) for one in new]
-        beams = _keep(tried, judge, best, search.beam)
+        beams = _keep(tried, judge, best, search)
     return best
 
 
-def _keep(tried: Sequence[tuple[int, str]], judge: Judge, best: Attacked, beam: int) -> dict[int, list[str]]:
-    """Judges texts, notes the worst of each query in `best`, and returns the next beams of those not beaten yet."""
+def _keep(tried: Sequence[tuple[int, str]], judge: Judge, best: Attacked, search: Search) -> dict[int, list[str]]:
+    """Judges texts, notes the worst of each query in `best`, and returns the next beams of those that are not done."""
     if not tried:
         return {}
     found = judge([n for n, _ in tried], [text for _, text in tried])
@@ -111,8 +114,8 @@ def _keep(tried: Sequence[tuple[int, str]], judge: Judge, best: Attacked, beam: 
         if found.margin[places[0]] < best.margin[n]:
             best.texts[n] = tried[places[0]][1]
             best.margin[n], best.rr[n] = found.margin[places[0]], found.rr[places[0]]
-        if best.rr[n] == 1:
-            beams[n] = [tried[place][1] for place in places[:beam]]
+        if best.rr[n] == 1 or not search.stop:
+            beams[n] = [tried[place][1] for place in places[: search.beam]]
     return beams
 
 
@@ -128,7 +131,7 @@ def chance(
             for _ in range(search.edits):
                 text = next(iter(_some(text, queries[n].language, 1, rng)), text)
             tried.append((n, text))
-    _keep(tried, judge, best, 1)
+    _keep(tried, judge, best, search)
     return best
 
 

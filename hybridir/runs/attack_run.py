@@ -25,6 +25,8 @@ class AttackConfig(Search):
         edits: the number of edits that each query may get.
         candidates: edited texts that are tried for each text of the beam, in each round.
         beam: texts that are kept for each query from round to round.
+        stop: leave a query alone once it is beaten. If false, all edits are spent on every query, as chance does: only
+            then can RR@10 be compared.
         seed: of the choice of candidates.
     """
 
@@ -84,7 +86,8 @@ def attack_results(rankers: Mapping[str, Ranker], benchmark: Benchmark, config: 
 
     Of each system: `won` (queries whose answer is first without edits), `plain` RR@10; for `random`, `best_of_m` and
     `attack` the `success` (share of the won that are not any more), `RR@10` and `texts` embedded a query that was won;
-    and `search`: RR@10 after the best of m minus RR@10 after the attack, paired; above 0, search did more harm.
+    and `search`, what the attack does more than the best of m, paired, a mean over `queries`: `success`, and `RR@10`
+    that is lost if all edits are spent on every query (`stop` is false), for otherwise an attack does not go on.
     """
     places = chosen(benchmark, config)
     queries = [benchmark.queries[n] for n in places]
@@ -94,6 +97,7 @@ def attack_results(rankers: Mapping[str, Ranker], benchmark: Benchmark, config: 
         "edits": config.edits,
         "candidates": config.candidates,
         "beam": config.beam,
+        "stop": config.stop,
         "edits_per_letter": {x: config.edits / float(np.mean(n)) for x, n in letters_of.items() if n},
         "systems": {name: _attacked(name, rank, benchmark, places, config) for name, rank in rankers.items()},
     }
@@ -115,7 +119,14 @@ def _attacked(
         "won": int(won.sum()),
         "plain": macro_mean(plain.rr, strata),
         **dict(_ways({"random": once, "best_of_m": best_of_m, "attack": found}, won, strata)),
-        "search": seed_interval((best_of_m.rr - found.rr)[None], strata, clusters).as_dict(),
+        "search": {
+            name: seed_interval(values[None], strata, clusters).as_dict()
+            for name, values in {
+                "success": (found.rr < 1).astype(float) - (best_of_m.rr < 1),
+                "RR@10": best_of_m.rr - found.rr,
+            }.items()
+            if name == "success" or not config.stop
+        },
         "examples": list(_examples(queries, found, plain)),
     }
 

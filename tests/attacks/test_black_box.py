@@ -68,6 +68,16 @@ def test_a_beaten_query_is_left_alone() -> None:
     assert all(one.texts[n] == more.texts[n] and one.calls[n] == more.calls[n] for n in beaten)
 
 
+def test_without_stop_all_edits_are_spent_on_a_beaten_query() -> None:
+    """Three edits put more letters of "the old town" out of place than one."""
+    once = attack(QUERIES, plain(), Letters(), Search(edits=1, candidates=400))
+    more = attack(QUERIES, plain(), Letters(), Search(edits=3, candidates=400, stop=False))
+    assert once.rr[0] < 1
+    assert more.calls[0] > 2 * once.calls[0]
+    assert more.margin[0] < once.margin[0]
+    assert (more.margin <= once.margin).all()
+
+
 def test_chance_takes_as_many_texts_as_it_is_given() -> None:
     judge = Letters()
     found = chance(QUERIES, plain(), judge, Search(edits=2), [7, 0, 3, 1])

@@ -52,7 +52,9 @@ def test_an_attack_in_an_evaluation(small_run: Prepared, tmp_path: Path) -> None
         assert of["attack"]["RR@10"] <= of["plain"]
         assert of["attack"]["texts"] == pytest.approx(of["best_of_m"]["texts"])
         assert of["random"]["texts"] <= 1
-        assert np.isclose(of["search"]["difference"], of["best_of_m"]["RR@10"] - of["attack"]["RR@10"])
+        assert of["search"].keys() == {"success"}
+        more = of["won"] / 24 * (of["attack"]["success"] - of["best_of_m"]["success"])  # 12 queries in each language
+        assert np.isclose(of["search"]["success"]["difference"], more)
     bm25 = found["systems"]["BM25"]
     assert bm25["attack"]["success"] >= bm25["random"]["success"]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -182,7 +182,7 @@ def more(recipe: StudyRecipe, benchmark: Benchmark, folders: Mapping[str, Path],
             if name in folders
         }
         found["examples"] = _examples(recipe.conditions or (), benchmark, rankers[first])
-        attack = AttackConfig(queries=len(benchmark.languages) * (2 if recipe.quick else 6))
+        attack = AttackConfig(queries=len(benchmark.languages) * (2 if recipe.quick else 6), edits=2)
         of_arms = {name: rankers[name] for name in ATTACKED if name in rankers}
         found["attack"] = attack_results(of_arms, benchmark, attack) if of_arms else None
     return {"robustness": found}

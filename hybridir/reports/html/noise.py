@@ -147,15 +147,21 @@ def attacked(results: dict[str, Any]) -> Section | None:
     shown = Grid("A beaten query of each language", ("system", "language", "before", "after"), examples)
     won = [f"{name} won {of['won']} of them, with RR@10 {number(of['plain'])}" for name, of in of_systems]
     search = [
-        f"{name}: search lowers RR@10 by {with_interval(one['difference'], one['interval'], 'RR@10')} more than the "
-        "worst of m by chance."
+        f"{name}: {what}, attack minus the worst of m by chance, as a share of all queries: "
+        f"{with_interval(one['difference'], one['interval'], 'RR@10', sign=True)}."
         for name, of in of_systems
-        for one in [of["search"]]
+        for key, what in (("success", "beaten"), ("RR@10", "RR@10 lost"))
+        if (one := of["search"].get(key))
     ]
     told = (
         f"{'; '.join(won)}. Beaten: the share of the won queries whose answer is not first any more. Texts: those "
         "embedded for each won query; m is as many as for the attack.",
         *search,
+        *(
+            ["A beaten query is left alone, while chance spends all its edits: RR@10 of the two is not comparable."]
+            if found["stop"]
+            else []
+        ),
         "The attacker knows the judgements: this is an upper bound on the harm of so few edits. As many edits "
         "are not the same harm in two languages.",
     )
