@@ -18,6 +18,7 @@ from hybridir.experiments.study_job import QUICK_CONDITIONS
 from hybridir.perturbations.letters import letters, script, table
 from hybridir.reports.html import robustness as page
 from hybridir.reports.html.parts import Section
+from hybridir.reports.html.plots import percent
 from hybridir.runs.recipe import Recipe
 
 
@@ -143,7 +144,7 @@ def test_the_map_has_what_is_lost_and_which_queries_changed() -> None:
     drawn = section.blocks[0].__html__()
     assert "noise ↓ language →" in drawn
     assert "keyboard 0.2 does not apply to English" in drawn
-    assert "50\u00a0%" in drawn.replace("50%", "50\u00a0%")
+    assert f"{percent(0.9)}, {percent(0.5)}" in drawn
 
 
 def test_the_other_sections() -> None:
