@@ -8,7 +8,8 @@ systems, pass the paired differences as `values`.
 Shapes: N values (one per query and setting), C clusters, S strata, K training seeds, B resamples, M tests.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -88,7 +89,7 @@ def standard_error(values: np.ndarray, strata: Labels, clusters: Labels, seed: i
     Arguments and errors as in `macro_mean_interval`.
     """
     (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
-    return _standard_error(sums_CS, counts_CS, seed)
+    return _standard_error(_resampled(sums_CS, counts_CS, seed), len(sums_CS))
 
 
 def detectable_difference(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
@@ -100,8 +101,7 @@ def detectable_difference(values: np.ndarray, strata: Labels, clusters: Labels, 
     arguments and errors as in `macro_mean_interval`.
     """
     (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
-    t = stdtrit(len(sums_CS) - 1, [(1 + LEVEL) / 2, POWER])
-    return float(t.sum() * _standard_error(sums_CS, counts_CS, seed))
+    return _detectable(_resampled(sums_CS, counts_CS, seed), len(sums_CS))
 
 
 def randomization_test(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
@@ -113,13 +113,14 @@ def randomization_test(values: np.ndarray, strata: Labels, clusters: Labels, see
     2^(1 - C). `values` are the paired differences; arguments and errors as in `macro_mean_interval`.
     """
     (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
+    return _randomized_p(sums_CS, counts_CS, seed)
+
+
+def _randomized_p(sums_CS: np.ndarray, counts_CS: np.ndarray, seed: int) -> float:
     share_C = (sums_CS / counts_CS.sum(axis=0)).mean(axis=1)  # the macro-mean is their sum
-    random = np.random.default_rng(seed)
     seen = np.abs(share_C.sum()) - 1e-12 * np.abs(share_C).sum()  # so that ties count in any order of summation
-    beyond = 0
-    for rounds in _blocks(ROUNDS, len(share_C)):
-        sign_BC = random.integers(0, 2, size=(rounds, len(share_C)), dtype=np.int8) * 2 - 1
-        beyond += int(np.sum(np.abs(sign_BC @ share_C) >= seen))
+    blocks = _blocks(_signs, ROUNDS, len(share_C), len(share_C), seed)
+    beyond = sum(int(np.sum(np.abs(sign_BC @ share_C) >= seen)) for sign_BC in blocks)
     return (beyond + 1) / (ROUNDS + 1)
 
 
@@ -164,8 +165,10 @@ def seed_interval(differences_KN: np.ndarray, strata: Labels, clusters: Labels, 
     mean_N = np.mean(differences_KN, axis=0)
     difference = macro_mean(mean_N, strata)
     if n_seeds < MANY_SEEDS:
-        low, high = macro_mean_interval(mean_N, strata, clusters, seed)
-        p, detectable = (test(mean_N, strata, clusters, seed) for test in (randomization_test, detectable_difference))
+        (sums_CS,), counts_CS = _cells(mean_N[None], strata, clusters)
+        resampled_B = _resampled(sums_CS, counts_CS, seed)
+        low, high = _expanded_percentiles(resampled_B, len(sums_CS))
+        p, detectable = _randomized_p(sums_CS, counts_CS, seed), _detectable(resampled_B, len(sums_CS))
         return SeedInterval(difference, low, high, p, detectable, "clusters")
     variance, freedom = _two_way_variance(differences_KN, strata, clusters)
     error = np.sqrt(variance)
@@ -218,14 +221,8 @@ def _macro(sums_S: np.ndarray, counts_S: np.ndarray) -> np.ndarray:
 
 def _resampled(sums_CS: np.ndarray, counts_CS: np.ndarray, seed: int) -> np.ndarray:
     """[B]: macro-means of resamples of the clusters."""
-    random = np.random.default_rng(seed)
-    n_clusters = len(sums_CS)
-    means = []
-    for size in _blocks(RESAMPLES, max(sums_CS.shape)):
-        chosen_BC = random.integers(n_clusters, size=(size, n_clusters)) + n_clusters * np.arange(size)[:, None]
-        drawn_BC = np.bincount(chosen_BC.ravel(), minlength=size * n_clusters).reshape(size, -1).astype(float)
-        means.append(_macro(drawn_BC @ sums_CS, drawn_BC @ counts_CS))
-    return np.concatenate(means)
+    blocks = _blocks(_counts, RESAMPLES, len(sums_CS), max(sums_CS.shape), seed)
+    return np.concatenate([_macro(drawn_BC @ sums_CS, drawn_BC @ counts_CS) for drawn_BC in blocks])
 
 
 def _expanded_percentiles(resampled_B: np.ndarray, n_clusters: int) -> tuple[float, float]:
@@ -235,13 +232,38 @@ def _expanded_percentiles(resampled_B: np.ndarray, n_clusters: int) -> tuple[flo
     return float(low), float(high)
 
 
-def _standard_error(sums_CS: np.ndarray, counts_CS: np.ndarray, seed: int) -> float:
-    spread = np.std(_resampled(sums_CS, counts_CS, seed), ddof=1)
-    return float(spread * np.sqrt(len(sums_CS) / (len(sums_CS) - 1)))
+def _standard_error(resampled_B: np.ndarray, n_clusters: int) -> float:
+    return float(np.std(resampled_B, ddof=1) * np.sqrt(n_clusters / (n_clusters - 1)))
 
 
-def _blocks(total: int, width: int) -> Iterator[int]:
-    """Block sizes that add up to `total`, so that a block of rows of `width` numbers stays small."""
+def _detectable(resampled_B: np.ndarray, n_clusters: int) -> float:
+    t = stdtrit(n_clusters - 1, [(1 + LEVEL) / 2, POWER])
+    return float(t.sum() * _standard_error(resampled_B, n_clusters))
+
+
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+"""Draws so many rows over so many clusters: [B, C]."""
+
+
+def _counts(random: np.random.Generator, rows: int, n_clusters: int) -> np.ndarray:
+    """How often each cluster is in each resample."""
+    chosen_BC = random.integers(n_clusters, size=(rows, n_clusters)) + n_clusters * np.arange(rows)[:, None]
+    return np.bincount(chosen_BC.ravel(), minlength=rows * n_clusters).reshape(rows, -1).astype(float)
+
+
+def _signs(random: np.random.Generator, rows: int, n_clusters: int) -> np.ndarray:
+    return random.integers(0, 2, size=(rows, n_clusters), dtype=np.int8) * 2 - 1
+
+
+def _blocks(draw: Draw, rows: int, n_clusters: int, width: int, seed: int) -> Iterable[np.ndarray]:
+    """The rows in blocks, so that rows of `width` numbers stay small. A single block is kept for the next measure."""
     size = max(1, _BLOCK // width)
-    for first in range(0, total, size):
-        yield min(size, total - first)
+    if rows <= size:
+        return [_drawn(draw, rows, n_clusters, seed)]
+    random = np.random.default_rng(seed)
+    return (draw(random, min(size, rows - first), n_clusters) for first in range(0, rows, size))
+
+
+@lru_cache(maxsize=2)
+def _drawn(draw: Draw, rows: int, n_clusters: int, seed: int) -> np.ndarray:
+    return draw(np.random.default_rng(seed), rows, n_clusters)
