@@ -22,6 +22,8 @@ SMALL = [
     *("--validation.batches", "2", "--validation.batch_size", "8", "--validation.every", "2"),
 ]
 SAMPLE = [*SMALL, "--data.facts", "300", "--benchmark.facts", "100"]
+BRIEF = [*SAMPLE, "--benchmark.languages", "[de, en]"]
+"""Where what is measured does not matter."""
 
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -102,8 +104,8 @@ def test_a_run_is_not_overwritten(run: tuple[Path, subprocess.CompletedProcess[s
         (["--resume"], "no training run to resume"),
     ],
 )
-def test_bad_input_is_refused_with_a_remedy(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = job(*SAMPLE, "--output", tmp_path / "run", *arguments)
+def test_bad_input_is_refused_with_a_remedy(arguments: list[str], message: str, tmp_path: Path, cache: Path) -> None:
+    done = job(*SAMPLE, "--cache", cache, "--output", tmp_path / "run", *arguments)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -163,8 +165,8 @@ def test_rejected_rows_stop_the_job_above_the_limit(tmp_path: Path) -> None:
     assert "rows: 801 read = 720 accepted + 81 rejected" in taken.stdout
 
 
-def test_dry_run_trains_nothing(tmp_path: Path) -> None:
-    done = job(*SAMPLE, "--dry_run", "--output", tmp_path / "run")
+def test_dry_run_trains_nothing(tmp_path: Path, cache: Path) -> None:
+    done = job(*SAMPLE, "--cache", cache, "--dry_run", "--output", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     for words in (
         "rows: 2684 read",
@@ -203,14 +205,16 @@ def test_configs_are_valid(name: str) -> None:
     assert yaml.safe_load(done.stdout)["train"].items() >= named.items()
 
 
-LONGER = [*SAMPLE, "--train.checkpoint_every", "7", "--validation.every", "20", "--train.schedule", "constant"]
+LONGER = [*BRIEF, "--train.checkpoint_every", "7", "--validation.every", "20", "--train.schedule", "constant"]
 
 
-def test_a_password_that_is_also_the_name_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_that_is_also_the_name_of_a_folder(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run is found again by what its `config.yaml` says."""
     monkeypatch.setenv("POSTGRES_PASSWORD", "airflow")
     output = tmp_path / "airflow" / "run"
-    first = job(*SAMPLE, "--train.steps", 2, "--output", output)
+    first = job(*BRIEF, "--cache", cache, "--train.steps", 2, "--output", output)
     assert first.returncode == 0, first.stderr
     assert yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))["output"] == str(output)
     then = job("--config", output / "config.yaml", "--train.steps", 4, "--resume")
@@ -220,11 +224,13 @@ def test_a_password_that_is_also_the_name_of_a_folder(tmp_path: Path, monkeypatc
 
 
 @pytest.fixture(scope="module")
-def contest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.Popen[str]], list[str]]:
+def contest(
+    tmp_path_factory: pytest.TempPathFactory, cache: Path
+) -> tuple[Path, list[subprocess.Popen[str]], list[str]]:
     """Twenty starts at the same instant on one output folder; the one that runs is killed in the middle of 60 steps."""
     output = tmp_path_factory.mktemp("contest") / "run"
     command = [sys.executable, "jobs/train.py", *LONGER, "--train.steps", "60", "--tracking.enabled=false"]
-    command += ["--output", str(output)]
+    command += ["--output", str(output), "--cache", str(cache)]
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
     starts = [subprocess.Popen(command, **options) for _ in range(20)]
     while sum(start.poll() is None for start in starts) > 1 or not last_step(output) > 20:
@@ -251,11 +257,12 @@ def test_of_twenty_starts_at_one_instant_one_runs(contest: tuple[Path, list[subp
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    contest: tuple[Path, list[subprocess.Popen[str]], list[str]], tmp_path: Path
+    contest: tuple[Path, list[subprocess.Popen[str]], list[str]], tmp_path: Path, cache: Path
 ) -> None:
     output = contest[0]
-    whole = job(*LONGER, "--train.steps", 60, "--output", tmp_path / "whole")
-    then = job(*LONGER, "--train.steps", 60, "--output", output, "--resume")
+    longer = [*LONGER, "--cache", cache]
+    whole = job(*longer, "--train.steps", 60, "--output", tmp_path / "whole")
+    then = job(*longer, "--train.steps", 60, "--output", output, "--resume")
     assert (whole.returncode, then.returncode) == (0, 0), then.stderr
     assert "resuming from" in then.stdout
     histories = [read_lines(folder / "history.jsonl") for folder in (output, tmp_path / "whole")]
@@ -270,7 +277,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         (["--train.steps", 40], "the newest checkpoint is at step 60"),
         (["--train.steps", 80, *elsewhere], "/nowhere"),
     ):
-        refused = job(*LONGER, *options, "--output", output, "--resume")
+        refused = job(*longer, *options, "--output", output, "--resume")
         assert refused.returncode != 0
         assert message in refused.stderr
     assert (output / "config.yaml").read_bytes() == config
@@ -286,9 +293,10 @@ def test_a_finished_run_is_left_as_it_is(run: tuple[Path, subprocess.CompletedPr
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
-def test_a_file_STOP_counts_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_STOP_counts_from_the_start(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put there while data is prepared; --resume takes it away."""
     read = sources.read_benchmark
+    options = [*BRIEF, "--cache", cache, "--train.steps", 3, "--output", tmp_path / "run"]
 
     def read_and_stop(config: BenchmarkConfig) -> Benchmark:
         (tmp_path / "run" / "STOP").touch()
@@ -296,9 +304,9 @@ def test_a_file_STOP_counts_from_the_start(tmp_path: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(sources, "read_benchmark", read_and_stop)
-        asked = job(*SAMPLE, "--train.steps", 3, "--output", tmp_path / "run")
+        asked = job(*options)
     assert (asked.returncode, last_step(tmp_path / "run")) == (75, 0), asked.stderr
-    then = job(*SAMPLE, "--train.steps", 3, "--output", tmp_path / "run", "--resume")
+    then = job(*options, "--resume")
     assert (then.returncode, last_step(tmp_path / "run")) == (0, 2), then.stderr
 
 
@@ -311,7 +319,7 @@ def test_data_that_has_moved_is_taken_where_it_is_now(tmp_path: Path) -> None:
     for name, kept in (("old", rows), ("new", rows), ("other", rows[2:])):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, kept)), encoding="utf-8")
     options = [*SMALL, "--benchmark.facts", 100, "--data.format", "jsonl", "--output", tmp_path / "run"]
-    for name in ("data", "sampling", "validation"):
+    for name in ("data", "sampling", "validation", "benchmark"):
         options += [f"--{name}.languages", "[de, en]"]
     first = job(*options, "--train.steps", 2, "--data.path", tmp_path / "old.jsonl")
     assert first.returncode == 0, first.stderr

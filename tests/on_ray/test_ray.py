@@ -359,10 +359,8 @@ def test_shards_by_ray_data_are_the_same(folder: Path, monkeypatch: pytest.Monke
     assert "Traceback" not in str(raised.value)
 
 
-def test_encoding_on_ray_is_the_same(
-    folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """In order on two workers, of which one is lost; on one where a side is empty; an error arrives as it is.
+def test_encoding_on_ray_is_the_same(folder: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order on two workers, of which one is lost.
 
     The encoder computes in float64: its embeddings, which are float32, may differ in their last bit.
     """
@@ -386,20 +384,27 @@ def test_encoding_on_ray_is_the_same(
     for ours, theirs in zip(here, there, strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=np.finfo(np.float32).eps, atol=1e-12)
 
-    capfd.readouterr()
-    one = ScalingConfig(num_workers=1)
+
+@pytest.mark.slow
+def test_encoding_on_ray_of_one_side_and_of_a_model_that_is_not_there(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Slow: two starts of a worker. An error arrives as it is."""
+    from hybridir.on_ray import encode
+
+    one, passages = ScalingConfig(num_workers=1), [f"{n} " + "here " * (n % 13) for n in range(2500)]
     none, some = encode.encode_on_ray(one, prepared.initial, [], passages)
-    assert none.shape == (0, 32)
-    np.testing.assert_allclose(some, here[1], rtol=np.finfo(np.float32).eps, atol=1e-12)
     printed = capfd.readouterr()
     assert not printed.err
     assert all(line.startswith("encoded ") for line in printed.out.splitlines())
-
+    assert none.shape == (0, 32)
+    there = encode_here(prepared.initial, [], passages)[1]
+    np.testing.assert_allclose(some, there, rtol=np.finfo(np.float32).eps, atol=1e-12)
     elsewhere = dataclasses.replace(prepared.initial, name="/only/on/the/driver")
     isdir = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path == elsewhere.name or isdir(path))
     with pytest.raises(ValueError, match=r"^the folder '/only/on/the/driver' is not on .*storage that all nodes see"):
-        encode.encode_on_ray(one, elsewhere, queries, passages)
+        encode.encode_on_ray(one, elsewhere, [], passages)
 
 
 def test_shards_encoded_on_ray_are_those_of_one_process(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Search over vectors finds what scoring every pair exactly finds, bit for bit: for any cut, any ties, any device."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,22 +77,32 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(parts, "IN_NUMPY", set())
 
 
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize(
-    ("kind", "interleaved"), [("plain", False), ("copies", False), ("near", False), ("same", False), ("near", True)]
-)
-def test_ranks_and_lists_are_those_of_exact_scores(kind: str, interleaved: bool) -> None:
+KINDS = [("plain", False), ("copies", False), ("near", False), ("same", False), ("near", True)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """Vectors, and the ranks, lists and scores that scoring every pair exactly gives."""
+    kind, interleaved = request.param
     rng = np.random.default_rng(0)
     benchmark, queries, passages = made(rng, interleaved), unit(rng, QUERIES), vectors(rng, kind)
-    for depth in (0, 7) if interleaved else (0, 7, 400):
-        expected = rank_all(dot_scorer(queries, passages), benchmark, depth)
-        assert_same(rank_vectors(queries, passages, benchmark, depth), expected)
+    score = dot_scorer(queries, passages)
     plain = replace(benchmark, own=())
-    assert_same(rank_vectors(queries, passages, plain, 7), rank_all(dot_scorer(queries, passages), plain, 7))
-    exact = dot_scorer(queries, passages)(slice(None), slice(None))
-    scores, places = top_k(queries, passages, 50)
-    assert places.tolist() == [sorted(range(PASSAGES), key=lambda n: (-row[n], n))[:50] for row in exact]
-    assert np.array_equal(scores, np.take_along_axis(exact, places, axis=1))
+    wanted = [(benchmark, depth) for depth in ((0, 7) if interleaved else (0, 7, 400))] + [(plain, 7)]
+    return SimpleNamespace(
+        queries=queries,
+        passages=passages,
+        rankings=[(of, depth, rank_all(score, of, depth)) for of, depth in wanted],
+        scores=score(slice(None), slice(None)),
+    )
+
+
+def test_ranks_and_lists_are_those_of_exact_scores(case: SimpleNamespace, way: None) -> None:
+    for benchmark, depth, expected in case.rankings:
+        assert_same(rank_vectors(case.queries, case.passages, benchmark, depth), expected)
+    scores, places = top_k(case.queries, case.passages, 50)
+    assert places.tolist() == [sorted(range(PASSAGES), key=lambda n: (-row[n], n))[:50] for row in case.scores]
+    assert np.array_equal(scores, np.take_along_axis(case.scores, places, axis=1))
 
 
 @pytest.mark.parametrize("scale", [1e-22, 1e-12, 3.0, 1e17])

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from helpers import ROOT, job
+from helpers import job
 from tokenizers import Tokenizer
 
 from hybridir.data import sources
@@ -321,10 +319,10 @@ def test_the_command_measures_and_tracks(model: str, tmp_path: Path) -> None:
         "compare_to": f"[bm25, {{name: {model}, query_prefix: 'Query: '}}]",
         "benchmark.facts": "80",
         "benchmark.languages": "[de, en, es]",
+        "tracking.enabled": "true",
         "output": str(output),
     }
-    command = [sys.executable, "jobs/evaluate.py", *(f"--{name}={value}" for name, value in options.items())]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    done = job(*(f"--{name}={value}" for name, value in options.items()), name="evaluate")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(output / "report.html")
     assert "mlflow ui" in done.stdout

@@ -170,7 +170,16 @@ def go_on(folder: Path, steps: int) -> CompletedProcess[str]:
     """Continues the run of version 0.1 in `folder / "run"`, which it stopped after four steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        options = ("--output", "run", "--train.steps", steps, "--benchmark.facts", 100)
+        options = (
+            "--output",
+            "run",
+            "--train.steps",
+            steps,
+            "--benchmark.facts",
+            100,
+            "--benchmark.languages",
+            "[de, en]",
+        )
         done = job("--config", "run/config.yaml", *options, "--resume")
     assert done.returncode == 0, done.stderr
     return done

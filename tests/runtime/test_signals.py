@@ -21,7 +21,8 @@ from hybridir.runtime.signals import INTERRUPTED, handlers_kept, interruptible, 
 OPTIONS = [
     *("--scaling.num_workers", "0", "--train.batch_size", "16", "--train.schedule", "constant"),
     *("--encoder.hidden_size", "32", "--encoder.layers", "1", "--encoder.vocab_size", "1000"),
-    *("--validation.batches", "2", "--validation.batch_size", "8", "--data.facts", "300", "--benchmark.facts", "100"),
+    *("--validation.batches", "2", "--validation.batch_size", "8", "--data.facts", "300"),
+    *("--benchmark.facts", "100", "--benchmark.languages", "[de, en]"),
     *("--train.checkpoint_every", "1000", "--validation.every", "1000"),
 ]
 
@@ -47,10 +48,10 @@ def lines(output: Path) -> list[dict[str, Any]]:
     return read_lines(history) if history.exists() else []
 
 
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path: Path, cache: Path) -> None:
     """SIGTERM while it trains; it goes on to the end as if nothing had happened."""
     output = tmp_path / "run"
-    job = start(output, "--train.steps", "5000")
+    job = start(output, "--train.steps", "5000", "--cache", str(cache))
     wait_for(lambda: len(lines(output)) > 5, job)
     job.send_signal(signal.SIGTERM)
     out, err = job.communicate()
@@ -64,7 +65,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path: Path) -> None:
     assert (output / "checkpoints" / f"step-{len(done):08d}" / "manifest.json").exists()
     assert json.loads((output / "tracking.json").read_text(encoding="utf-8"))["status"] == "KILLED"
 
-    options = [*OPTIONS, "--train.steps", len(done) + 5, "--output"]
+    options = [*OPTIONS, "--cache", cache, "--train.steps", len(done) + 5, "--output"]
     for again in (job_here(*options, output, "--resume"), job_here(*options, tmp_path / "whole")):
         assert again.returncode == 0, again.stderr
     assert steady(lines(output)) == steady(lines(tmp_path / "whole"))
@@ -93,10 +94,10 @@ def test_the_second_signal_ends_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_before_the_first_step(tmp_path: Path, number: signal.Signals) -> None:
+def test_before_the_first_step(tmp_path: Path, cache: Path, number: signal.Signals) -> None:
     """SIGINT is slow: the same way out of the job, which the test above and that of the handlers send it."""
     output = tmp_path / "run"
-    job = start(output)
+    job = start(output, "--cache", str(cache))
     wait_for((output / "tracking.json").exists, job)
     job.send_signal(number)
     out, err = job.communicate()

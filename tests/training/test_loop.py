@@ -287,7 +287,7 @@ def test_the_lines_of_a_checkpoint_are_on_the_disk_before_it_is(
     assert order == ["history.jsonl", "manifest.json", "checkpoints"] * 2
 
 
-@pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [24, pytest.param(1, marks=pytest.mark.slow)])
 def test_resume_from_any_step_goes_on_bit_by_bit(make_run: MakeRun, tmp_path: Path, every: int) -> None:
     """From the checkpoint of each step of 50, with dropout: losses, weights and moments of the undisturbed run."""
     sections = {
