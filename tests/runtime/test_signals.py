@@ -36,7 +36,7 @@ def start(output: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for(happened: Callable[[], bool], job: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 180
+    until = time.monotonic() + 600
     while not happened():
         assert job.poll() is None, job.communicate()
         assert time.monotonic() < until
