@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C to the job, in a process of its own and without Ray: saved at the next step, nothing lost."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,20 @@ OPTIONS = [
 ]
 
 
-def start(output: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "jobs/train.py", *OPTIONS, "--output", str(output), *arguments]
-    # In a session of its own, so that no signal for it reaches this process.
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+@pytest.fixture
+def start(cache: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the job with this output folder and options; it ends with the test at the latest."""
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with contextlib.ExitStack() as stack:
+
+        def started(output: Path, *arguments: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "jobs/train.py", *OPTIONS, "--output", str(output), "--cache", str(cache)]
+            # In a session of its own, so that no signal for it reaches this process.
+            job = stack.enter_context(subprocess.Popen([*command, *arguments], **options, start_new_session=True))
+            stack.callback(job.kill)
+            return job
+
+        yield started
 
 
 def wait_for(happened: Callable[[], bool], job: subprocess.Popen[str]) -> None:
@@ -48,10 +57,12 @@ def lines(output: Path) -> list[dict[str, Any]]:
     return read_lines(history) if history.exists() else []
 
 
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path: Path, cache: Path) -> None:
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(
+    tmp_path: Path, cache: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
     """SIGTERM while it trains; it goes on to the end as if nothing had happened."""
     output = tmp_path / "run"
-    job = start(output, "--train.steps", "5000", "--cache", str(cache))
+    job = start(output, "--train.steps", "5000")
     wait_for(lambda: len(lines(output)) > 5, job)
     job.send_signal(signal.SIGTERM)
     out, err = job.communicate()
@@ -94,10 +105,12 @@ def test_the_second_signal_ends_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_before_the_first_step(tmp_path: Path, cache: Path, number: signal.Signals) -> None:
+def test_before_the_first_step(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
     """SIGINT is slow: the same way out of the job, which the test above and that of the handlers send it."""
     output = tmp_path / "run"
-    job = start(output, "--cache", str(cache))
+    job = start(output)
     wait_for((output / "tracking.json").exists, job)
     job.send_signal(number)
     out, err = job.communicate()
