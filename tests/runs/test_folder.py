@@ -166,21 +166,14 @@ def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
         open_folder(Recipe(output=str(tmp_path), resume=True), TRAINING)
 
 
-def go_on(folder: Path, steps: int) -> CompletedProcess[str]:
+def go_on(folder: Path, steps: int, *more: str) -> CompletedProcess[str]:
     """Continues the run of version 0.1 in `folder / "run"`, which it stopped after four steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        options = (
-            "--output",
-            "run",
-            "--train.steps",
-            steps,
-            "--benchmark.facts",
-            100,
-            "--benchmark.languages",
-            "[de, en]",
+        measured = ("--benchmark.facts", 100, "--benchmark.languages", "[de, en]")
+        done = job(
+            "--config", "run/config.yaml", "--output", "run", "--train.steps", steps, *measured, *more, "--resume"
         )
-        done = job("--config", "run/config.yaml", *options, "--resume")
     assert done.returncode == 0, done.stderr
     return done
 
@@ -228,7 +221,7 @@ def _go_on_through_links(run: Path, elsewhere: Path) -> None:
     (run / "events.jsonl").unlink(missing_ok=True)  # it is appended to, so a link is refused
     before = contents(elsewhere)
     assert {"results.json", "report.html", "table.md", "rejected.jsonl", "data_card.md"} <= before.keys()
-    said = go_on(run.parent, 8).stdout
+    said = go_on(run.parent, 8, "--tracking.enabled", "true").stdout
     assert "only a file names this server, and MLFLOW_TRACKING_PASSWORD would be sent there" in said
     assert contents(elsewhere) == before
     links = {str(file.relative_to(run)) for file in run.rglob("*") if file.is_symlink()}
