@@ -127,9 +127,9 @@ def check(pair: Pair) -> Pair | Rejected:
     for language in (pair.language, *_other_languages(pair)):
         if language not in known_languages():
             return _reject(pair, UNKNOWN, language)
-    is_own = same_as(own.text)
-    for n, negative in enumerate(negatives):
-        if is_own(negative.text) or (own.passage_id and negative.passage_id == own.passage_id):
+    is_own = same_as(own.text, (negative.text for negative in negatives))
+    for n, (negative, same) in enumerate(zip(negatives, is_own, strict=True)):
+        if same or (own.passage_id and negative.passage_id == own.passage_id):
             return _reject(pair, "positive among its own negatives", f"negatives[{n}]: {negative.text[:80]}")
     return pair
 

@@ -2,8 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Iterable, Iterator
 
 MAX_TEXT = 10_000_000
 """Largest number of characters of a text."""
@@ -52,10 +51,15 @@ def as_read(text: str) -> str:
     return " ".join(text.split())
 
 
-def same_as(text: str) -> Callable[[str], bool]:
-    """A function: whether another text is read like `text`. Most texts differ in the letter that they begin with."""
-    begin, read = _begin(text), cache(lambda: as_read(text))
-    return lambda other: other == text or (_begin(other) == begin and as_read(other) == read())
+def same_as(text: str, others: Iterable[str]) -> Iterator[bool]:
+    """Whether each of the others is read like `text`. Most texts differ in the letter that they begin with."""
+    begin, read = _begin(text), ""
+    for other in others:
+        if other == text or _begin(other) != begin:
+            yield other == text
+        else:
+            read = read or as_read(text)
+            yield as_read(other) == read
 
 
 def _begin(text: str) -> str:
