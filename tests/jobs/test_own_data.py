@@ -129,7 +129,7 @@ def test_every_error_is_told_at_once(pairs: Path, tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     for message in (
-        "5 things have to be mended",
+        "5 things have to be corrected",
         "- no LANGUAGE.json found in",
         "- data.languages has el",
         "- sampling.languages has tr",
