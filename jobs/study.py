@@ -14,7 +14,6 @@ def main() -> None:
     with job(arguments) as stack:  # slow imports wait until the output folder is locked
         from hybridir.experiments.one_run import Runner, arms_here
         from hybridir.experiments.studies import STUDIES
-        from hybridir.experiments.study import StudyRecipe
         from hybridir.experiments.study_job import preview_study, run_study
         from hybridir.runs.backend import here
         from hybridir.runs.recipe import MOST_USED
@@ -24,7 +23,7 @@ def main() -> None:
         from hybridir.tracking.nested import record
         from hybridir.tracking.target import named_uris
 
-        known = "\n".join(f"  {study.name:10}{study.title}" for study in STUDIES.values())
+        known = "\n".join(f"  {study.name:14}{study.title}" for study in STUDIES.values())
         if name in ("-h", "--help"):
             print(f"{__doc__}\n\nstudies (more about one: python jobs/study.py NAME --help):\n{known}")
             return
@@ -32,8 +31,10 @@ def main() -> None:
             near = did_you_mean(name, STUDIES)
             raise ValueError(f"there is no study {name!r}{near}: name one of these, python jobs/study.py NAME\n{known}")
         study = STUDIES[name]
-        sample = CONFIGS / study.sample
-        recipe = parse(StudyRecipe, f"python jobs/study.py {name}", study.title, arguments, sample, MOST_USED)
+        shown = {*MOST_USED, *study.own_fields}
+        recipe = parse(
+            study.recipe, f"python jobs/study.py {name}", study.title, arguments, CONFIGS / study.sample, shown
+        )
         if recipe.dry_run:
             preview_study(study, recipe)
             return

@@ -110,7 +110,7 @@ def stack(seeds: Sequence[Scores]) -> Scores:
     return Scores(seeds[0].rows, {name: np.concatenate([one.values[name] for one in seeds]) for name in names})
 
 
-def weighted_sum(systems: Sequence[Scores], weights: Sequence[float]) -> Scores:
+def weighted_sum(systems: Sequence[Scores], weights: Sequence[float] | np.ndarray) -> Scores:
     """The sum of systems with these weights, query by query and seed by seed, of the measures that all of them have."""
     values = {
         name: np.sum([weight * one.values[name] for one, weight in zip(systems, weights, strict=True)], axis=0)

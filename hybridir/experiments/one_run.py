@@ -23,13 +23,15 @@ from hybridir.data.config import BenchmarkConfig
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.bias_summary import bias_results
 from hybridir.evaluation.conditions import Condition, condition_results, under
+from hybridir.evaluation.entropy import NAME as ENTROPY
+from hybridir.evaluation.entropy import contrastive_entropy
 from hybridir.evaluation.scores import join, read_scores, write_scores
 from hybridir.evaluation.settings import measure, summarise
 from hybridir.model.by_language import Change
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.model.transforms import mean_of_weights
-from hybridir.retrieval.systems import Encode, rank_each
+from hybridir.retrieval.systems import Encode, embed, rank_each
 from hybridir.runs.backend import Backend, Track, quiet_libraries
 from hybridir.runs.corpus import cache_folder, read_corpus
 from hybridir.runs.fill_in import fill_in_steps, is_own_part, own_part
@@ -65,6 +67,7 @@ class ArmRun:
         conditions: conditions that it is measured under, besides the plain benchmark.
         change: from embeddings of training texts in a language, the change of all embeddings in that language before
             it is measured (see `hybridir.model.by_language` and `quantised`).
+        entropy: whether contrastive entropy is measured too, on the plain benchmark.
     """
 
     arm: str
@@ -73,6 +76,7 @@ class ArmRun:
     make: Callable[..., Encoder] = mean_of_weights
     conditions: tuple[Condition, ...] = ()
     change: Callable[[np.ndarray], Change] | None = None
+    entropy: bool = False
 
     @property
     def output(self) -> Path:
@@ -206,8 +210,14 @@ def _run(run: ArmRun, backend: Backend) -> None:
     began = time.monotonic()
     encoder = EncoderConfig(name=str(run.output / "model"))
     encode = _changed(run, encoder, plain, backend.encode) if run.change else backend.encode
-    rankings = dict(zip(benchmarks, rank_each(encoder, list(benchmarks.values()), encode), strict=True))
-    scores = join(parts + [measure(ranking, plain, name) for name, ranking in rankings.items()])
+    embedded = embed(encoder, plain, encode) if run.entropy and "" in benchmarks else None
+    ranked = rank_each(encoder, list(benchmarks.values()), encode, embedded)
+    rankings = dict(zip(benchmarks, ranked, strict=True))
+    measured = {name: measure(ranking, plain, name) for name, ranking in rankings.items()}
+    if embedded:
+        entropy_N = contrastive_entropy(measured[""].rows, plain, *embedded)
+        measured[""] = replace(measured[""], values={**measured[""].values, ENTROPY: entropy_N[None]})
+    scores = join([*parts, *measured.values()])
     if "" in rankings:
         summary = summarise(scores, plain)
         bias = bias_results(rankings[""], plain, summary)

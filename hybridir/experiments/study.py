@@ -13,6 +13,7 @@ import numpy as np
 
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.conditions import Condition, check_conditions
+from hybridir.evaluation.scores import Scores
 from hybridir.experiments.claims import Claim
 from hybridir.experiments.one_run import ArmRun
 from hybridir.model.by_language import Change
@@ -36,6 +37,7 @@ class Arm:
         make: makes an encoder of these encoders; see `hybridir.model.transforms`. Bind its arguments by `partial`.
         change: changes its embeddings language by language before it is measured: see `ArmRun.change`.
         x: value on the x axis, in a study over a number.
+        entropy: whether contrastive entropy is measured too.
     """
 
     name: str
@@ -45,6 +47,24 @@ class Arm:
     make: Callable[..., Encoder] = mean_of_weights
     change: Callable[[np.ndarray], Change] | None = None
     x: float | None = None
+    entropy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """A system that claims can name as they name arms, but whose scores are put together from those of finished arms.
+
+    Attributes:
+        name: a name that no arm has.
+        about: what it is, in words.
+        members: names of the arms.
+        compose: from the scores of the members with one seed, in order, to its scores.
+    """
+
+    name: str
+    about: str
+    members: tuple[str, ...]
+    compose: Callable[[Sequence[Scores]], Scores]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +77,11 @@ class StudyRecipe(Recipe):
         arms: names of the arms to train; the arms that they are made of are added. Omitted: all arms.
         conditions: noise on the benchmark's queries; every arm is measured on them too, besides the plain benchmark,
             without training again. Omitted: those of the study.
+        quick: try the whole study within minutes: 30 steps, at most 2 seeds, 4 conditions and 240 facts of the sample,
+            and fewer arms where there are many. No claim is judged.
         margin: difference in mAP (or recall, ...) within which two arms count as equal. The smaller one of `margin` and
             `margin_share` counts.
         margin_share: the margin as a share of the baseline's value. For rank distances, it is the only margin.
-        quick: try the whole study within minutes: one seed, 30 steps, four conditions. No claim is judged.
         data: training and validation pairs.
         sampling: how batches are drawn; each arm sets the weights of the batch kinds.
         encoder: the encoder to start from.
@@ -82,9 +103,9 @@ class StudyRecipe(Recipe):
     seeds: int = 5
     arms: tuple[str, ...] | None = None
     conditions: tuple[Condition, ...] | None = None
+    quick: bool = False
     margin: float = 0.01
     margin_share: float = 0.05
-    quick: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,6 +148,11 @@ class Study:
             others.
         sample: the file in `jobs/configs` that is read when no data are named.
         family: a key of `sources`, whose claims are corrected for their number (see `claims.corrected`).
+        recipe: the class of its recipe, with fields of its own, which may change when the study is continued.
+        composed: systems that are put together from the arms; they depend on the benchmark.
+        composed_conditions: conditions that only composed systems have.
+        numbers: from scores by name of arm or composed system, the facts in `results.json` and the benchmark: further
+            entries of `results.json`, and `claims`, if there are some that do not rest on differences.
         x_name: label of the x axis, in a study over a number.
         sources: titles on the page for the groups of claims, by `Claim.source`.
         published: published results to show.
@@ -143,6 +169,10 @@ class Study:
     conditions: tuple[Condition, ...] = ()
     sample: str = "study_sample.yaml"
     family: str = ""
+    recipe: type[StudyRecipe] = StudyRecipe
+    composed: Callable[[Sequence[Arm], Benchmark], list[Composed]] = lambda arms, benchmark: []
+    composed_conditions: tuple[str, ...] = ()
+    numbers: Callable[[Mapping[str, Scores], dict[str, Any], Benchmark], dict[str, Any]] = lambda *_: {}
     x_name: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
@@ -151,10 +181,15 @@ class Study:
 
     def __post_init__(self) -> None:
         check_conditions(self.conditions)
-        named = {one.name for one in self.conditions} | {""}
+        named = {one.name for one in self.conditions} | {"", *self.composed_conditions}
         for part in (part for claim in self.claims for part in claim.parts):
             if unknown := {*part.conditions, *part.of_baseline} - named:
                 raise ValueError(f"a claim of {self.name} is about {', '.join(unknown)}: add it to the conditions")
+
+    @property
+    def own_fields(self) -> frozenset[str]:
+        """The fields of its recipe that other studies do not have."""
+        return frozenset(one.name for one in fields(self.recipe)) - {one.name for one in fields(StudyRecipe)}
 
 
 def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
@@ -194,7 +229,16 @@ def arm_runs(recipe: Recipe, arm: Arm, seeds: Iterable[int]) -> list[ArmRun]:
         members = tuple(str(_folder(recipe, name, seed)) for name in arm.made_of)
         try:
             trained = Recipe(**plain | changed | own)
-            found.append(ArmRun(arm=arm.name, recipe=trained, made_of=members, make=arm.make, change=arm.change))
+            found.append(
+                ArmRun(
+                    arm=arm.name,
+                    recipe=trained,
+                    made_of=members,
+                    make=arm.make,
+                    change=arm.change,
+                    entropy=arm.entropy,
+                )
+            )
         except ValueError as error:
             raise ValueError(f"arm {arm.name}: {error}") from None
     return found

@@ -33,8 +33,8 @@ from hybridir.training.config import LENGTHS, TrainConfig
 PROBE_STEPS = 12
 """Steps of the short run from which the times of all runs are estimated."""
 
-QUICK_STEPS, QUICK_CONDITIONS = 30, 4
-"""Steps of each arm, and conditions, of a quick trial of a study."""
+QUICK_STEPS, QUICK_SEEDS, QUICK_CONDITIONS, QUICK_FACTS = 30, 2, 4, 240
+"""Steps, and the most seeds, conditions and facts of the sample, of a quick trial of a study."""
 
 
 def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, int]:
@@ -49,7 +49,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
     """
     quiet_libraries()
     kind = study_kind(study)
-    with opened(recipe, kind, lambda one: _shortened(_with_conditions(study, fill_in_all(one)))) as recipe:
+    with opened(recipe, kind, lambda one: _filled_in(study, one)) as recipe:
         output = Path(recipe.output)
         arms = chosen_arms(study, recipe)
         runs = [run for arm in arms for run in _runs(recipe, arm)]
@@ -79,13 +79,19 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 "trained_languages": [x for x in benchmark.languages if x in trained],
                 "zero_shot_languages": [x for x in benchmark.languages if x not in trained],
                 **({"conditions": [one.name for one in recipe.conditions]} if recipe.conditions else {}),
+                **({"composed_conditions": list(study.composed_conditions)} if study.composed_conditions else {}),
                 "margin": {"most": recipe.margin, "share": recipe.margin_share},
                 **({"family": study.family} if study.family else {}),
                 "notes": [*benchmark.notes, *_notes(study, recipe)],
                 "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
             }
             finished = [_finished(arm, runs, errors) for arm in arms]
-            results = study_results(finished, () if recipe.quick else study.claims, facts)
+            composed = study.composed(arms, benchmark)
+            claims = () if recipe.quick else study.claims
+            results = study_results(
+                finished, claims, facts, composed, lambda scores: study.numbers(scores, facts, benchmark)
+            )
+            results |= {"claims": []} if recipe.quick else {}
             if study.more:
                 folders = {arm.name: arm.folders[min(arm.folders)] for arm in finished if arm.folders}
                 results |= study.more(recipe, benchmark, folders, here(recipe.scaling.use_gpu).encode)
@@ -97,7 +103,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
 
 def study_kind(study: Study) -> Kind:
     """The kind of a study's output folder; each study is a kind of its own."""
-    may_change = MAY_CHANGE | {"seeds", "arms", "conditions", "margin", "margin_share"}
+    may_change = MAY_CHANGE | {"seeds", "arms", "conditions", "margin", "margin_share"} | study.own_fields
     return Kind(name="study", job=f"jobs/study.py {study.name}", may_change=may_change)
 
 
@@ -105,7 +111,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     """Prints what the data holds and the arms; trains nothing."""
     quiet_libraries()
     output = Path(recipe.output or f"outputs/{study.name}").absolute()
-    recipe = _shortened(_with_conditions(study, fill_in_all(replace(recipe, output=str(output)))))
+    recipe = _filled_in(study, replace(recipe, output=str(output)))
     arms = chosen_arms(study, recipe)
     runs = [run for arm in arms for run in _runs(recipe, arm)]
     with TemporaryDirectory() as data_card:
@@ -114,19 +120,25 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
     say(f"{len(runs)} runs, each with a folder like {runs[0].output}")
 
 
-def _with_conditions(study: Study, recipe: StudyRecipe) -> StudyRecipe:
-    """The recipe with the study's conditions, if it names none."""
-    return replace(recipe, conditions=study.conditions if recipe.conditions is None else recipe.conditions)
+def _filled_in(study: Study, recipe: StudyRecipe) -> StudyRecipe:
+    """The recipe with what follows from the data, and with the study's conditions, if it names none."""
+    recipe = fill_in_all(recipe)
+    return _shortened(replace(recipe, conditions=study.conditions if recipe.conditions is None else recipe.conditions))
 
 
 def _shortened(recipe: StudyRecipe) -> StudyRecipe:
     """The recipe of a trial of the study, if it is `quick`."""
     if not recipe.quick:
         return recipe
-    train = replace(recipe.train, steps=QUICK_STEPS, epochs=None, tokens=None, warmup_steps=QUICK_STEPS // 10)
-    validation = replace(recipe.validation, every=QUICK_STEPS)
-    conditions = (recipe.conditions or ())[:QUICK_CONDITIONS]
-    return replace(recipe, seeds=1, train=train, validation=validation, conditions=conditions)
+    train = replace(recipe.train, steps=QUICK_STEPS, tokens=None, warmup_steps=QUICK_STEPS // 10)
+    return replace(
+        recipe,
+        seeds=min(recipe.seeds, QUICK_SEEDS),
+        train=train,
+        validation=replace(recipe.validation, every=QUICK_STEPS),
+        conditions=(recipe.conditions or ())[:QUICK_CONDITIONS],
+        benchmark=replace(recipe.benchmark, facts=min(recipe.benchmark.facts, QUICK_FACTS)),
+    )
 
 
 def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:

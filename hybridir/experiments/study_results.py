@@ -1,7 +1,7 @@
 """The `results.json` of a study from the folders of its runs: arms with intervals, and claims with verdicts."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.scores import Column, Scores, read_scores, stack
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.claims import Claim, Part, Verdict, corrected, described, judge, verdict
+from hybridir.experiments.study import Composed
 from hybridir.runtime.history import read_history
 
 
@@ -34,8 +35,18 @@ class Finished:
         return stack([read_scores(file).under("", *conditions) for file in files])
 
 
-def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict[str, Any]) -> dict[str, Any]:
-    """The content of `results.json`: the `facts`, the arms and the claims.
+Numbers = Callable[[Mapping[str, Scores]], dict[str, Any]]
+"""From scores by name to further entries of `results.json`."""
+
+
+def study_results(
+    arms: Sequence[Finished],
+    claims: Sequence[Claim],
+    facts: dict[str, Any],
+    composed: Sequence[Composed] = (),
+    numbers: Numbers = lambda scores: {},
+) -> dict[str, Any]:
+    """The content of `results.json`: the `facts`, the arms, the claims, and what `numbers` makes of all scores.
 
     `facts` must have `trained_languages`, `zero_shot_languages`, and, for claims, `margin`. Arms are compared over the
     seeds that both have finished. `facts["conditions"]`, if given, names the conditions that arms are measured under.
@@ -53,14 +64,37 @@ def study_results(arms: Sequence[Finished], claims: Sequence[Claim], facts: dict
         "zero-shot": facts["zero_shot_languages"],
     }
     by_name = {arm.name: arm for arm in finished}
+    for one in composed:
+        if found := _put_together(one, by_name, scores):
+            by_name[one.name], scores[one.name] = found
+    more = numbers(scores)
+    judged = [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims]
+    judged = corrected(judged, facts.get("family", "")) + more.pop("claims", [])
     return facts | {
         "benchmark": benchmark["benchmark"],
         "languages": benchmark["languages"],
         "arms": {arm.name: _arm(arm, scores.get(arm.name), groups, conditions) for arm in arms},
-        "claims": corrected(
-            [_claim(claim, by_name, scores, groups, facts["margin"]) for claim in claims], facts.get("family", "")
-        ),
+        **({"composed": {one.name: one.about for one in composed if one.name in scores}} if composed else {}),
+        "claims": judged,
+        **more,
     }
+
+
+def _put_together(
+    one: Composed, arms: Mapping[str, Finished], scores: Mapping[str, Scores]
+) -> tuple[Finished, Scores] | None:
+    """A composed system over the seeds that all its members have finished; None if there is none."""
+    if not set(one.members) <= set(arms):
+        return None
+    members = [arms[name] for name in one.members]
+    seeds = sorted(set.intersection(*(set(arm.folders) for arm in members)))
+    if not seeds:
+        return None
+    found = [
+        one.compose([scores[arm.name].seeds([sorted(arm.folders).index(seed)]) for arm in members]) for seed in seeds
+    ]
+    folders = {seed: members[0].folders[seed] for seed in seeds}
+    return Finished(name=one.name, about=one.about, x=None, folders=folders, errors={}), stack(found)
 
 
 def _arm(
@@ -169,7 +203,7 @@ def _part(
     baseline_value = _value(baseline.column(*chosen))
     # a difference of conditions may be 0: the share is of what it is a difference from
     size = other.weighted({name: weight for name, weight in part.of_baseline.items() if weight > 0})
-    margin = margins["share"] * _value(size.column(*chosen))
+    margin = margins["share"] * abs(_value(size.column(*chosen))) or margins["most"]  # no share of nothing
     if not MEASURES[part.measure].lower_is_better:
         margin = min(margin, margins["most"])
     return {

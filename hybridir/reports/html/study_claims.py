@@ -95,7 +95,9 @@ def ledger(results: dict[str, Any]) -> Section | None:
 
 def shown_claims(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The claims without those that were not tested because an arm or a condition was left out."""
-    there = {*results["arms"], *results.get("conditions", ())}
+    there = {
+        name for kind in ("arms", "conditions", "composed", "composed_conditions") for name in results.get(kind, ())
+    }
     return [
         claim
         for claim in results.get("claims", [])
