@@ -31,7 +31,7 @@ def main() -> None:
             near = did_you_mean(name, STUDIES)
             raise ValueError(f"there is no study {name!r}{near}: name one of these, python jobs/study.py NAME\n{known}")
         study = STUDIES[name]
-        shown = {*MOST_USED, *study.own_fields}
+        shown = (*MOST_USED, "quick", *sorted(study.own_fields))
         recipe = parse(
             study.recipe, f"python jobs/study.py {name}", study.title, arguments, CONFIGS / study.sample, shown
         )

@@ -50,7 +50,7 @@ def test_sizes_steps_and_shares(cache: Path, tmp_path: Path) -> None:
     assert len(sizes) == 6
     assert sizes[0] == pytest.approx(total / 16, abs=0.5)
     assert np.diff(np.log(sizes)) == pytest.approx(np.log(16) / 5, abs=0.15)  # rounded to whole groups
-    at_epochs = found[f"mono all, equal epochs {sizes[2]}"].changes
+    at_epochs = found[f"mono all, epochs {sizes[2]}"].changes
     assert at_epochs["train"] == {
         "steps": round(320 * sizes[2] / total),
         "warmup_steps": round(32 * sizes[2] / total),

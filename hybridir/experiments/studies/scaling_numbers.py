@@ -23,7 +23,7 @@ from hybridir.evaluation.settings import SETTINGS
 from hybridir.experiments.claims import Verdict
 
 EN, ALL, HYBRID = "mono en", "mono all", "hybrid"
-EN_EPOCHS, ALL_EPOCHS, SINGLE = "mono en, equal epochs", "mono all, equal epochs", "one language each"
+EN_EPOCHS, ALL_EPOCHS, SINGLE = "mono en, epochs", "mono all, epochs", "one language each"
 LINES = (EN, ALL, HYBRID, EN_EPOCHS, ALL_EPOCHS, SINGLE)
 TRANSLATED = "translated"
 MEASURES = ("RR@10", "nDCG@10", ENTROPY)

@@ -29,6 +29,8 @@ from hybridir.runtime.tables import Grid
 
 _GROUPS = {"zero-shot": "languages never seen in training", "trained": "languages of training"}
 _TITLES = {ENTROPY: "Contrastive entropy (lower is better)"}
+_DRAWN_LAWS = 3
+"""Laws of the first lines are drawn; more would hide the lines."""
 _NEEDED = (
     f"Numbers of a law are used for a claim only with {CLAIM_SIZES} sizes or more over a {CLAIM_RANGE:g}-fold range. "
     "In simulations (tests/scripts/scaling_fit.py) the 95\u00a0% intervals then cover the exponent and the prediction "
@@ -138,7 +140,7 @@ def _figure(found: dict[str, Any], group: str, setting: str, measure: str) -> Bl
                 dash=DASHES[n % len(DASHES)],
             )
         )
-        if measure == ENTROPY and (law := one.get("law")) and not law["why_not"]:
+        if measure == ENTROPY and n < _DRAWN_LAWS and (law := one.get("law")) and not law["why_not"]:
             grid = np.linspace(at[0], at[-1], 40)
             fitted = (law["unit"] / 10**grid) ** law["exponent"] + law["offset"]
             series.append(Series(name=f"law, {line}", n=n, points=list(zip(grid, fitted, strict=True)), dash="1 2"))
