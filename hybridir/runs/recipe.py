@@ -123,6 +123,13 @@ class Recipe:
             raise ValueError(
                 "benchmark.split is all, but benchmark.path is the training data: take the split test, or other data"
             )
+        validated_on = self.data.validation.path if self.data.validation else ""
+        paths = {os.path.realpath(path) for path in (validated_on, self.benchmark.path) if path}
+        if validated_on and self.benchmark.path and len(paths) == 1:
+            raise ValueError(
+                f"benchmark.path is {without_secrets(validated_on)!r}, which data.validation reads: what weights are "
+                "chosen by is no test of them. Name another benchmark, or other validation pairs"
+            )
         self.loss.check_views(self.sampling)
         if self.lora.rank and not self.encoder.name:
             raise ValueError(

@@ -56,6 +56,11 @@ def write(name: str, folder: Path) -> None:
         answers: list[list[str]] = [["ada lovelace"], ["Nobody at all"], []]
         rows = [about | {"question_id": f"q{n}", "answers": one} for n, one in enumerate(answers)]
         parquet(folder / "train.parquet", [row | {"no_answer": not row["answers"]} for row in rows])
+    elif name == "squadshifts":
+        start = PLOT.index("Ada Lovelace")
+        about = {"title": "Gold", "context": PLOT, "question": "Who is the captain?"}
+        found = [about | {"id": f"s{n}", "answers": {"text": ["Ada Lovelace"], "answer_start": [start]}} for n in "12"]
+        parquet(folder / "test.parquet", found)
     elif name == "mfaq":
         pairs = [
             {"question": f"How do I {verb} it?", "answer": f"Press {verb}.", "language": "en"}
@@ -91,6 +96,7 @@ COUNTS = {
     "newsqa": (1, 1),
     "entity-questions": (1, 1),
     "mfaq": (2, 0),
+    "squadshifts": (2, 0),
 }
 """Pairs, and rows without an answer."""
 
@@ -133,6 +139,29 @@ def test_texts_and_ties_are_those_of_the_files(tmp_path: Path) -> None:
     (one,) = found["entity-questions"]
     assert (one.passage.passage_id, [n.passage_id for n in one.negatives]) == ("2", ["1"])
     assert [one.domain for one in found["mfaq"]] == ["a.com"] * 2
+    assert len({one.passage_group_id for one in found["squadshifts"]}) == 1, "two questions about one context"
+    assert all(len(one.passage.text.split()) == 100 for one in found["squadshifts"])
+
+
+def test_squadshifts_from_its_page_is_that_of_the_hub(tmp_path: Path) -> None:
+    """A JSON document as SQuAD 1.1 has it gives the same pairs as Parquet; answers at a wrong place are rejected."""
+    write("squadshifts", tmp_path / "squadshifts")
+    pairs, _ = read(DataConfig(format="squadshifts", path=str(tmp_path / "squadshifts")))
+    answer = {"text": "Ada Lovelace", "answer_start": PLOT.index("Ada Lovelace")}
+    asked = [{"id": f"s{n}", "question": "Who is the captain?", "answers": [answer, answer]} for n in "12"]
+    asked.append({"id": "s3", "question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}]})
+    paragraphs = [{"context": PLOT, "qas": asked}]
+    (tmp_path / "json").mkdir()
+    document(
+        tmp_path / "json" / "nyt_v1.0.json", {"version": "1.1", "data": [{"title": "Gold", "paragraphs": paragraphs}]}
+    )
+    found, rejected = read(DataConfig(format="squadshifts", path=str(tmp_path / "json")))
+    assert [(one.group_id, one.query, one.passage, one.passage_group_id) for one in found] == [
+        (one.group_id, one.query, one.passage, one.passage_group_id) for one in pairs
+    ]
+    assert [(one.reason, one.value) for one in rejected] == [
+        ("wrong value", "the answer 'Ada' does not stand at 0 of its context")
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name, module in SETS.items() if module.ABOUT.hub])

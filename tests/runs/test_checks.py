@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from helpers import small_recipe
 
+from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.model.encoder import Encoder
 from hybridir.runs import checks
 from hybridir.runs.checks import check_space, check_writable
@@ -73,3 +74,14 @@ def test_a_wrong_model_folder_is_refused_before_the_data_is_read(
     recipe = small_recipe(tmp_path / "run", cache, encoder={"name": str(folder)}, data={"facts": 123})
     with pytest.raises(ValueError, match=message):
         load_data(recipe, tmp_path / "run", lambda shards: pytest.fail("the data was read"))
+
+
+def test_what_weights_are_chosen_by_is_no_benchmark(tmp_path: Path) -> None:
+    """SQuADShifts, for example, where its questions are the validation pairs."""
+    validation = Source(format="squadshifts", path=str(tmp_path / "nyt"))
+    data = DataConfig(path=str(tmp_path / "pairs.jsonl"), validation=validation)
+    for path in (tmp_path / "nyt", tmp_path / "other" / ".." / "nyt"):
+        with pytest.raises(ValueError, match=r"benchmark\.path is .*nyt', which data\.validation reads"):
+            Recipe(data=data, benchmark=BenchmarkConfig(name="beir", path=str(path)))
+    Recipe(data=data, benchmark=BenchmarkConfig(name="beir", path=str(tmp_path / "amazon")))
+    Recipe(data=data)

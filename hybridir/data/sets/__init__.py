@@ -1,5 +1,5 @@
-"""Published English training sets by the name that `data.format` gives them: those of arXiv 2408.10536, with mMARCO
-among the formats. A new set is one module here and one line in the dict."""
+"""Published English sets by the name that `data.format` gives them: those that arXiv 2408.10536 trains on, with mMARCO
+among the formats, and what it validates on. A new set is one module here and one line in the dict."""
 
 from types import ModuleType
 
@@ -10,6 +10,7 @@ from hybridir.data.sets import (
     mr_tydi,
     natural_questions,
     newsqa,
+    squadshifts,
     wikiqa,
     yahoo_answers,
 )
@@ -23,5 +24,6 @@ SETS: dict[str, ModuleType] = {
     "yahoo-answers": yahoo_answers,
     "entity-questions": entity_questions,
     "mfaq": mfaq,
+    "squadshifts": squadshifts,
 }
 """Each module has `find_shards` (a `PairReader`) and `ABOUT` (a `Published`)."""
