@@ -80,7 +80,11 @@ def test_embeddings_change_as_the_training_texts_of_their_language_say(tmp_path:
     rows_GL = corpus.row_of[corpus.groups("train")]
     for side, found in enumerate(changed(encoder, *texts)):
         plain = by_text(encoder, *texts)[side]
-        spoken = [query.language for query in benchmark.queries] if side == 0 else benchmark.passages.languages()
+        spoken = (
+            [query.language for query in benchmark.queries]
+            if side == 0
+            else [one.language for one in benchmark.passages]
+        )
         for language in ("de", "en"):
             own = np.array([one == language for one in spoken])
             rows = rows_GL[:, corpus.languages.index(language)]
