@@ -31,9 +31,11 @@ from hybridir.data.intake import hash_of
 from hybridir.data.records import OVERLAP, PARTS, Benchmark, benchmark_fingerprint
 from hybridir.data.sources import benchmark_at, read_benchmark
 from hybridir.data.texts import as_read
+from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import pick_device
 from hybridir.model.encoder import Encoder
+from hybridir.model.files import model_of
 from hybridir.retrieval.nearest import top_k
 from hybridir.retrieval.systems import fingerprint
 from hybridir.runtime.durable import made_once
@@ -152,7 +154,8 @@ def without_overlap(corpus: Corpus, data: DataConfig, cache: Path) -> Corpus:
         ValueError: a benchmark or the encoder cannot be read, or no pair is left.
     """
     benchmarks = [read_benchmark(_named(one)) for one in data.exclude]
-    encoder = EncoderConfig(name=data.exclude_encoder) if data.exclude_encoder else None
+    name = data.exclude_encoder
+    encoder = as_published(EncoderConfig(name=model_of(name))) if name else None
     made_of = [corpus.fingerprint, corpus.directory.name, *map(benchmark_fingerprint, benchmarks)]
     made_of += [fingerprint(encoder), str(data.exclude_similarity)] if encoder else []
     made_of.append(Path(__file__).read_text(encoding="utf-8"))

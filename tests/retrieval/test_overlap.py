@@ -150,7 +150,8 @@ def test_by_the_command(tmp_path: Path, small_run: object) -> None:
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = ("--data.path", tmp_path / "pairs.jsonl", "--data.exclude", "[{name: sample, split: all, facts: 40}]")
-    small = ("--encoder.name", small_run.initial.name, "--train.batch_size", 8, "--validation.batch_size", 2)  # type: ignore[attr-defined]
+    small = ("--encoder.name", small_run.initial.name, "--train.batch_size", 8)  # type: ignore[attr-defined]
+    small += ("--validation.batch_size", 2, "--sampling.method", "X-X-mono")
     done = job(*options, *small, "--scaling.num_workers", 0, "--output", tmp_path / "run", "--dry_run")
     assert done.returncode == 0, done.stderr
     assert "9 of 69 pairs are left out, as they overlap with sample" in done.stdout
