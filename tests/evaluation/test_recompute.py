@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ir_measures
 import numpy as np
@@ -110,9 +111,9 @@ def test_from_the_encoder_on_all_but_near_ties_agree(made: Made) -> None:
     assert agreement.close > 0.75 * agreement.numbers
 
 
-def one_rank_wrong(query_QD: np.ndarray, passage_PD: np.ndarray, benchmark: Benchmark, depth: int = 0) -> Ranking:
+def one_rank_wrong(query_QD: np.ndarray, passage_PD: np.ndarray, benchmark: Benchmark, *more: Any) -> Ranking:
     """`rank_vectors`, but the best-placed Arabic answer stands a place lower among its language."""
-    ranking = rank_vectors(query_QD, passage_PD, benchmark, depth)
+    ranking = rank_vectors(query_QD, passage_PD, benchmark, *more)
     arabic = ranking.above[: len(benchmark.queries) : len(LANGUAGES), 0]  # of the Arabic queries, which are first
     arabic[np.argmin(arabic)] += 1
     return ranking

@@ -356,7 +356,7 @@ def test_what_is_wrong_is_said_before_the_benchmark_is_read(
         evaluation.preview_evaluation(gone)
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "notes.txt").touch()
-    with pytest.raises(ValueError, match="holds files that are no job has written"):
+    with pytest.raises(ValueError, match="holds files that no job has written"):
         run_evaluation(recipe(tmp_path / "out", "bm25"), encode_here, track_nothing)
 
 

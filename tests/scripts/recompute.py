@@ -360,7 +360,8 @@ def bias(ranks: Ranks, by_setting: dict[str, Setting], world: World) -> dict[str
     first_LG = pooled[diagonal, :, diagonal] == pooled.min(axis=2)
     own_LG = score[diagonal, :, diagonal]
     margin_LG = own_LG - (score.sum(axis=2) - own_LG) / (n - 1)
-    found_LK = world.language_P[ranks.top_LGK[:, :, :TOP]].reshape(n, -1)
+    top_LGK = ranks.top_LGK[:, :, :TOP]
+    found_LK = world.language_P[top_LGK].reshape(n, -1)
     share_LL = np.stack([(found_LK == x).mean(axis=1) for x in range(n)], axis=1)
     corpus_L = np.array([(world.language_P == x).mean() for x in range(n)])
     kl = np.where(share_LL > 0, share_LL * np.log2(np.where(share_LL > 0, share_LL, 1) / corpus_L), 0).sum(axis=1)
@@ -399,7 +400,7 @@ def bias(ranks: Ranks, by_setting: dict[str, Setting], world: World) -> dict[str
         "score_margin": by_language(margin_LG),
         "min_max": extremes,
         **{name: {"mean": value} for name, value in alignment(ranks.answer_NLD).items()},
-        "hubness": {"mean": skewness(np.bincount(found_LK.ravel(), minlength=len(world.passages)))},
+        "hubness": {"mean": skewness(np.bincount(top_LGK.ravel(), minlength=len(world.passages)))},
     }
 
 

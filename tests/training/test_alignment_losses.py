@@ -367,5 +367,6 @@ def test_what_losses_cannot_be(made_wrong: Callable[[], object], message: str) -
 
 def test_every_loss_is_tested_here_or_beside() -> None:
     assert set(LOSSES) == {
-        *("info_nce", "multilingual", "translation", "symmetric", "reverse", "score_kl", "distill", "erase")
+        *("info_nce", "multilingual", "translation", "symmetric", "reverse", "score_kl", "distill", "erase"),
+        "self_teaching",
     }
