@@ -254,11 +254,6 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
         r"the tokenizer of .* has 100 tokens, but the model has embeddings for 90 \(.*: 10 have none, the first is "
         r"number 90 \('.+'\)\. Put .*resize_token_embeddings\(100\)",
     ),
-    "a token around each text": (
-        "tokenizer.json",
-        lambda c: c["post_processor"]["special_tokens"]["[CLS]"].update(ids=[120]),
-        "1 have none, the first is number 120 .'put around each text'.*",
-    ),
 }
 
 
@@ -271,6 +266,14 @@ def test_what_is_not_supported_is_refused_by_name(case: str, model: Path) -> Non
     for find_out in (check_encoder, Encoder.load):
         with pytest.raises(ValueError, match=message):
             find_out(config)
+
+
+def test_a_token_around_each_text_has_an_embedding(model: Path) -> None:
+    """Its number stands apart from the vocabulary, and counts where the class of the tokenizer does not set it."""
+    edit(model / "tokenizer.json", lambda c: c["post_processor"]["special_tokens"]["[CLS]"].update(ids=[120]))
+    edit(model / "tokenizer_config.json", lambda c: c.update(tokenizer_class="PreTrainedTokenizerFast"))
+    with pytest.raises(ValueError, match="1 have none, the first is number 120 .'put around each text'.*"):
+        check_encoder(EncoderConfig(name=str(model)))
 
 
 def test_quantised_tensors(model: Path) -> None:

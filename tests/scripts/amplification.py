@@ -326,7 +326,7 @@ def read(what: dict[str, str]) -> tuple[float, float, str]:
         if "benchmark" in what:
             read_benchmark(BenchmarkConfig(name=what["benchmark"], path=what["path"]))
         elif "embeddings" in what:
-            of_embeddings._read(Path(what["embeddings"]), ["en:1"], "queries")
+            of_embeddings._read(Path(what["embeddings"]), lambda: ["en:1"], "queries")
         else:
             with tempfile.TemporaryDirectory() as work:
                 build_corpus(read_here(find_shards(DataConfig(**what))), Path(work) / "corpus")
