@@ -268,7 +268,7 @@ def test_in_rounds(folder: Path, tmp_path: Path, small_run: Any) -> None:
         "encoder": {"name": small_run.initial.name},
         "data": {"validation_share": 0.3},
         "train": {"steps": 2, "batch_size": 8},
-        "validation": {"batch_size": 4, "batches": 1},
+        "validation": {"batch_size": 4, "batches": 2},
         "benchmark": {"name": "validation"},
         "tracking": {"enabled": False},
     }
