@@ -352,7 +352,7 @@ def test_preview_prints_texts_as_they_are(job, tmp_path, capsys):
                 language="en",
                 query=f"what is [bold] {n} [/x]",
                 passage=Passage(passage_id="", language="en", text=f"answer [red] {n}"),
-                source="[blue]",
+                source=("[blue]", "[green]")[n % 2],
             )
             for n in range(4)
         ],
@@ -367,4 +367,4 @@ def test_preview_prints_texts_as_they_are(job, tmp_path, capsys):
     for expected in ("en  what is [bold] 2 [/x]", "en  answer [red] 2", "[blue]", "step 2: mono, 4 items"):
         assert expected in printed
     assert "groups drawn at least once: 4 of 4 (100.0%)" in printed
-    assert "negatives of a query: 3.0 on average; of them 3.0 are" in printed
+    assert "negatives of a query: 3.0 on average, of which 3.0 are" in printed

@@ -272,7 +272,7 @@ def test_a_token_around_each_text_has_an_embedding(model: Path) -> None:
     """Its number stands apart from the vocabulary, and counts where the class of the tokenizer does not set it."""
     edit(model / "tokenizer.json", lambda c: c["post_processor"]["special_tokens"]["[CLS]"].update(ids=[120]))
     edit(model / "tokenizer_config.json", lambda c: c.update(tokenizer_class="PreTrainedTokenizerFast"))
-    with pytest.raises(ValueError, match="1 have none, the first is number 120 .'put around each text'.*"):
+    with pytest.raises(ValueError, match=r"1 have none, the first is number 120 .'put around each text'.*"):
         check_encoder(EncoderConfig(name=str(model)))
 
 
