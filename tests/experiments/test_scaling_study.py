@@ -12,14 +12,18 @@ from helpers import small_recipe
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.evaluation.entropy import NAME as ENTROPY
-from hybridir.evaluation.scaling_fit import slope_weights
+from hybridir.evaluation.scaling_fit import RATES, slope_weights
 from hybridir.evaluation.scores import KEYS, Scores, read_scores
 from hybridir.experiments.one_run import ArmRun, Runner, arms_here
 from hybridir.experiments.studies.scaling import SCALING, ScalingRecipe, arms
 from hybridir.experiments.studies.scaling_numbers import numbers
 from hybridir.experiments.study_job import run_study
+from hybridir.reports.html.parts import to_markdown
+from hybridir.reports.html.scaling import exchange
 from hybridir.runs.backend import here, track_nothing
 from hybridir.runs.recipe import TrackingConfig
+
+BEYOND = {"rate": float(RATES[-1]), "interval": [380.0, float(RATES[-1])]}
 
 
 def recipe_of(output: Path, cache: Path, **fields: Any) -> ScalingRecipe:
@@ -98,6 +102,9 @@ def test_numbers_of_curves_with_a_known_law() -> None:
     assert line["values"]["RR@10"][0]["value"] == pytest.approx(systems["mono all 42"].values["RR@10"].mean())
     rate = found["scaling"]["exchange"]["zero-shot"]["multilingual"]
     assert rate["interval"][0] < 4 < rate["interval"][1]
+    section = exchange({"scaling": {"exchange": {"zero-shot": {"multilingual": BEYOND}}}})
+    assert section is not None
+    assert "above 380" in to_markdown(section.blocks)
     verdicts = {claim["id"]: claim["verdict"] for claim in found["claims"]}
     assert verdicts["budget"] == "holds"
     assert verdicts["held out"] in ("holds", "does not hold")

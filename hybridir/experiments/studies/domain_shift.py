@@ -17,8 +17,8 @@ from hybridir.data import sources
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import Benchmark
 from hybridir.evaluation.intervals import macro_mean, seed_interval
-from hybridir.evaluation.retention import relative_drop
-from hybridir.evaluation.scores import Scores, weighted_sum
+from hybridir.evaluation.retention import FLOOR, Relative, relative_drop
+from hybridir.evaluation.scores import Column, Scores, weighted_sum
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.evaluation.shift import OUT, beyond_the_line, domains_of, in_and_out
 from hybridir.experiments.claims import Claim, Part, Relation
@@ -210,9 +210,16 @@ def _lost(of: Scores) -> dict[str, Any]:
                 "in": macro_mean(means[0], inside.strata),
                 "out": macro_mean(means[1], inside.strata),
                 "drop": seed_interval(inside.values_KN - outside.values_KN, *inside[1:]).as_dict(),
-                "relative": relative_drop(means[0], means[1], inside.strata, inside.clusters).as_dict(),
+                "relative": _share(means, inside).as_dict(),
             }
     return found
+
+
+def _share(means: Sequence[np.ndarray], of: Column) -> Relative:
+    """The share that is lost; of next to nothing there is none."""
+    if macro_mean(means[0], of.strata) < FLOOR:
+        return Relative(None, None)
+    return relative_drop(means[0], means[1], of.strata, of.clusters)
 
 
 def _by_domain(of: Scores, benchmark: Benchmark, domains: Sequence[str]) -> dict[str, dict[str, float]]:

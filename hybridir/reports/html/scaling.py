@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hybridir.evaluation.entropy import NAME as ENTROPY
-from hybridir.evaluation.scaling_fit import CLAIM_RANGE, CLAIM_SIZES
+from hybridir.evaluation.scaling_fit import CLAIM_RANGE, CLAIM_SIZES, RATES
 from hybridir.reports.html.charts import DASHES, Axis, Series, axis, lines
 from hybridir.reports.html.parts import (
     NONE,
@@ -99,7 +99,7 @@ def exchange(results: dict[str, Any]) -> Section | None:
     rows = [
         (
             f"{SETTING_NAMES[setting]}, {group} languages",
-            NONE if one["rate"] is None else f"{one['rate']:.2g} [{one['interval'][0]:.2g}, {one['interval'][1]:.2g}]",
+            NONE if one["rate"] is None else _rate(one["rate"], *one["interval"]),
             one.get("why_not", ""),
         )
         for group, of in found.items()
@@ -110,8 +110,8 @@ def exchange(results: dict[str, Any]) -> Section | None:
     header = ("", "exchange rate", "why there is none")
     told = (
         "L = (B / (D_m + r D_c))^b + d, with D_m questions in one language each and D_c in all languages; r is the "
-        "exchange rate. It includes what cross-lingual batches do, which need translations. An end at 0.016 or 512 is "
-        "the end of the range that was tried."
+        "exchange rate. It includes what cross-lingual batches do, which need translations. Rates from 0.016 to "
+        "512 were tried."
     )
     return Section(
         "exchange",
@@ -184,6 +184,15 @@ def _held_out(one: dict[str, Any] | None) -> str:
         return NONE
     predicted = with_interval(one["value"], one["interval"], ENTROPY)
     return f"{number(one['came'], ENTROPY)} came, off by {one['off_by_sd']:+.1f} sd; {predicted}".replace("+-", "-")
+
+
+def _rate(rate: float, low: float, high: float) -> str:
+    """The rate with its interval; one at an end of the range that was tried is only known to lie beyond."""
+    if rate >= RATES[-1]:
+        return f"above {low:.3g}"
+    if rate <= RATES[0]:
+        return f"below {high:.3g}"
+    return f"{rate:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _beyond(one: dict[str, Any]) -> str:
