@@ -97,7 +97,8 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 results |= study.more(recipe, benchmark, folders, here(recipe.scaling.use_gpu).encode)
             write_json(results, output)
             page = write_study(results, output, study.sections)
-            show(_verdicts(results))
+            if results["claims"]:
+                show(_verdicts(results))
     return page, len(errors)
 
 
