@@ -255,7 +255,7 @@ def test_the_paper_s_translation_asks_for_commits_and_its_study_is_valid(capsys:
     config = str(ROOT / "jobs" / "configs" / "paper_translation.yaml")
     wanted = parse(Translation, "", "", ["--config", config, "--output", ""])
     formats = {source.format for source in wanted.data.sources}
-    assert formats == set(SETS)
+    assert formats == SETS.keys() - {"squadshifts"}, "which is for validation"
     assert wanted.languages == ("ar", "de", "es", "fr", "hi", "ja", "ru", "zh")
     with pytest.raises(ValueError, match=r"model\.revision is 'CHANGE-ME': name the commit"):
         preview_translation(wanted, read_here, translate_here)
