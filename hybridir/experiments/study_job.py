@@ -237,7 +237,8 @@ def _notes(study: Study, recipe: StudyRecipe) -> list[str]:
         "where the corrected p is above .05, a claim stays undecided, whatever its interval says."
     )
     quick = "A quick trial: so few steps teach little, and no claim is judged. It shows what the study will show."
-    told = {best: recipe.validation.keep == "best", family: bool(study.family), quick: recipe.quick}
+    judged = bool(study.family) and not recipe.quick
+    told = {best: recipe.validation.keep == "best", family: judged, quick: recipe.quick}
     return [words for words, there in told.items() if there]
 
 
