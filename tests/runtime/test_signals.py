@@ -57,10 +57,9 @@ def lines(output: Path) -> list[dict[str, Any]]:
     return read_lines(history) if history.exists() else []
 
 
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on(
-    tmp_path: Path, cache: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
-    """SIGTERM while it trains; it goes on to the end as if nothing had happened."""
+@pytest.fixture
+def stopped(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> Path:
+    """The output of a run that got a SIGTERM while it trained."""
     output = tmp_path / "run"
     job = start(output, "--train.steps", "5000")
     wait_for(lambda: len(lines(output)) > 5, job)
@@ -75,11 +74,23 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(
     assert "Traceback" not in err
     assert (output / "checkpoints" / f"step-{len(done):08d}" / "manifest.json").exists()
     assert json.loads((output / "tracking.json").read_text(encoding="utf-8"))["status"] == "KILLED"
+    return output
 
-    options = [*OPTIONS, "--cache", cache, "--train.steps", len(done) + 5, "--output"]
-    for again in (job_here(*options, output, "--resume"), job_here(*options, tmp_path / "whole")):
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(stopped: Path, cache: Path) -> None:
+    steps = len(lines(stopped)) + 1
+    again = job_here(*OPTIONS, "--cache", cache, "--train.steps", steps, "--output", stopped, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert [line["step"] for line in lines(stopped)] == list(range(steps))
+
+
+@pytest.mark.slow
+def test_it_goes_on_as_if_nothing_had_happened(stopped: Path, cache: Path, tmp_path: Path) -> None:
+    """As after a kill, which is tested with every change."""
+    options = [*OPTIONS, "--cache", cache, "--train.steps", len(lines(stopped)) + 5, "--output"]
+    for again in (job_here(*options, stopped, "--resume"), job_here(*options, tmp_path / "whole")):
         assert again.returncode == 0, again.stderr
-    assert steady(lines(output)) == steady(lines(tmp_path / "whole"))
+    assert steady(lines(stopped)) == steady(lines(tmp_path / "whole"))
 
 
 LONG_STEP = """

@@ -287,19 +287,19 @@ def test_the_lines_of_a_checkpoint_are_on_the_disk_before_it_is(
     assert order == ["history.jsonl", "manifest.json", "checkpoints"] * 2
 
 
-@pytest.mark.parametrize("every", [24, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [14, pytest.param(1, marks=pytest.mark.slow)])
 def test_resume_from_any_step_goes_on_bit_by_bit(make_run: MakeRun, tmp_path: Path, every: int) -> None:
-    """From the checkpoint of each step of 50, with dropout: losses, weights and moments of the undisturbed run."""
+    """From the checkpoint of each step of 30, with dropout: losses, weights and moments of the undisturbed run."""
     sections = {
-        "train": {"steps": 50, "checkpoint_every": 1, "keep_last": 50, "schedule": "constant"},
-        "validation": {"every": 20},
+        "train": {"steps": 30, "checkpoint_every": 1, "keep_last": 30, "schedule": "constant"},
+        "validation": {"every": 12},
         "encoder": {"dropout": 0.1},
     }
     whole = make_run(tmp_path / "whole", **sections)
     _, its_encoder = train_here(whole)
     lines = (whole.job.output / "history.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    assert len(checkpoints(whole)) == 50
-    for step in range(1, 50, every):
+    assert len(checkpoints(whole)) == 30
+    for step in range(1, 30, every):
         output = tmp_path / f"from-{step}"
         saved = json.loads(
             (whole.job.output / "checkpoints" / f"step-{step:08d}" / "state.json").read_text(encoding="utf-8")
@@ -312,7 +312,7 @@ def test_resume_from_any_step_goes_on_bit_by_bit(make_run: MakeRun, tmp_path: Pa
         _, encoder = train_here(run)
         assert history(run) == history(whole), step
         assert_equal(encoder.state_dict(), its_encoder.state_dict())
-        assert_equal(checkpoint_tensors(run, 50), checkpoint_tensors(whole, 50))
+        assert_equal(checkpoint_tensors(run, 30), checkpoint_tensors(whole, 30))
 
 
 def test_a_finished_run_is_left_as_it_is(make_run: MakeRun, tmp_path: Path) -> None:
