@@ -48,6 +48,9 @@ _INSIDE = re.compile(
     r"://[^\s/?#@:]*:([^\s]+)@|(?:pass(?:word)?|pwd|key|secret|token|signature)\s*=\s*([^;\s&]+)", re.I
 )
 _LOCAL_PATH = re.compile(r"""(?<![^\s"'<>=(\[,])(?:(?:sqlite|file):/{2,4})?[^\s"'<>:]*/[^\s"'<>:]*""")
+_BEFORE_A_PATH = re.compile(r"(?:--[\w.]+=)?(?:sqlite:///|file://)?")
+_NAME = re.compile(r"(?:--[\w.]+=)?[^@=&?#]+")
+_PART = re.compile(r"[^/]+")
 _PATH = re.compile(r"(?:~|\.\.?)?(?:/[\w. -]+)+/?")
 _KEY = re.compile(r"(?=[a-zA-Z]*\d)(?=[A-Z\d]*[a-z])(?=[a-z\d]*[A-Z])[a-zA-Z\d]{10,}")
 """As in base64, which may begin with a slash: ten characters or more, among them digits, small and capital letters."""
@@ -65,15 +68,28 @@ def without_secrets(text: str) -> str:
     Masked are user and password in URIs, the values in query strings and fragments of URIs, headers that log in, keys
     of known shapes, and the values of environment variables whose name suggests a secret (TOKEN, PASSWORD, ..._KEY) and
     passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64. Such a value
-    stays where it is the name of a folder or file in a local path, for that would be found no more.
+    stays in the name of a folder or file in a local path, for that would be found no more: a value that may be a word
+    in any, a longer one if the path is there, or if it is the whole name.
     """
     if values := _values(tuple(os.environ.items())):
-        paths = [path.span() for path in _LOCAL_PATH.finditer(text)]
+        names = [
+            (path.start(), *name.span())
+            for path in _LOCAL_PATH.finditer(text)
+            for name in _PART.finditer(text, *path.span())
+            if _NAME.fullmatch(name[0])
+        ]
 
         def mask(found: re.Match[str]) -> str:
-            within = any(start < found.start() and found.end() <= end for start, end in paths)
-            around = text[found.start() - 1], text[found.end() : found.end() + 1]
-            return found[0] if within and around[0] == "/" and not around[1].strip("/\"',;:.) \n") else MASK
+            for path, start, end in names:
+                if start <= found.start() and found.end() <= end:
+                    whole = found[0] == text[start:end].rstrip(",;.)")
+                    if (
+                        len(found[0]) < _SAFE_INSIDE
+                        or whole
+                        or os.path.lexists(_BEFORE_A_PATH.sub("", text[path:end], count=1))
+                    ):
+                        return found[0]
+            return MASK
 
         text = _pattern(values).sub(mask, text)
     text = _SHAPES.sub(MASK, _HEADER.sub(rf"\1\2{MASK}", text))
@@ -91,7 +107,7 @@ def masked(value: Any, keep_paths: bool = False) -> Any:
         return {masked(name): masked(one, keep_paths) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [masked(one, keep_paths) for one in value]
-    if not isinstance(value, str) or (keep_paths and "/" in value and "://" not in value and os.path.exists(value)):
+    if not isinstance(value, str) or (keep_paths and "://" not in value and os.path.exists(value)):
         return value
     return without_secrets(value)
 

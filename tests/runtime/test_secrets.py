@@ -206,7 +206,26 @@ def test_paths_are_kept_where_they_are_found_again(tmp_path: Path, monkeypatch: 
     command = f"go on with: python jobs/train.py --config {output}/config.yaml --resume"
     assert without_secrets(command) == command
     assert without_secrets("https://h/airflow2/x") == "https://h/***/x"
-    assert without_secrets("/x/airflow2-token") == "/x/***-token"
+    for path in ("airflow2/run", "/data/airflow2-dev/run", "my.airflow2/", "--output=airflow2/x", "/x/old.airflow2.gz"):
+        for text in (path, f"results go to {path}", f"'{path}'", f"[/y, {path}]", f'{{"a": "{path}"}}'):
+            assert without_secrets(text) == text
+    for text in ("ann/airflow2@db", "POST /x?airflow2", "https://h/a.airflow2/x", "s3://b/airflow2-x", "/a=airflow2/b"):
+        assert without_secrets(text) == text.replace("airflow2", "***")
+    monkeypatch.chdir(tmp_path)
+    assert masked(["airflow2", "airflow2x2"], keep_paths=True) == ["airflow2", "airflow2x2"]
+    assert masked("airflow2") == MASK
+
+
+def test_long_values_are_kept_only_in_paths_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be no word but a key is masked inside of a name in what only looks like a path."""
+    monkeypatch.setenv("POSTGRES_PASSWORD", "airflow-postgres")
+    output = tmp_path / "airflow-postgres-dev" / "run"
+    output.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for text in (f"in {output}/x", f"'sqlite:///{output}/mlflow.db'", f"--output={output}", "airflow-postgres-dev/new"):
+        assert without_secrets(text) == text
+    assert without_secrets("url: /bot-airflow-postgres/send") == "url: /bot-***/send"
+    assert without_secrets("/mnt/airflow-postgres/x") == "/mnt/airflow-postgres/x"
 
 
 def test_errors_end_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
