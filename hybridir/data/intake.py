@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from hybridir.data.bounds import EACH, Growth
 from hybridir.data.config import Source
-from hybridir.data.languages import known_languages
+from hybridir.data.languages import is_known
 from hybridir.data.records import LEFT_OUT, NOTES, UNKNOWN, Pair, Part, Passage, Rejected, Shard
 from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank, same_as
 from hybridir.runtime.progress import watch
@@ -61,7 +61,7 @@ def take(shard: Shard, source: Source, split: Part | Literal[""]) -> Iterator[Pa
     for record in shard.read():
         if isinstance(record, Pair):
             left_out = source.languages and record.language not in source.languages
-            if left_out and record.language in known_languages():  # `check` rejects unknown codes
+            if left_out and is_known(record.language):  # `check` rejects unknown codes
                 record = Rejected(file=record.file, line=record.line, reason=LEFT_OUT, value=record.language)
             elif source.name or split or source.max_negatives is not None:
                 record = replace(
@@ -125,7 +125,7 @@ def check(pair: Pair) -> Pair | Rejected:
         if is_blank(text):
             return _reject(pair, f"empty {name.partition('[')[0]}", name)
     for language in (pair.language, *_other_languages(pair)):
-        if language not in known_languages():
+        if not is_known(language):
             return _reject(pair, UNKNOWN, language)
     is_own = same_as(own.text, (negative.text for negative in negatives))
     for n, (negative, same) in enumerate(zip(negatives, is_own, strict=True)):

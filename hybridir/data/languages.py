@@ -6,43 +6,49 @@ from functools import cache, lru_cache
 from typing import Any
 
 _SUBTAGS = re.compile(
-    r"(?P<language>[A-Za-z]{2,3})(?:[-_](?P<script>[A-Za-z]{4}))?(?:[-_](?P<territory>[A-Za-z]{2}|\d{3}))?(?![A-Za-z0-9])"
+    r"(?:(?:ar|kok|lv|ms|sgn|sw|uz|zh)[-_](?=[a-z]{3}(?:[-_]|$)))?"  # as in zh-yue, which is yue (BCP 47, 2.2.2)
+    r"(?P<language>[a-z]{2,3})(?:[-_](?P<script>[a-z]{4}))?(?:[-_](?P<territory>[a-z]{2}|\d{3}))?(?![a-z0-9])",
+    re.IGNORECASE | re.ASCII,
 )
 _LONGEST = 20
 """Characters of the longest tag that is looked at."""
 
 
-@cache
-def known_languages() -> frozenset[str]:
-    """The language codes of CLDR (ISO 639-1 if the language has one, else 639-3; some with a script or territory)."""
-    from babel import Locale
-
-    return frozenset(Locale.parse("en").languages)
+def is_known(code: str) -> bool:
+    """Whether it is a code as `code_of` spells it."""
+    return len(code) <= _LONGEST and _code_of(code) == code
 
 
 def code_of(tag: str) -> str:
-    """The code of CLDR for a language tag; the tag itself if CLDR does not say what it is.
+    """The code of a language tag, in CLDR's canonical form; the tag itself if CLDR does not say what it is.
 
-    Case, separators, three-letter and old codes do not matter (`DEU`, `iw`), nor does a script or territory that is the
-    usual one of a code (`zh-CN` is `zh`, `zh-TW` is `zh_Hant`; but `es-AR` is unknown, and `pt-BR` is `pt_BR`).
+    First, aliases are replaced (`DEU` and `deu` are `de`, `iw` is `he`, `tl` is `fil`, `sh` is `sr_Latn`, `zh-yue` is
+    `yue`). Then, subtags that CLDR calls likely are removed (UTS 35, "Remove Likely Subtags", the territory before the
+    script). So `zh`, `zh-CN`, `zho_Hans` and `zh-Hans-CN` are `zh`, but `zh-TW` and `zh-Hant` are `zh_Hant`; `en-US` is
+    `en`, `pt-BR` is `pt`, and `pt-PT` stays `pt_PT`. A territory that remains must be in a code to which CLDR gives a
+    name of its own: `es-AR` is unknown.
     """
-    return _code_of(tag) if len(tag) <= _LONGEST else tag
+    return (_code_of(tag) if len(tag) <= _LONGEST else None) or tag
 
 
 @lru_cache(10_000)
-def _code_of(tag: str) -> str:
-    if tag in known_languages() or not (parts := _SUBTAGS.fullmatch(tag.strip())):
-        return tag
-    language, script, territory = _parts(parts)
-    code = "_".join(filter(None, (language, script, territory)))
-    if code in known_languages():
-        return code
-    whole = _likely(language, script, territory)
-    for shorter in ((language, "", ""), (language, whole[1], "")):
-        code = "_".join(filter(None, shorter))
-        if code in known_languages() and _likely(*shorter) == whole:
-            return code
-    return tag
+def _code_of(tag: str) -> str | None:
+    """The code of CLDR; None if it does not say what the tag is."""
+    if not (parts := _SUBTAGS.fullmatch(tag.strip())):
+        return None
+    code = _shortest(*_parts(parts))
+    language, *more = code.split("_")
+    named, scripts = _named()
+    return code if code in named or (language in named and len(more) == 1 and more[0] in scripts) else None
+
+
+def by_code(tags: Iterable[str], where: str) -> dict[str, str]:
+    """Code -> tag, sorted. `ValueError` if two tags are of one language; `where` names the place that has them."""
+    found: dict[str, str] = {}
+    for tag in tags:
+        if (other := found.setdefault(code := code_of(tag), tag)) != tag:
+            raise ValueError(f"{where} has the language {code} twice, as {other} and {tag}: move one of the two away")
+    return dict(sorted(found.items()))
 
 
 def spell_languages(config: Any) -> None:
@@ -55,11 +61,9 @@ def spell_languages(config: Any) -> None:
 
 def remedy(tag: str) -> str:
     """How a tag that `code_of` does not know can be written."""
-    if not (parts := _SUBTAGS.match(tag.strip())) or _parts(parts)[0] not in known_languages():
-        return "write a code of CLDR, such as de or pt_BR"
-    language = _parts(parts)[0]
-    with_script = "_".join(_likely(*_parts(parts))[:2])
-    return f"write {with_script if with_script in known_languages() else language}"
+    if (parts := _SUBTAGS.match(tag.strip())) and (code := _code_of("_".join(_likely(*_parts(parts))[:2]))):
+        return f"write {code}"
+    return "write a code of CLDR, such as de or pt_PT"
 
 
 def check_languages(languages: Iterable[str], available: Iterable[str], what: str) -> tuple[str, ...]:
@@ -74,13 +78,38 @@ def check_languages(languages: Iterable[str], available: Iterable[str], what: st
     return chosen
 
 
+@cache
+def _named() -> tuple[frozenset[str], frozenset[str]]:
+    """The languages that CLDR names, and the scripts in which any language is written."""
+    from babel import Locale
+    from babel.core import get_global
+
+    scripts = {likely.split("_")[1] for likely in get_global("likely_subtags").values()}
+    return frozenset(Locale.parse("en").languages), frozenset(scripts)
+
+
 def _parts(found: re.Match[str]) -> tuple[str, str, str]:
-    """Language, script and territory, spelled as in CLDR; empty where there is none."""
+    """Language, script and territory, with aliases replaced and in the case of CLDR; empty where there is none."""
     from babel.core import get_global
 
     language = found["language"].lower()
-    language = get_global("language_aliases").get(language, language)
-    return language, (found["script"] or "").title(), (found["territory"] or "").upper()
+    language, *more = get_global("language_aliases").get(language, language).split("_")
+    script = (found["script"] or "").title() or next((part for part in more if len(part) == 4), "")
+    script = "Kore" if script == "Hang" else script  # which is in Kore; so FLORES spells Korean
+    territory = (found["territory"] or "").upper() or next((part for part in more if len(part) < 4), "")
+    if choice := get_global("territory_aliases").get(territory):  # several if a state fell apart
+        likely = _likely(language, script, "")[2]
+        territory = likely if likely in choice else choice[0]
+    return language, script, territory
+
+
+def _shortest(language: str, script: str, territory: str) -> str:
+    """The shortest code that has the same likely subtags."""
+    whole = _likely(language, script, territory)
+    for shorter in ((language, "", ""), (language, whole[1], ""), (language, "", whole[2])):
+        if _likely(*shorter) == whole:
+            return "_".join(filter(None, shorter))
+    return "_".join(filter(None, whole))
 
 
 def _likely(language: str, script: str, territory: str) -> tuple[str, ...]:

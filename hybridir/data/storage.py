@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 
 from hybridir.data.bounds import EACH, Growth
 from hybridir.data.config import Source
-from hybridir.data.languages import check_languages, code_of
+from hybridir.data.languages import by_code, check_languages
 from hybridir.data.records import BadRow
 from hybridir.runtime.secrets import without_secrets
 
@@ -101,13 +101,11 @@ def by_language(path: str, languages: tuple[str, ...] | None, field: str = "data
     first, *others = map(re.escape, name.split(PLACEHOLDER))
     pattern = re.compile(first + r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)" + r"\1".join(others))
     found = sorted(m[1] for info in infos if (m := pattern.fullmatch(info.base_name)))
-    codes = dict(sorted(zip(map(code_of, found), found, strict=True)))
     if not found:
         raise ValueError(
             f"no file matches {field} {without_secrets(path)!r}: {PLACEHOLDER} must stand for a code like en"
         )
-    if len(codes) < len(found):
-        raise ValueError(f"{field} {without_secrets(path)!r} matches two spellings of one language: {', '.join(found)}")
+    codes = by_code(found, f"{field} {without_secrets(path)!r}")
     chosen = check_languages(languages or codes, codes, without_secrets(path))
     return [(code, path.replace(PLACEHOLDER, codes[code])) for code in chosen]
 

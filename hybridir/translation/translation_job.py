@@ -10,7 +10,7 @@ from typing import Any
 
 from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
-from hybridir.data.languages import code_of, known_languages, remedy, spell_languages
+from hybridir.data.languages import code_of, is_known, remedy, spell_languages
 from hybridir.data.sources import licenses
 from hybridir.data.write import WRITERS
 from hybridir.runs.backend import quiet_libraries
@@ -76,7 +76,7 @@ class Translation:
         object.__setattr__(self, "source", code_of(self.source))
         spell_languages(self)
         for language in (self.source, *self.languages):
-            if language not in known_languages():
+            if not is_known(language):
                 raise ValueError(f"source or languages has {language!r}, an unknown code: {remedy(language)}")
         if self.source in self.languages or len(set(self.languages)) != len(self.languages):
             raise ValueError(f"languages has {self.source!r}, the source, or one language twice: {self.languages}")

@@ -338,11 +338,11 @@ def test_published_judgements_that_name_what_is_absent(beir: BenchmarkConfig) ->
 def test_languages_are_spelled_as_in_cldr(beir: BenchmarkConfig) -> None:
     for old, new in (("de", "deu"), ("en", "EN"), ("es", "es-ES")):
         Path(beir.path.replace("{language}", old)).rename(beir.path.replace("{language}", new))
-    assert read_benchmark(beir).languages == ("de", "en", "es_ES")
+    assert read_benchmark(beir).languages == ("de", "en", "es")
     config = BenchmarkConfig(name="beir", path=beir.path, languages=("en", "deu"))
     assert read_benchmark(config).languages == ("en", "de")
     Path(beir.path.replace("{language}", "de")).mkdir()
-    with pytest.raises(ValueError, match=r"matches two spellings of one language: EN, de, deu, es-ES"):
+    with pytest.raises(ValueError, match=r"has the language de twice, as de and deu: move one"):
         read_benchmark(beir)
 
 
@@ -362,8 +362,8 @@ def test_unknown_language_of_beir(beir: BenchmarkConfig, code: str) -> None:
         "de",
         "en",
     )
-    folder.with_name(code).rename(folder.with_name("pt_BR"))
-    assert read_benchmark(beir).languages == ("de", "en", "pt_BR")
+    folder.with_name(code).rename(folder.with_name("pt_PT"))
+    assert read_benchmark(beir).languages == ("de", "en", "pt_PT")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ PREFIX = "hf://datasets/"
 def find_shards(source: Source, fields: rows.Fields) -> list[Shard]:
     """The shards of one split of a dataset at one commit. A local dataset folder (hf:///path) needs no commit.
 
-    `{language}` in path or subset stands for each of `source.languages`.
+    `{language}` in path or subset stands for each of `source.languages`, spelled as a code of CLDR.
     """
     if PLACEHOLDER in f"{source.path}{source.subset}":
         if not source.languages:
@@ -68,7 +68,8 @@ def _open(name: str, subset: str | None, split: str, revision: str | None) -> An
     except Exception as error:
         raise ValueError(
             f"the dataset {name} (subset {subset}, split {split}) cannot be opened: {without_secrets(str(error))}. "
-            "Check the names, and that the hub can be reached (set HF_TOKEN for a private dataset)"
+            "Check the names (a language that the hub does not spell as CLDR does needs a source of its own, with "
+            "data.language), and that the hub can be reached (set HF_TOKEN for a private dataset)"
         ) from None
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from hybridir.data import storage
 from hybridir.data.formats.qrels import read_qrels
-from hybridir.data.languages import known_languages, remedy
+from hybridir.data.languages import is_known, remedy
 from hybridir.data.passages import Passages
 from hybridir.data.records import BadRow, Benchmark, Passage, Query, Rejected, place
 from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank
@@ -78,8 +78,8 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
         ValueError: a file is missing or empty, a line is broken, or no passage is relevant.
     """
     for one in files:
-        if one.language not in known_languages():
-            unknown = [one.language for one in files if one.language not in known_languages()]
+        if not is_known(one.language):
+            unknown = [one.language for one in files if not is_known(one.language)]
             remedies = ", ".join(f"{code!r} ({remedy(code)})" for code in unknown)
             message = f"not language codes of CLDR: {remedies}, or exclude them with benchmark.languages"
             raise layout.error(one.queries, None, message)

@@ -21,7 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridir.data.config import BenchmarkConfig, Source, own_split
-from hybridir.data.languages import check_languages, code_of
+from hybridir.data.languages import by_code, check_languages
 from hybridir.data.passages import Passages
 from hybridir.data.records import SEEN_PARTS, Benchmark, Pair, Passage, Query, Shard, Split
 from hybridir.data.rows import without
@@ -176,10 +176,11 @@ def _topics() -> dict[str, str]:
 
 def _files(path: str) -> dict[str, Path]:
     """Language -> file, in alphabetical order."""
-    files = {code_of(file.stem): file for file in sorted(Path(path).glob("*.json"))}
-    if not path or not files:
+    found = sorted(Path(path).glob("*.json")) if path else []
+    if not found:
         raise ValueError(f"no LANGUAGE.json found in {path!r}: the path must be a folder as published at {SOURCE}")
-    return files
+    codes = by_code((file.stem for file in found), f"the folder {path}")
+    return {code: Path(path, f"{stem}.json") for code, stem in codes.items()}
 
 
 def _clusters(articles: list[tuple[Paragraph, ...]]) -> list[str]:

@@ -14,7 +14,7 @@ from babel import Locale
 from hybridir.data import storage
 from hybridir.data.config import Source
 from hybridir.data.formats.beir import join
-from hybridir.data.languages import check_languages
+from hybridir.data.languages import check_languages, code_of
 from hybridir.data.lookup import Texts, parse_tsv
 from hybridir.data.records import BadRow, Pair, Rejected, Shard
 from hybridir.runtime.secrets import without_secrets
@@ -28,7 +28,7 @@ def find_shards(source: Source) -> list[Shard]:
     """One shard per language."""
     if not (root := source.path):
         raise ValueError("data.path is empty: name the folder of one translator of mMARCO, as data/google")
-    codes = {str(name).lower(): code for code, name in Locale.parse("en").languages.items()}
+    codes = {str(name).lower(): code_of(code) for code, name in Locale.parse("en").languages.items()}
     files = {}
     for file in storage.find_files(Source(path=storage.child(root, "collections")), ("_collection.tsv",)):
         name = storage.plain(file.path).rpartition("/")[2].removesuffix("_collection.tsv")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from hybridir.data import storage
 from hybridir.data.config import Source
-from hybridir.data.languages import known_languages
+from hybridir.data.languages import code_of, is_known
 from hybridir.runtime.secrets import without_secrets
 
 SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
@@ -52,7 +52,11 @@ def format_of(source: Source, formats: Iterable[str]) -> str:
         return "mmarco"
     files.sort(key=lambda one: one.path)
     stems = [one.base_name.removesuffix(".json") for one in files if one.base_name.endswith(".json")]
-    if stems and set(stems) <= known_languages() and b'"sentence_breaks"' in _head(system, files, ".json"):
+    if (
+        stems
+        and all(is_known(code_of(stem)) for stem in stems)
+        and b'"sentence_breaks"' in _head(system, files, ".json")
+    ):
         return "lareqa"
     kinds = {by_name: one.path for one in reversed(files) if (by_name := _by_suffix(one.base_name))}
     if len(kinds) == 1:
