@@ -13,9 +13,9 @@ class Source:
     """A source of pairs in one format.
 
     Args:
-        format: {formats}; or a published set by name, such as `wikiqa` (all in hybridir/data/README.md). The sample is
-            embedded and takes no path. Omitted: as the name of the file says, or what lies in the folder; the sample
-            without a path.
+        format: {formats}; or a published set by name, such as `wikiqa` (all in hybridir/data/formats/README.md). The
+            sample is embedded and takes no path. Omitted: told by the name of the file, or by what lies in the folder;
+            the sample without a path.
         path: file or folder, or a URI that pyarrow opens (s3://, gs://, ...), in which `{language}` stands for any
             language code; or hf://datasets/OWNER/NAME for a dataset of the Hugging Face hub in one of the formats
             {rows}.

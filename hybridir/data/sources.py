@@ -12,18 +12,21 @@ from types import ModuleType
 from typing import Literal
 
 from hybridir.data import build, intake
-from hybridir.data.config import BenchmarkConfig, DataConfig, Source
+from hybridir.data.config import BenchmarkConfig, DataConfig, PairReader, Source
 from hybridir.data.corpus import Corpus
 from hybridir.data.formats import BENCHMARKS, LICENSES, PAIR_READERS, ROWS, hub, lareqa, recognise
 from hybridir.data.intake import take
 from hybridir.data.records import LICENSED, Benchmark, Part, Shard
 from hybridir.data.sets import SETS
+from hybridir.data.sets.published import shards as published_shards
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.words import did_you_mean
 
 _READS = "hybridir.data."
 """Prefix of the modules whose code decides what is in a corpus."""
-READERS = PAIR_READERS | {name: one.find_shards for name, one in SETS.items()}
+READERS: dict[str, PairReader] = PAIR_READERS | {
+    name: getattr(one, "find_shards", partial(published_shards, about=one.ABOUT)) for name, one in SETS.items()
+}
 """Readers of pairs by format, or by the name of a published set."""
 
 
@@ -127,7 +130,7 @@ def _of_source(source: Source, languages: tuple[str, ...] | None, split: Part | 
     source = replace(source, languages=source.languages or languages)
     _check_columns(source)
     reader = READERS[source.format]
-    code = code_key(sys.modules[reader.__module__])
+    code = code_key(SETS.get(source.format) or sys.modules[reader.__module__])
     if source.path.startswith("hf://") and source.format not in SETS:
         if source.format not in ROWS:
             raise ValueError(f"data.format is {source.format}, but a dataset of the hub is read as {', '.join(ROWS)}")

@@ -26,4 +26,4 @@ SETS: dict[str, ModuleType] = {
     "mfaq": mfaq,
     "squadshifts": squadshifts,
 }
-"""Each module has `find_shards` (a `PairReader`) and `ABOUT` (a `Published`)."""
+"""Each module has `ABOUT` (a `Published`) and, if its files are read in another way, `find_shards` (a `PairReader`)."""

@@ -7,14 +7,8 @@ passage group, as they may overlap.
 from collections.abc import Iterator
 
 from hybridir.data import rows
-from hybridir.data.config import Source
-from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row, Shard
-from hybridir.data.sets.published import Published, shards, window
-
-
-def find_shards(source: Source) -> list[Shard]:
-    """The shards of the set."""
-    return shards(source, ABOUT)
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row
+from hybridir.data.sets.published import Published, window
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:

@@ -1,15 +1,7 @@
 """Mr. TyDi's English training data (Zhang et al. 2021, arXiv 2108.08787), which has the fields of Tevatron."""
 
-from hybridir.data.config import Source
 from hybridir.data.formats.tevatron import FIELDS
-from hybridir.data.records import Shard
-from hybridir.data.sets.published import Published, shards
-
-
-def find_shards(source: Source) -> list[Shard]:
-    """The shards of the set."""
-    return shards(source, ABOUT)
-
+from hybridir.data.sets.published import Published
 
 ABOUT = Published(
     license="Apache-2.0",

@@ -3,15 +3,9 @@
 from collections.abc import Iterator
 
 from hybridir.data import rows
-from hybridir.data.config import Source
 from hybridir.data.formats.jsonl import pair_of
-from hybridir.data.records import Pair, Row, Shard
-from hybridir.data.sets.published import Published, shards
-
-
-def find_shards(source: Source) -> list[Shard]:
-    """The shards of the set."""
-    return shards(source, ABOUT)
+from hybridir.data.records import Pair, Row
+from hybridir.data.sets.published import Published
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
