@@ -1,11 +1,11 @@
-"""Queries edited until they fail, by an attacker who sees scores only; and chance with the same budget beside it.
+"""A black-box attack: queries are edited until they fail, by scores alone; and a random baseline of the same budget.
 
-An edit is one of a letter: left out, swapped, the key beside, another letter. In each round every query that still
-succeeds offers some candidates, all of them are embedded at once, and the worst for each query are kept (a beam). As in
-Morris et al. 2020 (TextAttack, EMNLP demos), without constraints of meaning: the budget keeps edits few.
+An edit leaves a letter out, swaps two, or replaces one (by a neighbouring key, or any). In each round, edited texts are
+made of every query that still succeeds, all are embedded at once, and the worst of each query are kept (beam search).
+As in Morris et al. 2020 (TextAttack, EMNLP demos), without constraints on meaning: the budget keeps edits few.
 
-Chance has two forms: as many edits at random, once; and the worst of m such texts, with m the number of texts that the
-attack embedded for the query. The attack minus the second is what search is worth.
+The baseline makes as many edits at random: once, or taking the worst of m such texts, with m the number of texts that
+the attack embedded for the query. What the attack does beyond the worst of m is the gain by search.
 
 Shapes: T texts.
 """
@@ -27,7 +27,7 @@ _SEARCH, _CHANCE = 1, 2
 
 
 class Judged(NamedTuple):
-    """Of texts asked in place of a query: best score of a relevant passage minus that of any other, and RR@10; [T]."""
+    """How well texts do as queries, [T]: best score of a relevant passage minus that of any other, and RR@10."""
 
     margin: np.ndarray
     rr: np.ndarray
@@ -38,7 +38,7 @@ Judge = Callable[[Sequence[int], Sequence[str]], Judged]
 
 
 class Asked(NamedTuple):
-    """A query as it is: its text, and its language."""
+    """A query before any edit: its text, and its language."""
 
     text: str
     language: str
@@ -62,8 +62,8 @@ class Search:
         edits: the number of edits that each query may get.
         candidates: edited texts that are tried for each text of the beam, in each round.
         beam: texts that are kept for each query from round to round.
-        stop: leave a query alone once it is beaten. If false, all edits are spent on every query, as chance does: only
-            then can RR@10 be compared.
+        stop: edit a query no further once it is beaten. If false, all edits are spent on every query, as at random:
+            only then can RR@10 be compared.
         seed: of the choice of candidates.
     """
 
@@ -80,9 +80,9 @@ class Search:
 
 
 def attack(queries: Sequence[Asked], plain: Judged, judge: Judge, search: Search) -> Attacked:
-    """The worst text that the search finds for each query that is answered first; the others stay as they are.
+    """The worst text that the search finds for each query with a relevant passage first; other queries stay unedited.
 
-    A query is beaten when no relevant passage is first any more, and with `search.stop` is left alone from then on.
+    A query is beaten when no relevant passage is first any more; with `search.stop` it is then edited no further.
     """
     best = Attacked([q.text for q in queries], plain.margin.copy(), plain.rr.copy(), np.zeros(len(queries), int))
     beams = {n: [queries[n].text] for n in np.flatnonzero(plain.rr == 1).tolist()}
@@ -100,7 +100,7 @@ def attack(queries: Sequence[Asked], plain: Judged, judge: Judge, search: Search
 
 
 def _keep(tried: Sequence[tuple[int, str]], judge: Judge, best: Attacked, search: Search) -> dict[int, list[str]]:
-    """Judges texts, notes the worst of each query in `best`, and returns the next beams of those that are not done."""
+    """Judges texts, notes the worst of each query in `best`, and returns the beams of queries still to be edited."""
     if not tried:
         return {}
     found = judge([n for n, _ in tried], [text for _, text in tried])
@@ -122,7 +122,7 @@ def _keep(tried: Sequence[tuple[int, str]], judge: Judge, best: Attacked, search
 def chance(
     queries: Sequence[Asked], plain: Judged, judge: Judge, search: Search, tries: Sequence[int] | np.ndarray
 ) -> Attacked:
-    """The worst of `tries[n]` texts with as many edits at random, for each query that is answered first."""
+    """For each query with a relevant passage first, the worst of `tries[n]` texts with `search.edits` random edits."""
     best = Attacked([q.text for q in queries], plain.margin.copy(), plain.rr.copy(), np.zeros(len(queries), int))
     tried = []
     for n in np.flatnonzero(plain.rr == 1).tolist():
@@ -133,13 +133,6 @@ def chance(
             tried.append((n, text))
     _keep(tried, judge, best, search)
     return best
-
-
-def all_edits(text: str, language: str) -> list[str]:
-    """Every text that one edit makes, once; none is blank."""
-    kinds = [PERTURBATIONS[kind] for kind in EDITS if PERTURBATIONS[kind].applies(language)]
-    made = (edit(text, [(site, new)]) for one in kinds for site in one.sites(text, language) for new in site.options)
-    return [one for one in dict.fromkeys(made) if one.strip() and one != text]
 
 
 def _some(text: str, language: str, n: int, rng: Uniform) -> list[str]:

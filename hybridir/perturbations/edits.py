@@ -1,4 +1,4 @@
-"""Edits of single letters, as in typing errors: a letter more, less, wrong, or in the wrong order."""
+"""Edits of single letters, as in typing errors: a letter is added, missing, wrong, or in the wrong order."""
 
 from itertools import zip_longest
 
@@ -9,7 +9,7 @@ from hybridir.perturbations.perturbation import Perturbation, Site
 _UNIT = "letters, each with its marks"
 _WITH_ALPHABET = frozenset({*table("alphabets"), "ko"})
 _BARE = ("LATIN", "GREEK", "CYRILLIC")
-"""In these scripts another letter takes no marks of the one before it."""
+"""In these scripts, a substituted letter does not keep the marks of the letter that it replaces."""
 
 
 def _delete(text: str, language: str) -> list[Site]:
@@ -17,7 +17,7 @@ def _delete(text: str, language: str) -> list[Site]:
 
 
 def _insert(text: str, language: str) -> list[Site]:
-    """After each letter, one of its script; in the case of the next letter, and in Thai always a consonant."""
+    """After each letter, a letter of its script in the case of the next letter; in Thai always a consonant."""
     found = letters(text)
     sites = []
     for one, after in zip_longest(found, found[1:]):
@@ -52,7 +52,7 @@ def _swap(text: str, language: str) -> list[Site]:
 
 
 DELETE = Perturbation(sites=_delete, unit=_UNIT, about="a letter is missing")
-INSERT = Perturbation(sites=_insert, unit=_UNIT, about="a letter of the alphabet more", languages=_WITH_ALPHABET)
+INSERT = Perturbation(sites=_insert, unit=_UNIT, about="an extra letter of the alphabet", languages=_WITH_ALPHABET)
 SUBSTITUTE = Perturbation(
     sites=_substitute, unit=_UNIT, about="another letter of the alphabet", languages=_WITH_ALPHABET
 )

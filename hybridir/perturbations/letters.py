@@ -48,7 +48,7 @@ def neighbours(text: str) -> list[tuple[Span, Span]]:
 
 
 def words(text: str, language: str) -> list[Span]:
-    """The words of a text, without digits and punctuation; in th, zh and ja those of a model (see `_pieces`)."""
+    """The words of a text, without digits and punctuation; in th, zh and ja as a model cuts them (see `_pieces`)."""
     spans = [Span(match.start(), match.end(), match[0]) for match in _WORD.finditer(text)]
     if language not in table("words"):
         return spans
@@ -95,7 +95,7 @@ def script(letter: str) -> str:
 
 @cache
 def alphabet(language: str, of: str) -> tuple[str, ...]:
-    """The letters of a language in the script of a letter `of`, in its case; those of Thai vowels for a Thai vowel."""
+    """The letters that can replace the letter `of`: same script, same case; Thai vowels for a Thai vowel."""
     if language == "ko":
         own = [chr(n) for n in range(0xAC00, 0xD7A4)]
         own = [one for one in own if len(one.encode("euc_kr", "ignore")) == 2]
@@ -115,13 +115,13 @@ def like(letter: str, of: str, language: str) -> str:
 
 
 def upper(letter: str, language: str) -> str:
-    """The capital of a letter; the letter itself if it has none of one character."""
+    """The capital of a letter; the letter itself if that would be more than one character."""
     found = "İ" if (letter, language) == ("i", "tr") else letter.upper()
     return found if len(found) == len(letter) else letter
 
 
 def lower(letter: str, language: str) -> str:
-    """The small letter of a capital; the letter itself if it has none of one character."""
+    """The small letter of a capital; the letter itself if that would be more than one character."""
     found = {"I": "ı", "İ": "i"}.get(letter) if language == "tr" else None
     found = found or letter.lower()
     return found if len(found) == len(letter) else letter
@@ -133,5 +133,5 @@ def decomposed(cluster: str) -> str:
 
 
 def coded_as(new: str, old: str) -> str:
-    """A new cluster, composed if the old one was: nothing but the edit may differ."""
+    """A new cluster in the normalisation form of the old one, so that only the edit differs."""
     return unicodedata.normalize("NFC" if unicodedata.normalize("NFC", old) == old else "NFD", new)

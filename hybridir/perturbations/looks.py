@@ -1,4 +1,4 @@
-"""Looks: characters that look like others, by another script, another way of writing, or a scanner."""
+"""Look-alikes: characters of another script or another way of writing, and what scanners confuse."""
 
 from functools import cache
 
@@ -15,7 +15,7 @@ _SCANNED = {
     "ä": ("a",), "ö": ("o",), "ß": ("B",), "ç": ("c",), "ñ": ("n",), "ş": ("s",), "ğ": ("g",), "ı": ("i",),
     "ư": ("u",), "ơ": ("o",), "đ": ("d",),
 }  # fmt: skip
-"""What a scanner takes for what, in Latin letters."""
+"""Latin letters, and what a scanner reads in their place."""
 _PAIR = regex.compile("rn|cl|vv")
 _LATIN = CASED - {"el", "ru"}
 
@@ -42,7 +42,7 @@ def _ocr(text: str, language: str) -> list[Site]:
 
 SHAPES = Perturbation(
     sites=lambda text, language: _each(text, table("chinese")[f"{language}_shapes"]),
-    unit="characters that others look like",
+    unit="characters with look-alikes",
     about="a character with the same corners and radical",
     languages=frozenset({"ja", "zh"}),
 )
@@ -55,12 +55,12 @@ TRADITIONAL = Perturbation(
 HOMOGLYPH = Perturbation(
     sites=lambda text, language: _each(text, table("homoglyphs")),
     unit="letters that look like one of another script",
-    about="the same look, from the Latin, Greek or Cyrillic script",
+    about="a Latin, Greek or Cyrillic letter that looks the same",
     languages=CASED,
 )
 OCR = Perturbation(
     sites=_ocr,
-    unit="letters that a scanner takes for others",
+    unit="letters that a scanner confuses",
     about="Latin: rn for m, 1 for l, accents lost; ar, fa: other dots; zh, ja: a character that looks like it",
     languages=frozenset({*_LATIN, *DOTS, "ja", "zh"}),
 )

@@ -1,4 +1,4 @@
-"""Marks: accents, tones, vowel signs and dots, that are left out or taken for another one.
+"""Marks: accents, tones, vowel signs and dots, which are left out or replaced by another.
 
 The rules of a language are in tables of pairs. They are spelling errors that writers of the language know, collected by
 hand, except for accents, which are those of Unicode.
@@ -22,7 +22,7 @@ _NUKTA, _VIRAMA = "\u093c\u09bc", "\u094d\u09cd\u0c4d"
 
 
 def _both(*pairs: str) -> dict[str, str]:
-    """Each of the characters of a set -> the others."""
+    """For each character of a set, the others of that set."""
     return {c: "".join(other for other in pair if other != c) for pair in pairs for c in pair}
 
 
@@ -39,7 +39,7 @@ _MATRAS = {
 
 
 def _by_letter(change: Callable[[str, str], list[str]]) -> Callable[[str, str], list[Site]]:
-    """Sites of a function (cluster, language) -> its options."""
+    """Finds sites by a function (cluster, language) -> options."""
 
     def sites(text: str, language: str) -> list[Site]:
         found = ((one, [new for new in change(one.text, language) if new != one.text]) for one in letters(text))
@@ -71,7 +71,7 @@ def _turkish_i(cluster: str, language: str) -> list[str]:
 
 
 def _characters(text: str, options: Mapping[str, str], drop: bool = False) -> list[Site]:
-    """A site for each character of a text that has options, or may be dropped too."""
+    """A site for each character that has options; with `drop`, a mark can also be left out."""
     return [
         Site(n, n + 1, (*options[c], *([""] if drop and unicodedata.category(c)[0] == "M" else [])))
         for n, c in enumerate(text)
@@ -84,7 +84,7 @@ def _matra(text: str, language: str) -> list[Site]:
 
 
 def _dropped(marks: str) -> Callable[[str, str], list[Site]]:
-    """Sites where one of some marks goes, however it is coded."""
+    """Finds sites where one of these marks is left out, whether composed or not."""
 
     def change(cluster: str, language: str) -> list[str]:
         parts = decomposed(cluster)
@@ -108,7 +108,7 @@ def _arabic_letters(text: str, language: str) -> list[Site]:
 
 
 def _harakat(text: str, language: str) -> list[Site]:
-    """A vowel mark less, or one more on a letter without."""
+    """A vowel mark left out, or added to a letter without one."""
     sites = [Site(match.start(), match.end(), ("",)) for match in _HARAKAT.finditer(text)]
     bare = (one for one in letters(text) if not _HARAKAT.search(one.text) and "\u0620" <= one.text[0] <= "\u06d3")
     return sites + [Site(one.end, one.end, tuple(_SHORT_VOWELS)) for one in bare if one.text[0] not in "اآىـ"]
@@ -149,7 +149,10 @@ ARABIC_LETTERS = Perturbation(
     languages=frozenset(_ARABIC),
 )
 HARAKAT = Perturbation(
-    sites=_harakat, unit="letters and vowel marks", about="a vowel mark more or less", languages=frozenset({"ar", "fa"})
+    sites=_harakat,
+    unit="letters and vowel marks",
+    about="a vowel mark added or left out",
+    languages=frozenset({"ar", "fa"}),
 )
 ARABIC_DOTS = Perturbation(
     sites=lambda text, language: _characters(text, DOTS[language]),

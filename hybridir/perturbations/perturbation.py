@@ -1,4 +1,4 @@
-"""What a perturbation is: the places of a text that it could change, how many of them it does, and to what."""
+"""What a perturbation is: which places of a text it can edit, how many of them it edits, and what it puts there."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Severity = float | Literal["one"]
 
 
 class Site(NamedTuple):
-    """A place of a text that can be edited: text[start:end] becomes one of the options, none of which is what it was.
+    """A place that can be edited: text[start:end] is replaced by one of the options, all of which differ from it.
 
     Options are equally likely, or in proportion to `weights`.
     """
@@ -29,12 +29,12 @@ class Perturbation:
     """A way to put noise into a text.
 
     Attributes:
-        sites: (text, language) -> the places that can be edited. Where two overlap, only one of them is.
+        sites: (text, language) -> the places that can be edited. Of two that overlap, at most one is.
         unit: what is edited and counted, in the plural.
-        about: what is done to them, in a few words.
-        languages: the languages that have such noise; None for all. A code with a script or territory, such as
+        about: what an edit does, in a few words.
+        languages: the languages that it applies to; None for all. A code with a script or territory, such as
             `zh_Hant`, counts as its language.
-        first: (text, language) -> text, done to every text before its sites are looked for.
+        first: (text, language) -> text, applied to every text before its sites are found.
         edits_per_site: edits per site at severity 1, if not 1.
     """
 
@@ -46,7 +46,7 @@ class Perturbation:
     edits_per_site: float = 1.0
 
     def applies(self, language: str) -> bool:
-        """Whether there is such noise in a language."""
+        """Whether this noise exists in a language."""
         return self.languages is None or base_of(language) in self.languages
 
     def apply(self, text: str, language: str, rng: Uniform, severity: Severity) -> str:
@@ -54,7 +54,7 @@ class Perturbation:
 
         The same arguments give the same text; severity 0 gives the text itself; and with the same random numbers, the
         edits at one severity are among those at a higher one. A text without anything to edit comes back as it was, and
-        no edit leaves a text of nothing but spaces.
+        no text becomes blank.
 
         Raises:
             ValueError: the severity is neither `one` nor within 0 to 1.
@@ -77,7 +77,7 @@ def base_of(language: str) -> str:
 
 
 def check_severity(severity: Severity, name: str = "the severity of noise") -> None:
-    """Raises `ValueError`, naming the value by `name`, if this is no severity."""
+    """Raises `ValueError` unless this is a severity; the message calls it `name`."""
     if severity != "one" and not (isinstance(severity, int | float) and 0 <= severity <= 1):
         raise ValueError(f"{name} is {severity}: it must be from 0 to 1, or one")
 
@@ -85,10 +85,10 @@ def check_severity(severity: Severity, name: str = "the severity of noise") -> N
 def choose(
     sites: Sequence[Site], rng: Uniform, severity: Severity, edits_per_site: float = 1.0
 ) -> list[tuple[Site, str]]:
-    """The sites to edit, no two of them overlapping, with their new texts, in the order in which severity adds them.
+    """The sites to edit, with their new texts; no two overlap. A higher severity appends further ones.
 
     There are floor(severity * number of sites + u) edits, with u uniform in [0, 1): severity * number of sites on
-    average, in short texts too, as long as so many do not overlap. Rounding to at least one edit would give short
+    average, in short texts too, unless too many sites overlap. Rounding to at least one edit would give short
     texts, such as Chinese questions, more noise than long.
     """
     u, order = rng(1)[0], np.argsort(rng(len(sites)), kind="stable")

@@ -1,4 +1,4 @@
-"""Words: their order, words that say little, names in another language, and another script."""
+"""Words: their order, stop words, names in another language, and another script."""
 
 import unicodedata
 from functools import cache
@@ -33,11 +33,11 @@ _KEPT = {
 }  # fmt: skip
 """Question words and negations, which stay: without them it is another question."""
 _MIXED_IN = ("en", "es", "fr", "de")
-"""The language of the name: the first that is another one, and those after it for English itself."""
+"""Names become English; English ones become Spanish, French or German."""
 _NON_LATIN = frozenset({"am", "ar", "bn", "el", "fa", "hi", "ja", "km", "ko", "ru", "te", "th", "zh"})
 _CONSONANT = regex.compile(r"[\u0915-\u0939\u0958-\u095f\u0995-\u09b9\u09dc-\u09df\u0c15-\u0c39]")
 _READ = {"ا": "a", "أ": "a", "آ": "a", "إ": "i", "ع": "a"}
-"""Arabic letters as they are written in Latin ones in chats; the table leaves them out."""
+"""Arabic letters that the table lacks, in Latin letters as in chats."""
 _INHERENT = {"DEVANAGARI": "a", "BENGALI": "o", "TELUGU": "a"}
 _JAMO = (  # first consonants, vowels, last consonants
     "g kk n d tt r m b pp s ss _ j jj ch k t p h",
@@ -76,7 +76,7 @@ def _drop_stop_words(text: str, language: str) -> list[Site]:
 
 @cache
 def _names(language: str) -> tuple[regex.Pattern[str], dict[str, tuple[str, ...]]]:
-    """A pattern of all names of territories and languages, and the names in other languages by name."""
+    """A pattern of all names of territories and languages, and for each name those in other languages."""
     own, others = Locale.parse(language), [Locale.parse(x) for x in _MIXED_IN if x != language]
     others = others if language == "en" else others[:1]
     found = {}
@@ -97,12 +97,12 @@ def _code_mixing(text: str, language: str) -> list[Site]:
 
 @cache
 def code_switching(file: str) -> Perturbation:
-    """Words by their translations in a lexicon, a file with lines of language, word and translation, between tabs.
+    """Replaces words by translations from a lexicon: lines of language, word and translation, separated by tabs.
 
-    A word may have several lines. Capitals in the word do not count.
+    A word may have several lines. Case is ignored.
 
     Raises:
-        ValueError: the file cannot be read, or a line is of another form.
+        ValueError: the file cannot be read, or a line has another form.
     """
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     try:
@@ -181,14 +181,14 @@ WORD_ORDER = Perturbation(
 )
 STOP_WORDS = Perturbation(
     sites=_drop_stop_words,
-    unit="words that say little",
+    unit="stop words",
     about="left out; question words and negations stay",
     languages=frozenset(_KEPT),
 )
 CODE_MIXING = Perturbation(
     sites=_code_mixing,
     unit="names of territories and languages",
-    about="the name in English, of English names in Spanish, French or German",
+    about="the English name; for English text, the Spanish, French or German one",
     languages=frozenset(table("alphabets")) | {"ko"},
 )
 ROMANISE = Perturbation(

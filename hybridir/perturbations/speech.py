@@ -1,11 +1,11 @@
-"""ASR-like noise: what a recogniser of speech writes. No capitals, no punctuation, and words heard wrong.
+"""Noise as of speech recognition (ASR): no capitals, no punctuation, and misheard words.
 
-An edit changes a word to one that sounds alike, leaves it out, or splits it or joins it with the next, 70 : 20 : 10;
-the last two are two errors each in a word error rate. So a share s of errors takes s / 1.1 edits a word, and severity
-is the expected word error rate; in th, zh and ja, which write no spaces, characters are words, and none is split.
+An edit replaces a word by one that sounds alike (70 %), leaves it out (20 %), or splits it or joins it with the next
+(10 %). Severity is the expected word error rate: a split or join is two word errors, so an edit is 1.1 on average, and
+a rate s takes s / 1.1 edits a word. In th, zh and ja, which write no spaces, each character counts as a word.
 
-The errors are of letters of a sound class, chosen by hand, and do not make sense as a recogniser's would: use real
-transcripts where there are any.
+Words are changed within sound classes of letters, chosen by hand, and need not remain words, as a recogniser's errors
+do: use real transcripts where there are any.
 """
 
 from functools import cache, lru_cache
@@ -39,13 +39,13 @@ _SOUNDS = {
     "yo": "b gb|p kp|s ṣ|e ẹ|o ọ|l n|f h|d t|g k|r l",
     "zh": "",
 }  # fmt: skip
-"""Letters of a sound class, `one other`, each taken for the other."""
+"""Pairs of letters that sound alike, `one other`; each can replace the other."""
 _BY_CHARACTER = frozenset({"ja", "th", "zh"})
 _WEIGHTS = (0.7, 0.2, 0.05, 0.05)
 
 
 def _said(text: str, language: str) -> str:
-    """Without capitals and punctuation; what is only punctuation stays."""
+    """The text without capitals and punctuation; a text of punctuation alone stays."""
     small = "".join(lower(c, language) for c in text)
     plain = regex.sub(r"(?<!\p{N})\p{P}|\p{P}(?!\p{N})", lambda match: match[0] if match[0] in "'’" else " ", small)
     return " ".join(plain.split()) or text
@@ -60,7 +60,7 @@ def _pairs(language: str) -> list[tuple[str, str]]:
 
 @lru_cache(10_000)
 def _alike(word: str, language: str) -> list[str]:
-    """The word with a letter of the same sound class; characters of the same sound in zh and ja."""
+    """Spellings that sound like a word: a letter replaced within its sound class; in zh and ja, homophones."""
     found = list(homophones(language).get(word, "")) if language in ("ja", "zh") else []
     for old, new in _pairs(language):
         found += [word[: at.start()] + new + word[at.end() :] for at in regex.finditer(old, word, overlapped=True)]
@@ -78,7 +78,7 @@ def _sites(text: str, language: str) -> list[Site]:
 
 
 def _site(text: str, word: str, start: int, end: int, language: str) -> Site:
-    """A word with the space after it: by sound, left out, split and joined with the next."""
+    """The site of a word and the space after it: replaced, left out, split, or joined with the next word."""
     gap = text[start + len(word) : end]
     ways: list[list[str]] = [
         [new + gap for new in _alike(word, language)],

@@ -30,7 +30,7 @@ def _case(to_lower: bool, to_upper: bool) -> Callable[[str, str], list[Site]]:
 
 
 def _punctuation(text: str, language: str) -> list[Site]:
-    """A mark less or twice; between words a comma more."""
+    """A mark left out or doubled; between words, a comma added."""
     sites = [Site(match.start(), match.end(), ("", match[0] * 2)) for match in _PUNCTUATION.finditer(text)]
     comma = _COMMA.get(language, ",")
     return sites + [Site(match.start(), match.end(), (comma,)) for match in _WORD_END.finditer(text) if comma]

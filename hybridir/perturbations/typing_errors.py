@@ -1,4 +1,4 @@
-"""Errors of typing: the key beside, and errors of the programs by which Chinese, Japanese and Vietnamese are typed."""
+"""Typing errors: a neighbouring key, and errors of the input methods for Chinese, Japanese and Vietnamese."""
 
 from functools import cache
 
@@ -29,7 +29,7 @@ def _keyboard(text: str, language: str) -> list[Site]:
 
 
 def _korean(syllable: str, near: dict[str, str]) -> list[str]:
-    """A syllable with one of its letters by the key beside; consonants stay consonants, vowels vowels."""
+    """The syllable with one letter replaced by that of a neighbouring key: consonant by consonant, vowel by vowel."""
     (first, rest), parts = divmod(ord(syllable) - 0xAC00, 588), (_INITIAL, _VOWEL, _FINAL)
     places = [first, *divmod(rest, 28)]
     found = []
@@ -48,13 +48,13 @@ def _input_method(text: str, language: str) -> list[Site]:
 
 @cache
 def homophones(language: str) -> dict[str, str]:
-    """Characters that sound the same (zh: with the tone; ja: the first Sino-Japanese reading), by character."""
+    """For each character, those that sound the same (zh: tone included; ja: by the first Sino-Japanese reading)."""
     groups = table("chinese")[f"{language}_homophones"]
     return {c: "".join(other for other in group if other != c) for group in groups for c in group}
 
 
 def _japanese(cluster: str) -> list[str]:
-    """Characters of the same reading for a kanji; for a kana those with a neighbouring key in its two letters."""
+    """For a kanji, those of the same reading; for a kana, those that one neighbouring key makes of its romanisation."""
     return list(homophones("ja").get(cluster) or _kana().get(cluster, ""))
 
 
@@ -88,13 +88,13 @@ def _telex(cluster: str) -> list[str]:
 KEYBOARD = Perturbation(
     sites=_keyboard,
     unit="letters that have a key",
-    about="the key beside, at the same shift level; Korean by the letters of a syllable. Not where letters are composed"
-    " by a program (zh, ja, am), and in vi and yo plain letters only",
+    about="a neighbouring key, at the same shift level; ko: for a letter of a syllable; vi, yo: for plain letters only."
+    " Not for zh, ja and am, which are typed by an input method",
     languages=frozenset(table("keyboards")),
 )
 INPUT_METHOD = Perturbation(
     sites=_input_method,
-    unit="letters that are composed of several keys",
-    about="zh: a character of the same sound; ja: of the same reading, kana by the key beside; vi: a mark not typed",
+    unit="characters that take several keys",
+    about="zh: a character of the same sound; ja: of the same reading, a kana with one key wrong; vi: a mark not typed",
     languages=frozenset({"ja", "vi", "zh"}),
 )

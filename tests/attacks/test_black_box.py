@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from hybridir.attacks.black_box import Asked, Judged, Search, all_edits, attack, chance
+from hybridir.attacks.black_box import EDITS, Asked, Judged, Search, attack, chance
+from hybridir.perturbations import PERTURBATIONS
+from hybridir.perturbations.perturbation import edit
 
 QUERIES = [Asked("the old town", "en"), Asked("altes Haus", "de"), Asked("xyz", "en"), Asked("北京", "zh")]
 
@@ -31,6 +33,13 @@ def value(n: int, text: str) -> float:
     same = sum(a == b for a, b in zip(own, text, strict=False))
     weight = 0.4 if n == 1 else 0.75 if n == 0 else 0.1  # of query 1, hardly anything is needed
     return same / len(own) - weight
+
+
+def all_edits(text: str, language: str) -> list[str]:
+    """Every text that one edit makes, once; none is blank."""
+    kinds = [PERTURBATIONS[kind] for kind in EDITS if PERTURBATIONS[kind].applies(language)]
+    made = (edit(text, [(site, new)]) for one in kinds for site in one.sites(text, language) for new in site.options)
+    return [one for one in dict.fromkeys(made) if one.strip() and one != text]
 
 
 def plain() -> Judged:
