@@ -57,7 +57,7 @@ def in_and_out(without: Mapping[str, Scores], benchmark: Benchmark) -> Scores:
 
 
 class Robustness(NamedTuple):
-    """Effective robustness: how much better a model is out of domain than its value in domain lets expect.
+    """Effective robustness: how much better a model is out of domain than its value in domain predicts.
 
     In units of the logit; `value` is None if the baselines do not lie near a line, or if there are too few of them.
     `slope` and `r2` are those of the line; None without one.

@@ -13,8 +13,8 @@ class RetrievalConfig:
 
     Args:
         dtype: how the vectors of passages are kept, `float32` or `float16`; results depend on it. Queries are float32.
-        memory: MB for the vectors that a search has in memory. More queries than fit are searched in several passes.
-        shard: passages in a shard, at most 65,536: what is encoded, and lost when a worker is killed, at a time.
+        memory: MB that a search takes at most, on each worker. More queries than fit are searched in several passes.
+        shard: passages in a shard, at most 65,536. A worker encodes whole shards; if killed, it loses one at most.
         in_memory: an evaluation on more passages than this keeps their vectors in shards on disk, not in memory.
     """
 

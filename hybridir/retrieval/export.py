@@ -26,11 +26,11 @@ FORMS = ("npy", "parquet", "flat", "ivf", "hnsw")
 SAMPLED, K = 256, 10
 """Passages that are searched as if they were questions, and how deep, to measure the recall."""
 _TRAINED = 39 * 1024
-"""Vectors that faiss learns the cells of IVF from at most."""
+"""The most vectors that the cells of IVF are trained on."""
 
 
 def export(index: Index, form: str, folder: Path, retrieval: RetrievalConfig) -> dict[str, Any]:
-    """Writes an index in a form of `FORMS`; says of faiss' indexes how large a share of the exact best K they find.
+    """Writes an index in a form of `FORMS`; for an index of faiss, returns its recall@K against exact search.
 
     Raises:
         ValueError: faiss is not installed.
@@ -54,7 +54,7 @@ def _ids(index: Index) -> Iterator[tuple[str, list[str]]]:
 
 
 def _vectors(index: Index) -> Iterator[np.ndarray]:
-    """The vectors of each shard in float32, in the order of `_ids`; valid until the next."""
+    """The vectors of each shard in float32, in the order of `_ids`; valid until the next is read."""
     for shard in index.shards:
         alone = Index(index.folder, index.made_of, (shard,))
         yield from (block.vector_SD for block in Sharded(alone, alone.together()).blocks())

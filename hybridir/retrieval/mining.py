@@ -1,9 +1,9 @@
 """Hard negatives: passages of an index that rank high for a question and are not of the passage group of its answer.
 
-A negative of a question, by `MiningRules`: it is no member of the passage group of its answer; its rank among all that
-are no members lies in a window; its score lies below that of the answer by a margin (`relative_margin` is TopK-PercPos
-of NV-Retriever, arXiv 2407.15831). A member is what has the id, or reads the same, as a passage of the group, in
-whatever language. Of passages of a language that read the same, only the first takes part.
+`MiningRules` ask three things of it: it is outside the passage group of the answer; its rank among such passages is in
+a window; its score is below that of the answer by a margin (`relative_margin` is TopK-PercPos of NV-Retriever, arXiv
+2407.15831). Members of a passage group are all passages with the id or the text of one of its passages, in any
+language. Of passages with the same text in one language, only the first takes part.
 
 Shapes: Q pairs (each a question with its answer), P passages, S those of a shard, K candidates of a question, D
 dimension, M members.
@@ -70,7 +70,7 @@ def choose(
 
     Args:
         score_QK: the scores of the candidates, best first.
-        other_QK: which of them are there, and outside the passage group.
+        other_QK: which of them exist and are outside the passage group.
         positive_Q: the scores of the answers; needed for margins only.
         count_Q: how many negatives each question gets at most.
     """
@@ -87,13 +87,13 @@ def choose(
 
 @dataclass(frozen=True)
 class Members:
-    """The members of passage groups in an index: int64 [M], by group, and in it by position."""
+    """Which passages of an index are in which passage group: int64 [M], sorted by group, then by position."""
 
     group_M: np.ndarray
     place_M: np.ndarray
 
     def of(self, group: int) -> np.ndarray:
-        """The positions of a group's members, rising."""
+        """The positions of a group's members, ascending."""
         return self.place_M[slice(*np.searchsorted(self.group_M, [group, group + 1]))]
 
     def most(self, group_Q: np.ndarray) -> int:
@@ -103,7 +103,7 @@ class Members:
 
 
 def find_members(index: Index, corpus: Corpus) -> tuple[Index, Members]:
-    """The index without repetitions of a text in its language, and the members of the corpus' passage groups in it.
+    """The index without passages that repeat a text in their language, and where the corpus' passage groups are in it.
 
     It reads all texts once. Memory: 40 bytes a passage while repetitions are sought, and 50 a pair.
     """
@@ -124,7 +124,7 @@ def find_members(index: Index, corpus: Corpus) -> tuple[Index, Members]:
 
 
 def _keys(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """The keys of all answers, ids and texts, rising, and the passage group of each."""
+    """Hashes of the texts and ids of all answers, ascending, and the passage group of each."""
     keys, group_N = list[np.ndarray](), corpus.group_of_row()
     for chunk in range(corpus.n_chunks):
         passages = corpus.chunk(chunk)["passage"]
@@ -147,7 +147,7 @@ def _id_key(name: str) -> int:
 
 
 def _without_repeated(index: Index, hashes: dict[str, list[np.ndarray]]) -> Index:
-    """`hashes` are those of the rows that are there, by language."""
+    """`hashes`: by language, those of the texts of rows that are not dropped."""
     first = {language: np.sort(np.unique(np.concatenate(of), return_index=True)[1]) for language, of in hashes.items()}
     begin, shards = dict.fromkeys(hashes, 0), []
     for shard in index.shards:

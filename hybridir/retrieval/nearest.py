@@ -22,7 +22,7 @@ from hybridir.retrieval.search import Ranking
 from hybridir.retrieval.ties import count_above, flip, keep_best, merge_best
 
 _PENDING = 2**18
-"""Pairs that wait at most to be scored again."""
+"""The most pairs that wait to be scored again."""
 
 
 def rank_vectors(
@@ -96,11 +96,11 @@ def _up(value: np.ndarray) -> np.ndarray:
 
 @dataclass
 class _Above:
-    """Counts, of each language, the passages that rank before each relevant one."""
+    """Counts, by language, the passages that rank before each relevant one."""
 
     query_QD: np.ndarray
     query_R: np.ndarray
-    nth_R: np.ndarray  # the relevant passages of a query are counted from 0
+    nth_R: np.ndarray  # which of the relevant passages of its query, from 0
     place_R: np.ndarray
     score_R: np.ndarray
     above_RL: np.ndarray
@@ -140,7 +140,7 @@ class _Above:
             self.settle(part.block, part.rows)
 
     def settle(self, block: Block, rows: slice) -> None:
-        """Scores again, exactly, what waits."""
+        """Scores the waiting pairs again, exactly."""
         if not self.waiting:
             return
         pair_N, column_N = map(np.concatenate, zip(*self.waiting, strict=True))
@@ -155,7 +155,7 @@ class _Above:
 class _Best:
     """Keeps the k best passages of each language.
 
-    Candidates of a block wait as integers, the order of which is that of rows, then of falling scores, then of columns.
+    Candidates of a block wait as integers that sort by row, then by descending score, then by column.
     """
 
     query_QD: np.ndarray
@@ -193,7 +193,7 @@ class _Best:
                 self.settle(part.block, part.rows)
 
     def _thin(self) -> np.ndarray:
-        """Drops the candidates that cannot be among the k best; returns the rows of those that stay, rising."""
+        """Drops the candidates that cannot be among the k best; returns the rows of the others, ascending."""
         assert self.least_B is not None
         key_N = np.sort(np.concatenate(self.waiting))
         row_N = (key_N >> np.uint64(48)).astype(np.int64)
@@ -207,7 +207,7 @@ class _Best:
         return row_N[kept_N]
 
     def settle(self, block: Block, rows: slice) -> None:
-        """Scores the candidates that are left again, exactly, and takes the best of them and of those before."""
+        """Scores the remaining candidates again, exactly, and merges them with the best so far."""
         if self.waiting:
             row_N = self._thin()
             column_N = (self.waiting[0] & np.uint64(0xFFFF)).astype(np.int64)
@@ -228,7 +228,7 @@ _LEAST = np.finfo(np.float32).min
 
 
 def _least(kth: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """float32: no score below it, that is within `error`, is one of the k best. Above that of a query's own passage."""
+    """float32: no score below it is among the k best, even if off by `error`. Above -inf, the score of own passages."""
     return np.maximum(_down(kth - error), _LEAST)
 
 

@@ -1,9 +1,9 @@
 """Finds pairs that overlap with a benchmark, and leaves out their passage groups.
 
 A text of a pair overlaps if it shares 13 words in a row with a question, or with a relevant passage, of the benchmark
-(characters in languages written without spaces); a text that is shorter, if it is the same. Case and punctuation do not
-count (as for GPT-3, arXiv 2005.14165, appendix C). With an encoder, questions and passages overlap from a cosine
-similarity on, too, so that translations and paraphrases are found.
+(characters in languages written without spaces); a shorter text, if it is the same. Case and punctuation are ignored
+(as for GPT-3, arXiv 2005.14165, appendix C). With an encoder, texts above a cosine similarity overlap too, so that
+translations and paraphrases are found.
 
 Shapes: G groups, N texts, M grams or texts of the benchmark.
 """
@@ -44,7 +44,7 @@ from hybridir.runtime.progress import say, watch
 WORDS = 13
 """Words, or characters, in a row."""
 UNSPACED = ("zh", "th", "ja", "km", "lo", "my")
-"""Languages whose words no spaces part."""
+"""Languages that put no spaces between words."""
 _PRIME = np.uint64(0x100000001B3)
 SIDES = ("query", "passage")
 
@@ -103,14 +103,14 @@ class Held:
 
     @cached_property
     def _grams(self) -> tuple[np.ndarray, np.ndarray]:
-        """All grams, rising, and the number of the text of each: queries come first."""
+        """All grams, ascending, and the number of the text of each; queries come first."""
         both = [grams(words(text, language)) for side in SIDES for _, language, text in self.texts[side]]
         gram_M = np.concatenate([np.empty(0, np.uint64), *both])
         order = np.argsort(gram_M, kind="stable")
         return gram_M[order], np.repeat(np.arange(len(both)), [len(one) for one in both])[order]
 
     def shared(self, text: str, language: str) -> str:
-        """The first words that a text shares, and with what; empty if it shares none."""
+        """What a text shares words with, and the first of these words; empty if it shares none."""
         known_M, text_M = self._grams
         found = words(text, language)
         gram_N = grams(found)
@@ -123,7 +123,7 @@ class Held:
 
 
 class Near:
-    """Finds texts near those of the benchmarks: the same side of an encoder, cosine similarity of at least `least`."""
+    """Finds queries (passages) whose cosine similarity to one of a benchmark is at least `least`."""
 
     def __init__(self, held: Held, config: EncoderConfig, least: float) -> None:
         self._held, self._least = held, least
@@ -131,7 +131,7 @@ class Near:
         self._known = {side: self._encoded([text for *_, text in held.texts[side]], side) for side in SIDES}
 
     def shared(self, texts: Sequence[str], side: str) -> list[str]:
-        """For each text, what it is near to; empty if to nothing."""
+        """For each text, the nearest one of a benchmark, if it is near enough, else an empty string."""
         known_MD = self._known[side]
         if not len(known_MD):
             return [""] * len(texts)
@@ -186,7 +186,7 @@ def _named(benchmark: BenchmarkConfig | str) -> BenchmarkConfig:
 
 
 def _found(corpus: Corpus, held: Held, near: Near | None) -> Iterator[list[str]]:
-    """Of each chunk, what each pair shares."""
+    """For each chunk, what each pair shares; an empty string if nothing."""
     for number in range(corpus.n_chunks):
         chunk = corpus.chunk(number)
         languages = chunk["language"].to_pylist()
@@ -228,11 +228,11 @@ def _write(corpus: Corpus, shared: Sequence[str], folder: Path) -> None:
                 first += [one] if len(first) < SHOWN and shared[row] else []
                 description["domains"][pair["domain"]] -= 1
         keys = np.ascontiguousarray(corpus.group_key[hit_G])
-        description["fingerprint"] = _and(corpus.fingerprint, keys)
+        description["fingerprint"] = _extended(corpus.fingerprint, keys)
         for number, part in enumerate(PARTS):
             gone = np.ascontiguousarray(corpus.group_key[hit_G & (np.asarray(corpus.part_of) == number)])
             if len(gone):
-                description["part_fingerprints"][part] = _and(corpus.part_fingerprints[part], gone)
+                description["part_fingerprints"][part] = _extended(corpus.part_fingerprints[part], gone)
         out = int(out_N.sum())
         description["n_pairs"] -= out
         description["rejected"] |= {OVERLAP: out}
@@ -248,5 +248,5 @@ def _rows(corpus: Corpus, wanted_N: np.ndarray) -> Iterator[tuple[int, dict[str,
         yield from zip((start + rows).tolist(), found, strict=True)
 
 
-def _and(before: str, keys: np.ndarray) -> str:
+def _extended(before: str, keys: np.ndarray) -> str:
     return hashlib.sha256(before.encode() + keys.tobytes()).hexdigest()

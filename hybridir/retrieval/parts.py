@@ -1,4 +1,4 @@
-"""One pass over vectors: their scores with all queries, within a bound on their error, a part at a time.
+"""One pass over vectors: their scores with all queries, part by part, with a bound on their error.
 
 Shapes: Q queries, P passages, D dimension, B some of the queries, S some of the passages, N some of the rows or scores.
 """
@@ -22,18 +22,18 @@ ROWS, SCORES = 1024, 2**19
 GPU_ROWS, GPU_SCORES = 2**14, 2**27
 """The same for a GPU (512 MiB of scores)."""
 IN_NUMPY = {"cpu"}
-"""Devices whose scores numpy sees: it compares and looks up faster than torch."""
+"""Devices whose memory numpy can read: there it compares and looks up faster than torch."""
 TIES = 16
-"""If more than one of so many scores of a part are open, all of them are scored again, by a product in float64."""
+"""If more than one in so many scores of a part is open, all are computed again, by a product in float64."""
 _TINY = float(np.finfo(np.float32).tiny) * 2**17
-"""What products that underflow can lose, for any dimension that can be read."""
+"""Bounds what is lost by products that underflow, for any dimension that can be read."""
 _LARGE = 1e37
-"""Sums below it, and all on the way to them, are finite in float32."""
+"""Sums below it, and their partial sums, are finite in float32."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Passages of one language: the number of the language, their positions (rising) and their vectors (float32).
+    """Passages of one language: the number of the language, their positions (ascending) and their vectors (float32).
 
     The vectors are valid until the next block is asked for.
     """
@@ -73,7 +73,7 @@ class InMemory:
 
 
 class Result(Protocol):
-    """What a pass is made for: it is given every part, and is told when a block has been given for some queries."""
+    """What a pass computes: `add` is called with every part, `settle` when some queries are through with a block."""
 
     def add(self, part: "Part") -> None: ...
 
@@ -128,7 +128,7 @@ def _float32() -> Iterator[None]:
 
 
 def _norms(vector_ND: Tensor) -> np.ndarray:
-    """Bounds on the lengths of vectors, float64 [N]: also where squares underflow."""
+    """Upper bounds on the lengths of vectors, float64 [N], also where squares underflow."""
     norm_N = torch.linalg.vector_norm(vector_ND, dim=1).cpu().numpy().astype(np.float64)
     return np.asarray(norm_N * 1.001 + 1e-17)
 
@@ -156,7 +156,7 @@ class Part:
 
     @property
     def rough(self) -> bool:
-        """Whether the scores are within their errors: not if sums may have overflowed."""
+        """Whether the scores are within their error bounds; not if sums may have overflowed."""
         return bool(self.error_B.max() < _LARGE * unit_error(self.query_QD.shape[1]))
 
     @property
@@ -165,7 +165,7 @@ class Part:
 
     @cached_property
     def exact_BS(self) -> np.ndarray:
-        """The exact scores of all; a query's own passage is behind all others."""
+        """The exact scores of this part; that of a query's own passage is -inf."""
         vector_SD = self.block.vector_SD[self.columns]
         exact_BS = finite_scores(dot_scorer(self.query_QD[self.rows], vector_SD)(slice(None), slice(None)))
         exact_BS[self._own] = -np.inf
@@ -188,19 +188,19 @@ class Part:
         return self.score_BS.topk(k, dim=1).values[:, -1].cpu().numpy()
 
     def over(self, least_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The scores that are at least `least_B`, of their rows: rows (rising), columns and scores [N]."""
+        """The scores that are at least `least_B` of their row: rows (ascending), columns and scores [N]."""
         if self.in_numpy:
             score_BS = self.score_BS.numpy()
             flat_N = np.flatnonzero(score_BS >= least_B[:, None])
             return *np.divmod(flat_N, score_BS.shape[1]), score_BS.ravel()[flat_N]
-        row_N, column_N = torch.nonzero(self.score_BS >= self._there(least_B), as_tuple=True)
+        row_N, column_N = torch.nonzero(self.score_BS >= self._on_device(least_B), as_tuple=True)
         return tuple(one.cpu().numpy() for one in (row_N, column_N, self.score_BS[row_N, column_N]))  # type: ignore[return-value]
 
     def split(
         self, row_N: np.ndarray, low_N: np.ndarray, high_N: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of some rows: how many scores are above `high_N`; and the scores from `low_N` to `high_N`: which of the rows
-        they are in, and their columns."""
+        """In the rows `row_N`: how many scores are above `high_N`; and where those from `low_N` to `high_N` are: places
+        in `row_N`, and columns."""
         if self.in_numpy:
             score_NS = self.score_BS.numpy()
             score_NS = score_NS if len(row_N) == len(score_NS) else score_NS[row_N]
@@ -208,16 +208,16 @@ class Part:
             open_NS ^= above_NS
             return _counts(above_NS), *np.divmod(np.flatnonzero(open_NS), score_NS.shape[1])
         there_NS = self.score_BS[torch.from_numpy(row_N).to(self.score_BS.device)]
-        above = there_NS > self._there(high_N)
-        n, column = torch.nonzero((there_NS >= self._there(low_N)) ^ above, as_tuple=True)
+        above = there_NS > self._on_device(high_N)
+        n, column = torch.nonzero((there_NS >= self._on_device(low_N)) ^ above, as_tuple=True)
         return above.sum(dim=1).cpu().numpy(), n.cpu().numpy(), column.cpu().numpy()
 
-    def _there(self, value_N: np.ndarray) -> Tensor:
+    def _on_device(self, value_N: np.ndarray) -> Tensor:
         return torch.from_numpy(value_N).to(self.score_BS.device)[:, None]
 
 
 def _counts(found_NS: np.ndarray) -> np.ndarray:
-    """How many of each row are true: `np.count_nonzero`, but eight at a time where that goes."""
+    """How many of each row are true: `np.count_nonzero`, but eight at a time where possible."""
     if found_NS.shape[1] % 8:
         return np.count_nonzero(found_NS, axis=1)
     counts: np.ndarray = np.bitwise_count(found_NS.view(np.uint64)).sum(axis=1, dtype=np.int64)

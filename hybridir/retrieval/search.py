@@ -19,7 +19,7 @@ DEPTH = 100
 """The number of best passages in each language that an evaluation keeps of a ranking."""
 
 TRANSLATED = 500
-"""Sets of translated answers of which the vectors are kept."""
+"""The most sets of translated answers whose vectors are kept."""
 PASSAGE_SHARD = 65536
 _BLOCK_SCORES = 2**24
 """Scores held at a time (64 MiB), unless those of 16 queries are more."""
@@ -112,7 +112,7 @@ def _without_own(scores_QP: np.ndarray, shard: slice, own: Sequence[int]) -> np.
 
 
 def translated_answers(benchmark: Benchmark) -> np.ndarray:
-    """The answers of the first questions that have them in several languages, int64 [G, L]: positions, -1 for none.
+    """The answers of the first questions with answers in several languages, int64 [G, L]: positions, -1 for none.
 
     At most `TRANSLATED` sets of answers, each once.
     """

@@ -26,11 +26,11 @@ from hybridir.retrieval.shards import Index, Shard, raw
 from hybridir.retrieval.ties import keep_best
 
 Places = range | np.ndarray
-"""The positions of the passages of a shard, rising."""
+"""The positions of the passages of a shard, ascending."""
 
 
 class Each(Protocol):
-    """Calls a function with 0 to `count` - 1, anywhere, and returns what it returned, in order."""
+    """Calls a function with 0 to `count` - 1, in any processes, and returns the results in order."""
 
     def __call__(self, function: Callable[[int], Any], count: int, /) -> list[Any]: ...
 
@@ -42,8 +42,8 @@ def each_here(function: Callable[[int], Any], count: int) -> list[Any]:
 
 @dataclass(frozen=True)
 class Means:
-    """What a search works with: at most `memory` MB for vectors, lists and buffers of each worker, its device, and
-    the workers, each of which passes over a part of the shards."""
+    """The resources of a search: at most `memory` MB for vectors, results and buffers on each worker, its device, and
+    the workers, each of which searches a part of the shards."""
 
     memory: int = RetrievalConfig().memory
     device: str = "cpu"
@@ -54,7 +54,7 @@ class Means:
 def rank_sharded(
     query_QD: np.ndarray, passages: "Sharded", benchmark: Benchmark, depth: int, means: Means = Means()
 ) -> Ranking:
-    """As `rank_vectors`, which each worker calls with its shards: their counts are added, and their best merged."""
+    """As `rank_vectors`: each worker ranks over its shards, then counts are added, and the best passages merged."""
     asked = replace(benchmark, queries=(), passages=Passages(), grades=())  # so that no text goes to a worker
     parts = passages.parts(means.workers)
     found = means.each(lambda n: _rank(query_QD, parts[n], asked, depth, means), len(parts))
@@ -98,10 +98,7 @@ def _top(query_QD: np.ndarray, passages: "Sharded", k: int, means: Means) -> tup
 
 
 def at_a_time(shape: tuple[int, ...], passages: "Sharded", kept: int, memory: int) -> int:
-    """How many queries fit into `memory` MB, if `kept` passages are kept of each.
-
-    Raises `ValueError` if not even some do.
-    """
+    """How many queries fit into `memory` MB, if `kept` passages are kept for each; `ValueError` if too few do."""
     n_queries, dimension = shape
     rows = min(n_queries, ROWS)
     fixed = passages.memory + 16 * SCORES + 64 * rows * kept + 2**24
@@ -117,7 +114,7 @@ def at_a_time(shape: tuple[int, ...], passages: "Sharded", kept: int, memory: in
 
 
 class Sharded:
-    """The vectors of an index, for a search: read into buffers that are used again, while the search works.
+    """The vectors of an index, for a search: read ahead into two buffers while the search works.
 
     Args:
         index: a complete index.
@@ -134,7 +131,7 @@ class Sharded:
         self.dimension = index.about(self._shards[0][0])["dimension"] if self._shards else 0
 
     def parts(self, count: int) -> list["Sharded"]:
-        """Parts of which each has its share of the blocks; `at` finds all positions in each of them."""
+        """Splits the blocks among at most `count` parts; `at` finds all positions in every part."""
         if count == 1:
             return [self]
         parts = [copy(self) for _ in range(max(1, min(count, len(self._shards))))]

@@ -5,8 +5,8 @@
     vectors/00417.npy         their vectors, [rows, D]
     vectors/00417.json        rows, key and SHA-256; written last: a shard without it is not there yet
 
-Every file is put in its place whole. The key says what decides the vectors: texts, encoder, dtype. A passage has the
-position `MOST_ROWS * number of its shard + row`, which stays the same for the life of the index.
+Every file is renamed into place when it is whole. The key is a hash of what decides the vectors: texts, encoder, dtype.
+A passage has the position `MOST_ROWS * number of its shard + row`, which stays the same for the life of the index.
 
 Shapes: P passages, S those of a shard, D dimension, N some of the passages.
 """

@@ -125,8 +125,8 @@ def rank_system(
 ) -> tuple[list[Ranking], list[str]]:
     """Ranks all passages for each query by one member of a system; also returns notes on what was left out.
 
-    The benchmarks differ only in the texts of their queries, as in `rank_each`. Embeddings of the first that are made
-    here are written to the folder `keep`. If it already holds those of the same model and texts, they are used again.
+    The benchmarks differ only in the texts of their queries, as in `rank_each`. Embeddings of the first one, if made
+    here, are written to the folder `keep`, and read from there if the model and the texts are the same.
     """
     try:
         if config.name == BM25:
@@ -142,9 +142,9 @@ def rank_system(
 
 
 def ranker(config: EncoderConfig, benchmark: Benchmark, encode: Encode, keep: Path) -> Ranker:
-    """Ranks by one member of a system any benchmark with the same passages, which are indexed or embedded once.
+    """A `Ranker` by one member of a system, for benchmarks with the same passages, which are embedded or indexed once.
 
-    `keep` as in `rank_system`. A folder of embeddings must hold the queries, by their ids.
+    `keep`: see `rank_system`. A folder of embeddings must hold the queries, by their ids.
     """
     if config.name == BM25:
         index = bm25_index(benchmark)
@@ -165,11 +165,11 @@ def rank_each(
     encode: Encode,
     embedded: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[Ranking]:
-    """Ranks by an encoder benchmarks that differ only in the texts of their queries; passages are embedded once.
+    """Ranks, by one encoder, benchmarks that differ only in the texts of their queries; passages are embedded once.
 
-    Only the ranking of the first lists its first passages, for examples and files.
-    `embedded` are the embeddings of the first benchmark, if they are there. Each benchmark is embedded in blocks of its
-    own, so its numbers do not depend on the others.
+    Only the first ranking keeps the best passages, for examples and files. `embedded`: the embeddings of the first
+    benchmark, if there are any yet. Each benchmark is embedded in blocks of its own, so its numbers do not depend on
+    the others.
     """
     first, *others = benchmarks
     query_QD, passage_PD = embedded or embed(config, first, encode)

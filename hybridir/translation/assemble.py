@@ -51,7 +51,7 @@ def write_source(corpus: Corpus, folder: Path, language: str, license: str, form
 def write_language(corpus: Corpus, work: Work, language: str, license: str, form: str) -> Counts:
     """Writes the pairs in a language to `train/LANGUAGE.FORM` and, of validation groups, `validation/LANGUAGE.FORM`.
 
-    They lie in the folder above the units, with `rejected/LANGUAGE.jsonl`. `form` is `jsonl` or `parquet`.
+    They are beside the folder of the units, and so is `rejected/LANGUAGE.jsonl`. `form` is `jsonl` or `parquet`.
     """
     lookup = _lookup(work, language, _limits(work, language))
     return _write(corpus, Path(work.folder).parent, language, license, form, (lookup, work.texts))

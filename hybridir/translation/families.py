@@ -4,7 +4,7 @@
   token of the source language, and the output with that of the target language.
 - MADLAD-400 (Kudugunta et al. 2023, arXiv 2309.04662): a T5 whose input begins with the token of the target language.
 
-Language codes are those of CLDR. The codes of the models are found among its aliases and the likely scripts.
+Language codes are those of CLDR. A model's own code is found by the aliases and likely scripts of CLDR.
 """
 
 from collections.abc import Callable, Iterator

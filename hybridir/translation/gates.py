@@ -24,11 +24,11 @@ _SCRIPTS = {
     "Hans": r"\p{Han}",
     "Hant": r"\p{Han}",
 }
-"""Scripts that are written with letters of other names, as classes of `regex`."""
+"""Scripts whose letters Unicode has under other names, as character classes of `regex`."""
 LEAST_LETTERS = 25
 """Shorter texts are too short to identify their language, and their script may be that of a name."""
 SURE = 12.0
-"""How much likelier, in units of the natural logarithm, another language has to be."""
+"""How much likelier another language has to be: a difference of natural log-probabilities."""
 _REPEATED = regex.compile(r"(\X)\1{9,}|(?=(?P<unit>\S.{1,59}?)(?:\s*(?P=unit)){3})", regex.DOTALL)
 
 
@@ -56,12 +56,12 @@ def empty(source: str, translation: str, between: Between) -> bool:
 
 
 def repetition(source: str, translation: str, between: Between) -> bool:
-    """Whether 2 to 60 characters stand four times in a row, or one ten times, and not so in the source."""
+    """Whether 2 to 60 characters are repeated four times in a row, or one ten times, but not in the source."""
     return bool(_REPEATED.search(translation)) and not _REPEATED.search(source)
 
 
 def copy(source: str, translation: str, between: Between) -> bool:
-    """Whether most runs of four words are runs of the source too. Shorter texts, such as names, may stay."""
+    """Whether most sequences of four words are in the source too. Shorter texts, such as names, pass."""
     runs = _runs(translation)
     return bool(runs) and 2 * len(runs & _runs(source)) > len(runs)
 
@@ -113,12 +113,12 @@ class GatesConfig:
 
     Args:
         apply: the checks by text: `empty`, `repetition`, `copy`, `wrong language`, `lost number`.
-        length: a translation is rejected if it is longer, or shorter, by more than this factor than its source and the
-            median of its language let expect; 0 turns it off. Only texts of 60 characters or more are checked.
+        length: a translation is rejected if its length, relative to its source, is more than this factor above or below
+            the median of its language; 0 turns this off. Only texts of 60 characters or more are checked.
         encoder: folder or hub id of a multilingual encoder that is not the model to be trained, such as
             sentence-transformers/LaBSE. It finds translations of another text. Omitted: this is not checked.
         revision: commit of its hub id.
-        lowest: share of the translations of each language that is rejected for the lowest similarity by the encoder.
+        lowest: share of the translations of each language that are rejected as least similar to their source.
     """
 
     apply: tuple[str, ...] = tuple(GATES)

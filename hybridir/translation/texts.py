@@ -1,4 +1,4 @@
-"""The distinct texts of a corpus in one language, in shards, and where each pair has its texts among them.
+"""The distinct texts of a corpus in one language, in shards, and the numbers of the texts of each pair.
 
 A text that stands in many pairs, such as a passage with several questions, is translated once.
 """
@@ -21,7 +21,7 @@ _PLACES = pa.schema([("query", pa.int64()), ("passage", pa.int64()), ("negatives
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts on disk: `texts.arrow` has a batch a shard, `places.arrow` a batch a chunk of the corpus."""
+    """Texts on disk: `texts.arrow` has a batch for each shard, `places.arrow` one for each chunk of the corpus."""
 
     folder: Path
 
@@ -48,9 +48,9 @@ class Texts:
 
 
 def write_texts(corpus: Corpus, folder: Path, size: int) -> Texts:
-    """Writes the distinct texts of a corpus to `folder`, `size` of them a shard; leaves them if they are there.
+    """Writes the distinct texts of a corpus to `folder`, `size` in each shard, unless they are there already.
 
-    They stand in the order in which they come first. Memory: 40 bytes a text.
+    They are in the order of their first occurrence. Memory: 40 bytes a text.
     """
     with made_once(folder) as work:
         if work:
@@ -66,7 +66,7 @@ def write_texts(corpus: Corpus, folder: Path, size: int) -> Texts:
 
 
 def _texts(corpus: Corpus) -> Iterator[list[str]]:
-    """The texts of each chunk: of each pair the query, the passage, the hard negatives."""
+    """The texts of each chunk: for each pair, the query, the passage, the hard negatives."""
     for chunk in range(corpus.n_chunks):
         rows = corpus.chunk(chunk)
         columns: tuple[Any, ...] = (rows["query"], rows["passage"].field("text"), rows["negatives"])

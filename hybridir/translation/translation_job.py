@@ -43,7 +43,7 @@ class Translation:
         model: the translation model.
         gates: which translations are rejected.
         form: format of the pairs that are written, `jsonl` or `parquet`.
-        unit: number of texts that are translated, and kept, at a time.
+        unit: number of texts in a unit, which is translated and written to disk as a whole.
         price: price of a worker for an hour, in any currency, for the estimate of the cost.
         scaling: workers and devices.
         output: folder for the pairs. Omitted: outputs/translate-DATE-TIME.
@@ -131,7 +131,7 @@ def tell_estimate(recipe: Translation, work: Work, units: Sequence[Unit], run: R
 
 
 def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corpus, Work]:
-    """Checks the model; the corpus in the source language, and the texts to translate."""
+    """Checks the model, reads the corpus, writes its texts; returns the corpus and what workers need."""
     if not recipe.languages:
         raise ValueError("languages is empty: name the language codes to translate into, such as --languages '[de,fr]'")
     family = FAMILIES[family_name(recipe.model.name, recipe.model.family)]

@@ -113,7 +113,7 @@ class Translator:
         return found
 
     def _ids(self, sentences: Sequence[str], source: str, target: str) -> list[list[int]]:
-        """The inputs: the token of a language, the sentence, the end."""
+        """The token ids of the inputs: that of a language, those of the sentence, that of the end."""
         first = source if FAMILIES[self._family].source_first else target
         start = language_id(self._tokenizer, self._family, first)
         ids = self._tokenizer(list(sentences), add_special_tokens=False)["input_ids"] if sentences else []
@@ -147,7 +147,7 @@ def check_languages(config: ModelConfig, languages: Sequence[str]) -> None:
 
 
 def _loaded(config: ModelConfig, kind: str, **options: Any) -> Any:
-    """What the class `kind` of transformers loads from the model's folder or hub id."""
+    """Loads an object of the class `kind` of transformers from the model's folder or hub id."""
     import transformers
 
     revision = None if os.path.isdir(config.name) else config.revision
@@ -172,7 +172,7 @@ def _memory_explained(batch_tokens: int) -> Iterator[None]:
 
 
 def longest_output(longest: int, ratio: float) -> int:
-    """The most tokens that a batch is translated into, whose longest input has `longest` tokens."""
+    """The limit of tokens of an output, in a batch whose longest input has `longest` tokens."""
     return int(ratio * longest) + EXTRA_TOKENS
 
 

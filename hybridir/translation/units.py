@@ -1,7 +1,7 @@
 """Units of work: one shard of texts into one language. A unit is translated once, and then stays on disk.
 
 A unit is a file named by a hash of all that decides its contents, with a checksum inside. It is written beside its
-place and renamed, so that it is whole or not there; who translates it a second time writes the same.
+place and renamed, so that it is whole or absent; a second translation writes the same bytes.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ from hybridir.translation.translator import ModelConfig, Translator
 PROBE, PROBED = -1, 64
 """The shard number of a probe, and how many texts it translates. A probe is only timed."""
 MARGIN = 0.1
-"""A translation belongs to another text if that is closer, by so much cosine similarity, than its own."""
+"""Rows count as swapped if another text is closer to a translation than its own by this much cosine similarity."""
 SCHEMA = pa.schema([("text", pa.string()), ("reason", pa.string()), ("similarity", pa.float32())])
 """Columns of a unit: the translation; why a gate rejects it, or null; the encoder's similarity, NaN without one."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A shard of texts into a language."""
+    """A shard of texts, and the language that it is translated into."""
 
     shard: int
     language: str
@@ -60,7 +60,7 @@ class Work:
         folder: folder of the units; `texts` in it holds the texts.
         model: the translation model.
         identity: commit or hash of the model.
-        gates: the checks by text.
+        gates: the checks of translations.
         source: language of the texts.
         use_gpu: whether the model runs on a GPU.
         threads: threads of a process on the CPU; 0: as many as there are cores.
@@ -173,12 +173,12 @@ class Worker:
 
 
 def _whole(texts: Sequence[str]) -> list[str]:
-    """The texts without halves of characters, which a model may give and UTF-8 cannot hold."""
+    """The texts without lone surrogates, which a model may produce and UTF-8 cannot encode."""
     return [text.encode("utf-8", "replace").decode() for text in texts]
 
 
 def _similarity(encoder: Encoder, texts: Sequence[str], found: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each translation: its cosine similarity with its text, and whether another text of the unit is closer."""
+    """For each translation: its cosine similarity with its text, and whether another text of the unit is closer."""
     ours, theirs = (encoder.encode(some, "passage") for some in (texts, found))
     ours, theirs = (some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12) for some in (ours, theirs))
     all_NN = theirs @ ours.T

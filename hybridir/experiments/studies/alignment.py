@@ -1,8 +1,8 @@
 """What does aligning languages do for those that have translations but no questions of their own?
 
-Every arm trains on hybrid batches of the trained languages. The others among the data's languages are the low-resource
-ones: no arm but one draws pairs in them, and the arms that align languages see their texts as translations. All arms
-stop at the same number of tokens if the recipe gives `train.tokens`, so an arm with translations has fewer steps.
+Every arm trains on hybrid batches of the trained languages. All other languages of the data are called low-resource:
+only one arm draws pairs in them; the arms that align languages see their texts, as translations. All arms stop at the
+same number of tokens if the recipe gives `train.tokens`, so an arm with translations has fewer steps.
 
 The primary endpoint is fixed here: multilingual mAP of the queries in the low-resource languages.
 """
@@ -23,21 +23,21 @@ HYBRID, AS_PAIRS, REAL = "hybrid", "bitext as pairs", "real pairs"
 OBJECTIVES = {
     "translation": "translation ranking with a margin, between passages and their translations",
     "multilingual": "the passage and a translation of it are both positives of the query, each with half the weight",
-    "reverse": "from the passage to a translation of its query, and the divergence from the scores of the query",
-    "erase": "the covariance of embeddings with the language of their texts",
+    "reverse": "the passage ranks translations of its query, and their scores are drawn to those of the query",
+    "erase": "the covariance of embeddings with the language of their texts is reduced",
 }
 """The arms that align languages, each with what it adds to the loss."""
 AFTERWARDS = {
-    "SHIFT": ("hybrid, with the mean of a language taken from its embeddings", shift),
-    "LIR": ("hybrid, with the first direction of a language projected out of its embeddings", lir),
+    "SHIFT": ("hybrid, with the mean of each language subtracted from its embeddings", shift),
+    "LIR": ("hybrid, with the main direction of each language projected out of its embeddings", lir),
 }
 """The arms that change the embeddings of a finished model."""
 SHARE = 0.125
-"""The share of questions that have pairs in the low-resource languages in the arm `real pairs`."""
+"""In the arm `real pairs`, the share of questions that have pairs in the low-resource languages."""
 
 
 def arms(recipe: StudyRecipe) -> list[Arm]:
-    """The arms; `ValueError` if the recipe does not say which languages have pairs and which have texts alone."""
+    """The arms; `ValueError` if the recipe does not say which languages have pairs and which only have texts."""
     trained, low = recipe.sampling.languages or (), low_resource(recipe)
     hybrid = {"mono": 0.5, "mixed": 0.0, "cross": 0.5, "both": 0.0}
 
@@ -142,7 +142,7 @@ CLAIMS = (
 
 ALIGNMENT = Study(
     name="alignment",
-    title="What aligning languages does for those without questions",
+    title="What aligning languages does for languages without questions",
     about="Some languages have translated texts, but no questions to train on. Each objective aligns languages in "
     "another way beside the same hybrid batches. What counts is multilingual mAP of the queries in these languages, "
     "which the page calls zero-shot.",

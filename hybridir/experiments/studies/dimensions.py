@@ -1,7 +1,7 @@
 """How small can embeddings be? Matryoshka training beside plain truncation, at each dimension, and in fewer bits.
 
-Two arms are trained: hybrid batches, and the same with `loss.matryoshka`. All others are their models with fewer
-dimensions, or with embeddings in 8 bits or 1 bit a number. A Matryoshka loss costs no further forward pass.
+Two arms are trained: hybrid batches, and the same with `loss.matryoshka`. All other arms are these models with fewer
+dimensions, or with 8 bits or 1 bit for each number. A Matryoshka loss costs no further forward pass.
 """
 
 from functools import partial
@@ -70,19 +70,19 @@ CLAIMS = (
     ),
     Claim(
         id="whole",
-        text="At their whole size they are not worse for it.",
+        text="Embeddings of full size are not worse for having been trained for cutting.",
         source="question",
         parts=(_part(NESTED, PLAIN, "not worse"), _part(NESTED, PLAIN, "not worse", "monolingual")),
     ),
     Claim(
         id="int8",
-        text="A quarter of the memory by 8-bit numbers costs less than by a quarter of the dimensions.",
+        text="At a quarter of the memory, 8-bit numbers lose less than a quarter of the dimensions does.",
         source="sceptic",
         parts=(_part(f"{PLAIN} int8", f"{NESTED} 1/4", "better"),),
     ),
     Claim(
         id="binary",
-        text="An eighth of the memory by an eighth of the dimensions is better than a 32nd by signs alone.",
+        text="An eighth of the dimensions is better than signs alone, which take a quarter of its memory.",
         source="sceptic",
         parts=(_part(f"{NESTED} 1/8", f"{PLAIN} binary", "better"),),
     ),
@@ -92,7 +92,7 @@ DIMENSIONS = Study(
     name="dimensions",
     title="How small embeddings can be",
     about="Search needs memory for every number of every embedding. An embedding can be cut, if it was trained for "
-    "that, or its numbers can be stored in fewer bits.",
+    "this, or its numbers can be stored in fewer bits.",
     reference=NESTED,
     arms=arms,
     claims=CLAIMS,

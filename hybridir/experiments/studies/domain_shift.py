@@ -1,8 +1,8 @@
 """Does the hybrid mix make retrieval across languages more robust to a shift of domain?
 
-Every arm trains on all domains but one, on equally many groups whichever is left out. A question is asked in domain to
-the models that have seen its domain, and out of domain to the one that has not (`evaluation/shift.py`). The tokenizer
-is trained on the texts of all domains, so that no fold has another vocabulary.
+Every arm trains on all domains but one, and every arm on equally many groups. In domain, a question is asked to the
+models that have seen its domain; out of domain, to the one that has not (`evaluation/shift.py`). The tokenizer is
+trained on the texts of all domains, so that all arms have the same vocabulary.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,11 +33,11 @@ MONO, CROSS, HYBRID, AVERAGE = "X-X-mono", "X-Y", "hybrid", "average"
 METHODS = (MONO, CROSS, HYBRID, AVERAGE)
 WEIGHTS = {MONO: (1.0, 0.0), CROSS: (0.0, 1.0), HYBRID: (0.5, 0.5)}
 SHARES = (25, 50, 75)
-"""Percent of the steps of further baselines, for the line of effective robustness."""
+"""Further baselines train for these percentages of the steps, for the line of effective robustness."""
 LINE, BEYOND = "the line of the baselines", "hybrid beyond the line"
 MEASURES = ("mAP", "RR@10")
 DROP = {OUT: 1.0, "": -1.0}
-"""Out of domain minus in domain: the higher, the smaller the loss."""
+"""Out of domain minus in domain: higher is better, as less is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class DomainShiftRecipe(StudyRecipe):
 
     Args:
         domains: domains that are left out in turn. Omitted: all that the training data and the benchmark have.
-        short_baselines: whether baselines are also trained for a quarter, half and three quarters of the steps, from
-            which effective robustness is told. They double the cost of the study.
+        short_baselines: whether baselines are also trained for a quarter, half and three quarters of the steps, which
+            effective robustness needs. They double the cost of the study.
     """
 
     domains: tuple[str, ...] | None = None
@@ -102,8 +102,8 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
 def folds(recipe: DomainShiftRecipe, corpus: Corpus) -> tuple[list[str], int]:
     """The domains that are left out in turn, and the number of groups that every fold trains on.
 
-    That is the number that the smallest fold has, over all domains that could be left out, so that naming more of them
-    changes no fold. `ValueError` if there are fewer than two domains with training pairs and questions.
+    That number is the size of the smallest fold, over all domains that could be left out, not only those named, so that
+    naming more changes no fold. `ValueError` if there are fewer than two domains with training pairs and questions.
     """
     benchmark = sources.read_benchmark(own_part(recipe.benchmark, corpus))
     asked = {query.domain for query in benchmark.queries} - {""}
@@ -149,12 +149,12 @@ def composed(arms: Sequence[Arm], benchmark: Benchmark) -> list[Composed]:
     for name, about, compose in (
         (
             BEYOND,
-            "what hybrid has out of domain, beyond what its value in domain lets expect",
+            "the value of hybrid out of domain, less what its value in domain predicts",
             partial(_beyond, shifted),
         ),
         (
             LINE,
-            "baselines of all lengths: nothing beyond the line",
+            "what the line predicts: a difference of 0",
             lambda found: weighted_sum([_beyond(shifted, found)], [0]),
         ),
     ):
@@ -169,11 +169,11 @@ def _beyond(shifted: Callable[[Sequence[Scores]], Scores], found: Sequence[Score
 
 
 def numbers(scores: Mapping[str, Scores], facts: Mapping[str, Any], benchmark: Benchmark) -> dict[str, Any]:
-    """`shift` in `results.json`: by method what is lost out of domain, by domain too, and who asked what.
+    """`shift` in `results.json`: what each method loses out of domain.
 
-    `methods` has the settings, and in them the measures: values `in` and `out` of domain, the paired `drop` (in - out),
-    and `relative`, the share that is lost. `domains` has the same by domain. `matrix` has RR@10 by left-out domain and
-    domain of the questions. `line` has R^2 and the number of baselines by setting.
+    `methods` has, by method, setting and measure: the values `in` and `out` of domain, the paired `drop` (in - out),
+    and `relative`, the share that is lost. `by_domain` has the same by domain. `matrix` has RR@10 by left-out domain
+    and domain of the questions. `line` has R^2 and the effective robustness of hybrid by setting.
     """
     methods = [name for name in METHODS if name in scores]
     if not methods:
@@ -216,7 +216,7 @@ def _lost(of: Scores) -> dict[str, Any]:
 
 
 def _share(means: Sequence[np.ndarray], of: Column) -> Relative:
-    """The share that is lost; of next to nothing there is none."""
+    """The share that is lost; none if the value in domain is below `FLOOR`."""
     if macro_mean(means[0], of.strata) < FLOOR:
         return Relative(None, None)
     return relative_drop(means[0], means[1], of.strata, of.clusters)
@@ -236,7 +236,7 @@ def _by_domain(of: Scores, benchmark: Benchmark, domains: Sequence[str]) -> dict
 
 
 def _line(scores: Mapping[str, Scores], setting: str) -> dict[str, Any]:
-    """What hybrid has beyond the line in a setting; without a value where that is omitted."""
+    """The effective robustness of hybrid in a setting, and R^2; R^2 alone where no robustness is given."""
     beyond = scores[BEYOND]
     r2 = beyond.column("R2", setting).values_KN
     column = beyond.column("mAP", setting)
@@ -249,7 +249,7 @@ def _name(method: str, domain: str, share: int = 100) -> str:
 
 
 def _about(method: str) -> str:
-    return f"{method}, each question asked to the models that have seen its domain, and to the one that has not"
+    return f"{method}; each question is asked to the models that have seen its domain, and to the one that has not"
 
 
 def _than(arm: str, baseline: str, relation: Relation, *settings: str, drop: bool = False) -> tuple[Part, ...]:
@@ -280,7 +280,7 @@ CLAIMS = (
     ),
     Claim(
         id="robustness",
-        text="Hybrid is better out of domain than its value in domain lets expect (effective robustness above 0).",
+        text="Hybrid is better out of domain than its value in domain predicts (effective robustness above 0).",
         source="sceptic",
         parts=tuple(Part(arm=BEYOND, baseline=LINE, setting=setting, relation="better") for setting in SETTINGS),
     ),

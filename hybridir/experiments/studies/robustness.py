@@ -1,9 +1,9 @@
 """Do the mix of batches and the loss decide how well queries with noise are answered, and what do defences add?
 
 Defences are noise in training, self-teaching (Zhuang and Zuccon 2022, arXiv 2204.00716) and the multilingual loss. Each
-has a control of the same cost without the idea: the same extra passages without a use for them, the clean query encoded
-twice, and hybrid for twice as long. Noise in training is of the keyboard (or input method) alone, so that all other
-noise is new to every arm.
+has a control of the same cost that lacks its idea: the same extra passages without a loss on them, the clean query
+encoded twice, and hybrid for twice as long. Noise in training is of the keyboard (or input method) alone, so that all
+other noise is new to every arm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ MULTI, PASSAGES = "hybrid + multilingual", "hybrid + passages"
 NOISE, SELF, TWICE = "hybrid + noise", "hybrid + self-teaching", "hybrid + query twice"
 LONGER = "hybrid longer"
 TYPED = ("keyboard", "input_method")
-"""The noise of training: one wrong key, or in Chinese one wrong character of those that are typed alike."""
+"""The noise of training: one wrong key; in Chinese, one wrong character that is typed with the same keys."""
 KINDS = ("keyboard", "delete", "swap", "asr")
 SEVERITIES = (0.1, 0.2)
 CONDITIONS = (
@@ -68,7 +68,7 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
             sampling=extra,
             loss={"info_nce": InfoNCE(weight=0), "multilingual": Multilingual(weight=1)},
         ),
-        arm(PASSAGES, "control: the same two translations are encoded, and not used", sampling=extra),
+        arm(PASSAGES, "control: the same two translations are encoded, but no loss uses them", sampling=extra),
         arm(
             NOISE,
             "half of the queries have a typing error in training",
@@ -76,17 +76,17 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
         ),
         arm(
             SELF,
-            "each query is also given with a typing error, and should then find what it finds without",
+            "each query is also encoded with a typing error, and learns the scores that it has without",
             sampling={"noise": Noise(kinds=TYPED)},
             loss={"self_teaching": SelfTeaching(weight=1)},
         ),
         arm(
             TWICE,
-            "control: the same, but without the error",
+            "control: self-teaching, but without the typing error",
             sampling={"noise": Noise(kinds=TYPED, severity=0)},
             loss={"self_teaching": SelfTeaching(weight=1)},
         ),
-        arm(LONGER, "control: twice as long, and so at least the cost of any defence", train=longer),
+        arm(LONGER, "control: hybrid for twice as long, which costs at least as much as any defence", train=longer),
     ]
 
 
@@ -125,17 +125,27 @@ CLAIMS = (
         _part(MULTI, HYBRID),
         _part(MULTI, HYBRID, setting="multilingual"),
     ),
-    _claim("robust", "It also loses less, and is not only better.", "question", _part(MULTI, HYBRID, _lost(NOISY))),
+    _claim(
+        "robust",
+        "With the multilingual loss, noise takes less away than from hybrid.",
+        "question",
+        _part(MULTI, HYBRID, _lost(NOISY)),
+    ),
     _claim(
         "clean",
-        "It costs nothing on clean queries.",
+        "On clean queries, the multilingual loss costs nothing.",
         "question",
         *(_part(MULTI, HYBRID, PLAIN, "not worse", setting) for setting in SETTINGS),
     ),
-    _claim("speech", "It is better for queries as if from speech.", "question", _part(MULTI, HYBRID, AREA["asr"])),
+    _claim(
+        "speech",
+        "The multilingual loss is better for queries with errors of speech recognition.",
+        "question",
+        _part(MULTI, HYBRID, AREA["asr"]),
+    ),
     _claim(
         "mix",
-        "With noise, hybrid is not worse than X-X-mono within a language, and than X-Y across languages.",
+        "With noise, hybrid is not worse than X-X-mono within a language, nor than X-Y across languages.",
         "question",
         _part(HYBRID, MONO, NOISY, "not worse"),
         _part(HYBRID, CROSS, NOISY, "not worse", "crosslingual"),
@@ -144,12 +154,12 @@ CLAIMS = (
     _claim("noise", "Noise in training raises what noisy queries find.", "question", _part(NOISE, HYBRID)),
     _claim(
         "s passages",
-        "The multilingual loss is better than the same extra passages without a use for them.",
+        "The multilingual loss is better than the same extra passages without a loss on them.",
         "sceptic",
         _part(MULTI, PASSAGES),
     ),
     _claim("s plain", "The multilingual loss is better than plain noise in training.", "sceptic", _part(MULTI, NOISE)),
-    _claim("s twice", "Self-teaching is better than the clean query twice.", "sceptic", _part(SELF, TWICE)),
+    _claim("s twice", "Self-teaching is better than encoding the clean query twice.", "sceptic", _part(SELF, TWICE)),
     _claim(
         "s longer",
         "Self-teaching and noise in training are better than hybrid for twice as long.",
@@ -168,8 +178,8 @@ CLAIMS = (
 
 
 def more(recipe: StudyRecipe, benchmark: Benchmark, folders: Mapping[str, Path], encode: Encode) -> dict[str, Any]:
-    """`robustness` of `results.json`: `cells`, what each condition did to the queries of each language; `examples`,
-    queries of the reference arm that lose most; `attack` (see `attack_results`). By the first seed of an arm."""
+    """`robustness` in `results.json`, by the first seed of each arm: `cells`, the shares of queries that each condition
+    changed; `examples`, the queries of the reference arm that lose most; `attack` (see `attack_results`)."""
     first = HYBRID if HYBRID in folders else next(iter(folders))
     config = resolve(as_published(EncoderConfig(name=str(folders[first] / "model"))))
     found: dict[str, Any] = {"arm": first, "cells": {}}
@@ -204,7 +214,7 @@ def _cell(condition: Condition, benchmark: Benchmark, config: EncoderConfig) -> 
 
 
 def _examples(wanted: Sequence[Condition], benchmark: Benchmark, rank: Ranker) -> list[dict[str, Any]]:
-    """For each language, the query that was answered first and falls farthest under the first condition."""
+    """For each language, the query right at rank 1 that falls farthest under the first condition."""
     if not wanted:
         return []
     noisy = under(benchmark, wanted[0])
@@ -225,7 +235,7 @@ def _examples(wanted: Sequence[Condition], benchmark: Benchmark, rank: Ranker) -
 
 
 def _first_ranks(benchmark: Benchmark, ranking: Ranking) -> tuple[list[int], list[int]]:
-    """Of each query, in its language: the rank of the first right passage (0 without one), and which stands first."""
+    """For each query, in its language: the best rank of a right passage (0 without one), and the passage at rank 1."""
     language_P, start, ranks, top = benchmark.language_P, 0, [], []
     for n, (query, relevant) in enumerate(zip(benchmark.queries, benchmark.relevant, strict=True)):
         own = benchmark.languages.index(query.language)

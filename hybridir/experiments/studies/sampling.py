@@ -1,7 +1,7 @@
 """What does the mix of batches do? Arms are the methods of arXiv 2408.10536 and LAReQA (2004.05484), and rivals.
 
-All arms train for the same number of steps (or of tokens, with `train.tokens`), except the two "half" arms, which exist
-to be averaged. Every rival that takes twice the tokens also has a variant that takes as many tokens as the other arms.
+All arms train for the same number of steps (or of tokens, with `train.tokens`), except the two "half" arms, which are
+only there to be averaged. Every rival that takes twice the tokens has a variant that takes as many as the other arms.
 """
 
 from hybridir.evaluation.settings import SETTINGS

@@ -1,9 +1,9 @@
 """What does more data in one language do to retrieval in languages that were never seen?
 
-Lines of arms over the size of the data, D questions, each chosen by hash so that a smaller one is a part of a larger
-one. At equal steps, small data is seen more often; at equal epochs, it has fewer updates: both are trained. A further
-line replaces groups in one language by groups in all (`sampling.translated`): what is one of them worth? The tokenizer
-is that of all data at every size.
+A line is a way to train at several sizes of the data: numbers of questions, chosen by hash so that smaller data is a
+part of larger data. At equal steps, small data is seen more often; at equal epochs, it has fewer updates: both are
+trained. A further line replaces questions in one language by questions in all languages (`sampling.translated`), to
+measure what one of these is worth. The tokenizer is trained on all data at every size.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from hybridir.runs.corpus import cache_folder, read_corpus
 
 GAIN, NOTHING = "gain of", "no gain"
 N_SIZES, QUICK_SIZES, RANGE = 6, 4, 16
-"""Sizes by default: so many, from this part of the training groups to all of them."""
+"""The default number of sizes (usual and quick), from 1/RANGE of the training groups to all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class ScalingRecipe(StudyRecipe):
 
     Args:
         sizes: numbers of training groups. Omitted: six, evenly on a logarithmic scale, from a sixteenth of the groups
-            to all. A law needs 4, and a claim about it 6 over a 16-fold range.
-        translated: shares of all groups that are in all languages, the others in one each.
+            to all. To fit a law takes 4 sizes, to judge the claim about it 6 over a 16-fold range.
+        translated: an arm for each of these shares of groups in all languages; the other groups are in one each.
     """
 
     sizes: tuple[int, ...] | None = None
@@ -120,13 +120,13 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
 
 
 def composed(arms: Sequence[Arm], benchmark: Benchmark) -> list[Composed]:
-    """What ten times the data gives, by line: the least-squares slope over log10 of the size; and no gain."""
+    """The gain per ten times the data of each line, the least-squares slope over log10 of the size; and a gain of 0."""
     found = []
     for line, of in lines_of({arm.name: arm for arm in arms}).items():
         sizes, names = zip(*of, strict=True)
         if len(sizes) > 1:
             compose = partial(weighted_sum, weights=slope_weights(sizes))
-            about = f"what ten times the data gives, {line}"
+            about = f"gain per ten times the data, {line}"
             found.append(Composed(name=f"{GAIN} {line}", about=about, members=names, compose=compose))
     if found:
         members = found[0].members[:1]
@@ -175,7 +175,7 @@ CLAIMS = (
     ),
     Claim(
         id="steps",
-        text="A part of the gain at equal epochs is of steps, not of data: it is larger than the gain at equal steps.",
+        text="A part of the gain at equal epochs comes from steps, not data: it is larger than that at equal steps.",
         source="sceptic",
         parts=_gains(ALL_EPOCHS, "better", "monolingual", "crosslingual", baseline=f"{GAIN} {ALL}"),
     ),
@@ -185,7 +185,7 @@ SCALING = Study(
     name="scaling",
     title="What the size of the data does",
     about="Each line of arms trains on more and more questions, at equal steps or at equal epochs. Curves are fitted "
-    "to contrastive entropy, a smooth loss of retrieval over frozen negatives. The tokenizer is that of all data.",
+    "to contrastive entropy, a smooth loss of retrieval over fixed negatives. The tokenizer is trained on all data.",
     reference=f"{GAIN} {ALL}",
     recipe=ScalingRecipe,
     arms=arms,

@@ -1,4 +1,4 @@
-"""What is told of the lines of the study `scaling`: values and fits at each size, the exchange rate, and two claims."""
+"""The numbers of the study `scaling`: values and fits of its lines, the exchange rate, and two claims."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ MEASURES = ("RR@10", "nDCG@10", ENTROPY)
 
 
 def lines_of(arms: Mapping[str, Any]) -> dict[str, list[tuple[int, str]]]:
-    """The sizes and the names of the arms of each line, by size."""
+    """For each line, the sizes and the names of its arms, ascending."""
     found: dict[str, list[tuple[int, str]]] = {}
     for name in arms:
         line, _, size = name.rpartition(" ")
@@ -42,10 +42,10 @@ def lines_of(arms: Mapping[str, Any]) -> dict[str, list[tuple[int, str]]]:
 def numbers(scores: Mapping[str, Scores], facts: Mapping[str, Any], benchmark: Benchmark) -> dict[str, Any]:
     """`scaling` in `results.json`, and the `claims` that rest on fits.
 
-    `lines` has, by line, group of languages and setting: `values` (sizes, and each measure with its interval at each),
-    and what is told of contrastive entropy: `law`, `slope` per tenfold, `held_out` (the largest size predicted from the
-    others, beside what came) and `beyond` (twice the largest size). `exchange` has the exchange rate of a group in all
-    languages by group of languages and setting, `rate` is None where the data do not say.
+    `lines` has, by line, group of languages and setting: `sizes`, `values` (by measure, at each size, with intervals),
+    and of contrastive entropy the `law`, the `slope` per tenfold, `held_out` (the largest size as predicted from the
+    others, and as it came) and `beyond` (predicted at twice the largest size). `exchange` has, by group of languages
+    and setting, the `rate`: how many groups in one language a group in all languages is worth; None if unknown.
     """
     groups = {name: list(facts[f"{name.replace('-', '_')}_languages"]) for name in ("zero-shot", "trained")}
     groups = {name: languages for name, languages in groups.items() if languages}
@@ -117,7 +117,7 @@ def _with_ends(of: tuple[float, float, float]) -> dict[str, Any]:
 def _exchange(
     scores: Mapping[str, Scores], single: Sequence[tuple[int, str]], setting: str, languages: Sequence[str]
 ) -> dict[str, Any]:
-    """The exchange rate from the line of groups in one language each, and the shares of translated ones."""
+    """The exchange rate, from the line of groups in one language each and the arms with shares of translated groups."""
     points = [(float(size), 0.0, name) for size, name in single]
     for name in scores:
         if name.startswith(f"{TRANSLATED} ") and single:
