@@ -11,10 +11,9 @@ if "HF_HOME" not in os.environ:  # a user's own may hold things, or be read-only
     atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several processes share the cores
 os.environ.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
-if set_for_own_runs := [name for name in os.environ if name.startswith(("RAY_", "MLFLOW_"))]:
-    any(os.environ.pop(name) is None for name in set_for_own_runs)
-os.environ.pop("FORCE_COLOR", None)
-os.environ.pop("COLUMNS", None)
+if set_by_user := [name for name in os.environ if name.startswith(("RAY_", "MLFLOW_", "FORCE_COLOR", "COLUMNS"))]:
+    for name in set_by_user:
+        del os.environ[name]
 
 from collections.abc import Callable
 from pathlib import Path

@@ -83,15 +83,6 @@ def macro_mean_interval(values: np.ndarray, strata: Labels, clusters: Labels, se
     return _expanded_percentiles(_resampled(sums_CS, counts_CS, seed), len(sums_CS))
 
 
-def standard_error(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
-    """Cluster-bootstrap standard error of `macro_mean`, times sqrt(C / (C - 1)): without this factor it is too small.
-
-    Arguments and errors as in `macro_mean_interval`.
-    """
-    (sums_CS,), counts_CS = _cells(values[None], strata, clusters)
-    return _standard_error(_resampled(sums_CS, counts_CS, seed), len(sums_CS))
-
-
 def detectable_difference(values: np.ndarray, strata: Labels, clusters: Labels, seed: int = 0) -> float:
     """The true difference that a two-sided test at .05 finds with 80 % power: (t_.975 + t_.8) x standard error.
 

@@ -11,7 +11,6 @@ from hybridir.evaluation.intervals import (
     macro_mean_interval,
     randomization_test,
     seed_interval,
-    standard_error,
 )
 
 
@@ -67,13 +66,11 @@ def test_interval_stays_in_the_range_of_the_measure() -> None:
 
 def test_standard_error_is_that_of_a_mean_of_cluster_means() -> None:
     means = np.random.default_rng(2).normal(size=30)
-    expected = np.std(means, ddof=1) / 30**0.5
-    found = standard_error(np.repeat(means, 4), ["en"] * 120, np.repeat(np.arange(30), 4).tolist())
-    assert found == pytest.approx(expected, rel=0.06)  # 2,000 resamples
+    error = np.std(means, ddof=1) / 30**0.5
     t = 2.04523 + 0.85419  # t of 29 degrees of freedom at .975 and .8, from a table
-    assert detectable_difference(means, ["en"] * 30, [str(n) for n in range(30)]) == pytest.approx(
-        t * expected, rel=0.06
-    )
+    for n in (1, 4):  # queries of a cluster
+        found = detectable_difference(np.repeat(means, n), ["en"] * 30 * n, np.repeat(np.arange(30), n).tolist())
+        assert found == pytest.approx(t * error, rel=0.06)  # 2,000 resamples
 
 
 def test_randomization_by_hand() -> None:

@@ -39,12 +39,13 @@ _NEEDED = (
 
 
 def curves(results: dict[str, Any]) -> Section | None:
-    """RR@10, nDCG@10 and contrastive entropy over the size of the data, by setting and group of languages."""
+    """Each measure over the size of the data, by setting and group of languages."""
     if not (found := results.get("scaling")):
         return None
     blocks: list[Block] = []
+    measures = dict.fromkeys(measure for *_, one in _each(found["lines"]) for measure in one.get("values", {}))
     for group, words in _GROUPS.items():
-        for measure in ("RR@10", "nDCG@10", ENTROPY):
+        for measure in measures:
             figures = [one for setting in SETTING_NAMES if (one := _figure(found["lines"], group, setting, measure))]
             if figures:
                 drawn = beside(*figures, style="panels wide charts")
@@ -60,7 +61,7 @@ def curves(results: dict[str, Any]) -> Section | None:
 
 
 def laws(results: dict[str, Any]) -> Section | None:
-    """The fitted laws, the held-out largest size beside what came, and the slopes."""
+    """The fitted laws, the largest size as predicted and as it came, and the slopes."""
     rows = [
         (
             f"{SETTING_NAMES[setting]}, {group} languages",
@@ -80,8 +81,8 @@ def laws(results: dict[str, Any]) -> Section | None:
     return Section(
         "laws",
         "Laws, and what they predict",
-        "A law is fitted to contrastive entropy. The largest size is predicted from the others, and stands beside what "
-        "came; sd is the standard deviation of one training with another seed.",
+        "A law is fitted to contrastive entropy. The largest size is predicted from the others, and shown with what "
+        "came; sd is the standard deviation between trainings that differ in their seed.",
         [
             table(Grid(title, header, rows), grouped=True),
             note(
