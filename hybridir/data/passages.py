@@ -18,7 +18,7 @@ import pyarrow as pa
 from hybridir.data.records import Passage
 
 _ROWS, _CHARACTERS = 1024, 2**22
-"""A batch, which is in memory while it is written, is full with so many passages, or with so many characters."""
+"""Passages or characters that fill a batch, which is in memory while it is written."""
 _SCHEMA = pa.schema({"id": pa.string(), "language": pa.dictionary(pa.int32(), pa.string()), "text": pa.string()})
 
 

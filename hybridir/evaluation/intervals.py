@@ -19,7 +19,7 @@ RESAMPLES = 2000
 ROUNDS = 10_000  # of the randomisation test: a p of .05 is accurate to +-.004
 LEVEL = 0.95
 POWER = 0.8
-MANY_SEEDS = 5  # with so many or more, intervals hold for other seeds too
+MANY_SEEDS = 5  # from this number on, intervals hold for other seeds too
 FEW_CLUSTERS = 10  # with fewer, intervals are too narrow: see `macro_mean_interval`
 
 Labels = Sequence[str] | np.ndarray
@@ -223,17 +223,14 @@ def _expanded_percentiles(resampled_B: np.ndarray, n_clusters: int) -> tuple[flo
     return float(low), float(high)
 
 
-def _standard_error(resampled_B: np.ndarray, n_clusters: int) -> float:
-    return float(np.std(resampled_B, ddof=1) * np.sqrt(n_clusters / (n_clusters - 1)))
-
-
 def _detectable(resampled_B: np.ndarray, n_clusters: int) -> float:
     t = stdtrit(n_clusters - 1, [(1 + LEVEL) / 2, POWER])
-    return float(t.sum() * _standard_error(resampled_B, n_clusters))
+    correction = np.sqrt(n_clusters / (n_clusters - 1))  # the bootstrap's standard error is too small without it
+    return float(t.sum() * correction * np.std(resampled_B, ddof=1))
 
 
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
-"""Draws so many rows over so many clusters: [B, C]."""
+"""(generator, rows B, clusters C) -> random weights of clusters, [B, C]."""
 
 
 def _counts(random: np.random.Generator, rows: int, n_clusters: int) -> np.ndarray:

@@ -127,7 +127,7 @@ def _areas(cells: Sequence[Cell], plain: Scores, noisy: Mapping[str, Scores]) ->
 def _against(
     cell: Cell, names: tuple[str, str], plain: Mapping[str, Scores], noisy: Mapping[str, Scores]
 ) -> Iterator[dict[str, Any]]:
-    """The first system minus the other, paired: in noisy RR@10, in what they lose, in the logarithm of what they keep.
+    """The first system minus the other, paired: noisy RR@10, the loss by noise, and the logarithm of the share kept.
 
     The first is more robust, and not only better, where it loses less and keeps more.
     """

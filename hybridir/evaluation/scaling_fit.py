@@ -25,7 +25,7 @@ EXPONENTS = np.geomspace(0.02, 3.0, 301)
 RATES = np.geomspace(1 / 64, 512, 181)
 """The exchange rates that are tried."""
 CLAIM_SIZES, CLAIM_RANGE = 6, 16.0
-"""A claim needs so many sizes, and a largest one so many times the smallest."""
+"""A claim needs this many sizes, and this ratio of the largest to the smallest."""
 Ends = tuple[float, float]
 
 
@@ -126,7 +126,7 @@ def fit(of: Curve) -> Law:
     """The law of a curve of 4 sizes or more, with the interval of its exponent.
 
     There is no law where the exponent or the offset sits on a bound, or where a straight line in log D fits as well:
-    its sum of squares is not larger than that of the law by what an F test asks of one more parameter.
+    by an F test, the law's further parameter does not lower the sum of squares significantly.
     """
     if len(of.sizes_N) < 4:
         raise ValueError(f"a law needs 4 sizes or more, but there are {len(of.sizes_N)}")
@@ -155,9 +155,9 @@ def fit(of: Curve) -> Law:
 def predict(of: Curve, size: float, seeds: int) -> tuple[float, float, float]:
     """The loss at another size, and its 95 % interval for the mean of `seeds` new trainings, on the same questions.
 
-    The value is that of the law, corrected by what the same questions are off it at the other sizes. A hypothetical
-    observation at that size belongs to the interval if the curve together with it does not fit worse than the curve
-    alone by more than an F test allows. It is taken to vary over clusters as the largest size does.
+    The value is that of the law, corrected by the deviations of the same questions from it at the other sizes. A
+    hypothetical observation at that size belongs to the interval if the curve together with it does not fit worse than
+    the curve alone by more than an F test allows. It is taken to vary over clusters as the largest size does.
     """
     middle = float(np.exp(np.log(of.sizes_N).mean()))
     sizes = np.append(of.sizes_N, size)

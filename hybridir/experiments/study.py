@@ -211,11 +211,11 @@ def chosen_arms(study: Study, recipe: StudyRecipe) -> list[Arm]:
     if unknown := set(recipe.arms) - set(arms):
         named = ", ".join(f"{name}{did_you_mean(name, arms)}" for name in sorted(unknown))
         raise ValueError(f"{study.name} has no arm {named}; there are {', '.join(arms)}")
-    wanted, more = set[str](), list(recipe.arms)
-    while more:
-        if (name := more.pop()) not in wanted:
+    wanted, waiting = set[str](), list(recipe.arms)
+    while waiting:
+        if (name := waiting.pop()) not in wanted:
             wanted.add(name)
-            more += arms[name].made_of
+            waiting += arms[name].made_of
     return [arm for arm in arms.values() if arm.name in wanted]
 
 

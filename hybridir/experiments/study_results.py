@@ -201,7 +201,7 @@ def _part(
         return None
     found = seed_interval(*column)
     baseline_value = _value(baseline.column(*chosen))
-    # a difference of conditions may be 0: the share is of what it is a difference from
+    # a difference of conditions may be 0: the share is of its minuend
     size = other.weighted({name: weight for name, weight in part.of_baseline.items() if weight > 0})
     margin = margins["share"] * abs(_value(size.column(*chosen))) or margins["most"]  # no share of nothing
     if not MEASURES[part.measure].lower_is_better:

@@ -1,4 +1,4 @@
-"""Language taken out of embeddings without training, by what is common to the texts of a language.
+"""Removes language from embeddings without training: the part that the texts of a language have in common.
 
 Each function takes embeddings of texts in one language, [N, D], and returns the change of other embeddings in that
 language, [M, D] -> [M, D] of length 1.

@@ -46,7 +46,7 @@ def _check_tokens(config: EncoderConfig, rows: int) -> None:
     """`ValueError` if the tokenizer makes tokens for which the model has no embedding, of which it has `rows`."""
     tokenizer = load_tokenizer(config.name, config.revision)
     numbers = {n: token for token, n in tokenizer.get_vocab().items()}
-    around = dict.fromkeys(tokenizer("")["input_ids"], "put around each text")  # by number, whatever their names are
+    around = dict.fromkeys(tokenizer("")["input_ids"], "put around each text")  # these have numbers only
     if beyond := {n: token for n, token in (around | numbers).items() if n >= rows}:
         first = min(beyond)
         raise ValueError(

@@ -28,7 +28,7 @@ class EncoderConfig:
         layers: transformer layers of the encoder that is built if `name` is empty.
         hidden_size: width of that encoder and dimension of its embeddings. It has one attention head for each whole 64,
             and the size must be divisible by the number of heads (192 is, 200 is not).
-        truncate_dim: keep the first so many numbers of an embedding, normalised again, and save the model like that:
+        truncate_dim: keep only this many first numbers of an embedding, normalised again, and save the model like that:
             for models trained with `loss.matryoshka`. Omitted: as the model's files say, else all.
         dropout: dropout in the backbone, for BERT, XLM-R and models with the same field names. Omitted: as the model's
             config says; 0 if `name` is empty.

@@ -24,7 +24,7 @@ Side = Literal["query", "passage"]
 _DEFAULT_LENGTHS: dict[Side, int] = {"query": 64, "passage": 256}
 _LENGTHS = "text_lengths.json"
 _UNLIMITED = 100_000
-"""A limit of so many tokens or more counts as no limit (tokenizers write 10^30)."""
+"""A limit of this many tokens or more counts as no limit (tokenizers write 10^30)."""
 _SENTENCE_TRANSFORMERS = "sentence_transformers.models"
 _SHIFTED = ("roberta", "camembert", "mpnet", "xmod", "data2vec-text", "longformer")
 """Types of model whose position numbers start after the padding id."""

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 SPREAD = 1.25
-"""Texts of a group are at most so many times as long as its shortest."""
+"""The longest text of a group is at most this many times as long as the shortest."""
 BUDGET = {"cpu": 1024, "cuda": 16384}
 """Tokens of a padded chunk, padding included."""
 ROW = 4
-"""Without padding, `Encoder.encode` puts so many times as many tokens into a forward pass."""
+"""Without padding, `Encoder.encode` puts this many times more tokens into a forward pass."""
 
 
 @dataclass

@@ -27,7 +27,7 @@ class Head:
         dense: the layer after pooling, if any.
         activation: the function after that layer, `Tanh` or `Identity`.
         normalize: whether embeddings are scaled to length 1, before they are cut.
-        truncate_dim: the first so many numbers of an embedding are kept (Matryoshka models); None keeps all.
+        truncate_dim: how many first numbers of an embedding are kept (Matryoshka models); None keeps all.
         similarity: `cosine` (embeddings get length 1 after the cut too) or `dot`.
     """
 

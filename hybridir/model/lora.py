@@ -27,7 +27,7 @@ class LoraConfig:
         rank: rank of the matrices; 0 is off.
         alpha: they are scaled by alpha / rank. Omitted: twice the rank.
         dropout: dropout before the matrices.
-        layers: only in the first so many layers. Omitted: in all.
+        layers: number of layers that get matrices, from the first. Omitted: all.
         targets: names of the linear layers. Omitted: those of the projections to queries and values of attention.
     """
 

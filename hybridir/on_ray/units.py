@@ -16,14 +16,14 @@ from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.recipe import ScalingConfig
 
 Do = Callable[[int], dict[str, Any]]
-"""Does a unit, given by its number, and says what came of it, in values that JSON knows."""
+"""Does the unit of a number, and returns its outcome, in values that JSON knows."""
 MOST_STARTS = 5
 """Times that a unit is begun. Ray itself would put a new actor in the place of a lost one for ever."""
 
 
 def do_units(scaling: ScalingConfig, make: Callable[[], Do], count: int) -> Iterator[dict[str, Any]]:
     """Does the units 0 to `count` - 1 on `scaling.min_workers` to `scaling.num_workers` actors, each of which calls
-    `make` once; yields what came of them in the order they finish.
+    `make` once; yields their outcomes in the order they finish.
 
     The unit of an actor that is lost is done again by another. An error of the work itself is raised unchanged.
     `ValueError` if a unit is lost `MOST_STARTS` times.

@@ -13,7 +13,7 @@ Scorer = Callable[[slice, slice], np.ndarray]
 """(slice of queries, slice of passages) -> their scores, 2-D. The slices of passages are those of `passage_shards`."""
 
 _FEW = 64
-"""If more than one in so many sums is open, each gets an error bound of its own."""
+"""If more than one in this many sums is open, each gets an error bound of its own."""
 _SUMS = 2**14
 """Pairs of vectors summed at a time."""
 

@@ -193,13 +193,9 @@ def _found(corpus: Corpus, held: Held, near: Near | None) -> Iterator[list[str]]
         found = [""] * len(languages)
         for side in SIDES:
             texts = (chunk[side].field("text") if side == "passage" else chunk[side]).to_pylist()
-            more = [
-                f"{side}, {one}" if (one := held.shared(*both)) else "" for both in zip(texts, languages, strict=True)
-            ]
-            found = [a or b for a, b in zip(found, more, strict=True)]
-            if near:
-                more = [one and f"{side}, {one}" for one in near.shared(texts, side)]
-                found = [a or b for a, b in zip(found, more, strict=True)]
+            shared = [held.shared(*both) for both in zip(texts, languages, strict=True)]
+            for one in (shared, near.shared(texts, side)) if near else (shared,):
+                found = [a or (b and f"{side}, {b}") for a, b in zip(found, one, strict=True)]
         yield found
 
 

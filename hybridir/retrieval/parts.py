@@ -24,7 +24,7 @@ GPU_ROWS, GPU_SCORES = 2**14, 2**27
 IN_NUMPY = {"cpu"}
 """Devices whose memory numpy can read: there it compares and looks up faster than torch."""
 TIES = 16
-"""If more than one in so many scores of a part is open, all are computed again, by a product in float64."""
+"""If more than one in this many scores of a part is open, all are computed again, by a product in float64."""
 _TINY = float(np.finfo(np.float32).tiny) * 2**17
 """Bounds what is lost by products that underflow, for any dimension that can be read."""
 _LARGE = 1e37

@@ -3,7 +3,7 @@
     manifest.json             what the vectors are made of, and the shards: number, language, rows, dropped rows
     passages/00417.arrow      ids and texts of a shard
     vectors/00417.npy         their vectors, [rows, D]
-    vectors/00417.json        rows, key and SHA-256; written last: a shard without it is not there yet
+    vectors/00417.json        rows, key and SHA-256; written last: a shard without it is not encoded yet
 
 Every file is renamed into place when it is whole. The key is a hash of what decides the vectors: texts, encoder, dtype.
 A passage has the position `MOST_ROWS * number of its shard + row`, which stays the same for the life of the index.
@@ -78,7 +78,7 @@ class Index:
         return sum(shard.rows - len(shard.dropped) for shard in self.shards)
 
     def waiting(self) -> list[Shard]:
-        """The shards whose vectors are not there yet."""
+        """The shards that are not encoded yet."""
         return [shard for shard in self.shards if not self._done(shard)]
 
     def passages(self, shard: Shard) -> tuple[list[str], list[str]]:

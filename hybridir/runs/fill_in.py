@@ -1,4 +1,4 @@
-"""Fills in what a recipe leaves open and the data decide: formats, the benchmark, held-out pairs, learning rate, steps.
+"""Fills in the open fields of a recipe that the data decide: formats, benchmark, held-out pairs, learning rate, steps.
 
 A filled-in recipe stays the same when it is filled in again, and it is what the output folder keeps.
 """

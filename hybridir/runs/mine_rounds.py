@@ -51,7 +51,7 @@ def run_rounds(recipe: Mining, backend: Backend, track: Track) -> Path:
 
 
 def _at(folder: Path) -> dict[str, Any]:
-    """Where a job works: it continues what is there."""
+    """The output of a job in a folder, which is continued if a job has begun there."""
     return {"output": str(folder), "resume": bool(kind_of(folder)) if folder.exists() else False}
 
 

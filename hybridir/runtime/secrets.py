@@ -150,7 +150,7 @@ def _in_uri(character: str) -> str:
 
 
 def _in_base64(value: str) -> set[str]:
-    """What of a value can be seen in base64, wherever it stands in what was coded (after `user:`, for example)."""
+    """The digits of a value in base64 code of a longer text, at any offset in it (after `user:`, for example)."""
     found = set()
     for before in range(3):
         whole = bytes(before) + value.encode(errors="surrogatepass")

@@ -1,4 +1,4 @@
-"""Writes to MLflow whatever it lacks of a run that has ended: python -m hybridir.tracking OUTPUT."""
+"""Adds to MLflow what it lacks of a run that has ended: python -m hybridir.tracking OUTPUT."""
 
 import argparse
 import sys

@@ -104,7 +104,7 @@ def _differentiate(
 ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
     """The terms [b], and the gradients of the mean loss with respect to embeddings [N, D] and temperature.
 
-    A block has at most so many `scores` of queries with other texts, or one query.
+    A block has at most `scores` scores of queries with other texts, or a single query.
     """
     loss = loss_of(model)
     whole = by_view(batch, embeddings_ND.requires_grad_(), temperature.requires_grad_())

@@ -30,7 +30,7 @@ class ModelConfig:
         family: `madlad-400`, `m2m-100` or `nllb-200`. Omitted: found from the hub id.
         license: licence of the model, which every translated pair carries. Omitted: that of the family.
         max_tokens: longest input in tokens; longer sentences are translated in parts.
-        batch_tokens: a batch has at most so many input tokens, with padding; lower it if memory runs out.
+        batch_tokens: most input tokens of a batch, padding included; lower it if memory runs out.
         ratio: longest output, in tokens per input token, plus 10.
         beams: width of the beam search; 1 is greedy.
         bf16: whether the weights are bfloat16: half the memory, and faster on a GPU.

@@ -21,7 +21,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 def document_shards(source: Source, about: Published, begin: str, wanted: Callable[[Row, str], bool]) -> list[Shard]:
     """A shard for each file at `source.path` whose name ends with `.json`, else `ValueError`.
 
-    `begin` is a pattern of what stands before the first entry. `wanted` says whether an entry is of a split; it raises
+    `begin` is a pattern of the text before the first entry. `wanted` says whether an entry is of a split; it raises
     `KeyError` for another layout.
     """
     if not source.path:

@@ -1,6 +1,6 @@
 """DuoRC (Saha et al. 2018, arXiv 1804.07927), SelfRC: questions about plots of films.
 
-The passage is about 100 words of the plot around the first answer that stands there. All passages of a plot are one
+The passage is about 100 words of the plot around the first answer that it contains. All passages of a plot are one
 passage group, as they may overlap.
 """
 

@@ -98,7 +98,7 @@ class EmbeddedBatch:
         return mean_b * len(there_Ik) / there_Ik.any(dim=1).sum().clamp(min=1)
 
     def cut(self, dimensions: int) -> "EmbeddedBatch":
-        """The batch with the first so many numbers of each embedding, normalised again."""
+        """The batch with the first `dimensions` numbers of each embedding, normalised again."""
         query_bD, *views = (
             F.normalize(text[..., :dimensions], dim=-1) for text in (self.query_bD, *self.views.values())
         )
