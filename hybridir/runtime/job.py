@@ -14,6 +14,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError
 
+from hybridir.runtime.limits import check_threads
 from hybridir.runtime.owner import named_output, own
 from hybridir.runtime.secrets import errors_masked
 from hybridir.runtime.signals import interruptible
@@ -58,6 +59,7 @@ def job(arguments: Sequence[str]) -> Iterator[ExitStack]:
     if sys.stderr.isatty():  # somebody waits, and the imports that follow take seconds
         print("starting", file=sys.stderr)
     with interruptible(), errors_masked(*EXPECTED), ExitStack() as stack:
+        check_threads()
         if output := named_output(arguments):
             stack.enter_context(own(Path(output).absolute()))
         yield stack

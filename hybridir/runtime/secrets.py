@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from hybridir.runtime.limits import remedy
+
 MASK = "***"
 _USERINFO = re.compile(
     r"""(://)(?:[^\s"<>/?#@]*:[^\s"<>]*@"""  # the password may have / or @
@@ -162,12 +164,18 @@ def _in_base64(value: str) -> set[str]:
 
 @contextmanager
 def errors_masked(*expected: type[Exception]) -> Iterator[None]:
-    """Ends the process on an error, with secrets masked: `expected` errors by message, others with a traceback."""
+    """Ends the process on an error, with secrets masked: `expected` errors by message, others with a traceback.
+
+    An error that comes from a limit of the system is told with what raises it.
+    """
     try:
         yield
-    except expected as error:
-        sys.exit(f"error: {without_secrets(str(error))}")
     except SystemExit as error:
         raise SystemExit(without_secrets(error.code) if isinstance(error.code, str) else error.code) from None
-    except Exception:
-        sys.exit(without_secrets(traceback.format_exc()))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic in Rust is no Exception
+        way_out = remedy(error)
+        known = isinstance(error, expected) or way_out
+        told = "\n".join(filter(None, (f"error: {error}" if known else traceback.format_exc(), way_out)))
+        sys.exit(without_secrets(told))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
+from hybridir.runtime.secrets import errors_masked
+
 TALK = """
 import sys, time
 from pathlib import Path
@@ -56,3 +58,44 @@ def test_a_terminal_that_lacks_a_character(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TALK, str(tmp_path / "end")]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, input="\n", check=True)
     assert done.stdout.startswith("ready \\u2026\n")
+
+
+LIMITED = """
+import os, resource, sys
+from contextlib import suppress
+from hybridir.runtime.job import job
+
+if not os.getuid():  # root may start as many as it likes
+    os.setgid(54321)
+    os.setuid(54321)
+resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]),) * 2)
+opened = []
+with job([]):
+    try:
+        opened += (open(os.devnull) for _ in range(99))
+    except OSError as error:
+        raise BaseException("a panic in Rust") from error
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "error", "what", "command"),
+    [
+        ("RLIMIT_NOFILE", 24, "a panic in Rust", "24 open files", "-n"),
+        ("RLIMIT_NPROC", 1, "0 threads could be started, which is too few", "1 threads and processes", "-u"),
+    ],
+)
+def test_limits_of_the_system_are_named_with_what_raises_them(
+    limit: str, most: int, error: str, what: str, command: str
+) -> None:
+    start = [sys.executable, "-c", LIMITED, limit, str(most)]
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=False)
+    told = f"error: {error}\nat most {what} at a time are allowed here: raise the limit by `ulimit {command} 4096`"
+    assert done.stderr.startswith(told)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+def test_an_error_without_a_word_is_told() -> None:
+    with pytest.raises(SystemExit, match="not enough memory"), errors_masked(MemoryError):
+        raise MemoryError
