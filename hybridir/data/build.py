@@ -98,6 +98,7 @@ class _Rows:
     def write(self, batches: Iterable[pa.RecordBatch], directory: Path) -> None:
         """Streams the batches to files in `directory`: the texts to `pairs.arrow`, each key to a file of its own."""
         waiting: list[pa.RecordBatch] = []
+        rows = size = 0  # counted on: a batch may have a single row, as where a source is a hundred thousand files
         with contextlib.ExitStack() as stack:
             names = [f"{key}.u8" for key in (*KEYS, "negative_id", "negative_text")]
             names += ["negatives.u4", "negative_language.u2", "language.u2", "source.u2", "domain.u4", "split.u1"]
@@ -113,8 +114,10 @@ class _Rows:
                     self.n_read += batch.num_rows
                     self._write_keys(batch, files)
                     waiting.append(batch.select(CONTENT.names))
-                if sum(b.num_rows for b in waiting) >= ROWS or sum(b.nbytes for b in waiting) >= BYTES:
+                    rows, size = rows + batch.num_rows, size + waiting[-1].nbytes
+                if rows >= ROWS or size >= BYTES:
                     self._write_chunk(waiting, writer)
+                    rows = size = 0
             if waiting:
                 self._write_chunk(waiting, writer)
         if not self.chunk_start[-1]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -14,7 +15,6 @@ from hybridir.data.intake import number_lines, read_here, watch_reading
 from hybridir.data.records import OVERLAP, Shard
 from hybridir.retrieval.overlap import without_overlap
 from hybridir.runs.checks import check_writable
-from hybridir.runs.recipe import Recipe
 from hybridir.runtime.progress import say
 
 ShardReader = Callable[[Sequence[Shard]], Iterable[pa.RecordBatch]]
@@ -46,7 +46,14 @@ def check_rejected(corpus: Corpus, max_rejected: float) -> None:
     )
 
 
-def cache_folder(recipe: Recipe, output: Path) -> Path:
+class Cached(Protocol):
+    """A recipe that names a cache, or "" for `cache` beside its output."""
+
+    @property
+    def cache(self) -> str: ...
+
+
+def cache_folder(recipe: Cached, output: Path) -> Path:
     """The folder for corpora and tokens: `--cache`, or `cache` beside the output.
 
     `ValueError` if it cannot be written to, or belongs to another user and is not named: what a cache holds is trained

@@ -26,7 +26,7 @@ from hybridir.retrieval.sharded import Means
 from hybridir.retrieval.shards import MANIFEST, Index
 from hybridir.retrieval.systems import Encode
 from hybridir.runs.backend import Backend, quiet_libraries
-from hybridir.runs.corpus import check_rejected, read_corpus
+from hybridir.runs.corpus import cache_folder, check_rejected, read_corpus
 from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.index_job import way_of
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
@@ -125,7 +125,7 @@ def run_mining(recipe: Mining, backend: Backend) -> Path:
 
 
 def _prepare(recipe: Mining, index: Index, encoder: EncoderConfig, backend: Backend) -> _Work:
-    cache = Path(recipe.cache or Path(recipe.output).parent / "cache")
+    cache = cache_folder(recipe, Path(recipe.output))
     corpus = read_corpus(replace(recipe.data, validation_share=0.0), cache, backend.read)
     check_rejected(corpus, recipe.data.max_rejected)
     if unknown := {*recipe.rules.count_of} - {*corpus.sources}:

@@ -16,6 +16,7 @@ from typing import Any
 from hybridir.data.config import DataConfig, Source
 from hybridir.retrieval.encode_shards import Run
 from hybridir.runs.backend import Backend, Track
+from hybridir.runs.corpus import cache_folder
 from hybridir.runs.folder import begin_folder, kind_of, opened
 from hybridir.runs.index_job import Encoding, run_encoding
 from hybridir.runs.mine_job import MINING, Mining, run_mining
@@ -32,7 +33,7 @@ def run_rounds(recipe: Mining, backend: Backend, track: Track) -> Path:
     training = parse(Recipe, "jobs/train.py", None, ["--config", recipe.training])
     with opened(recipe, MINING) as recipe:
         output = Path(recipe.output)
-        recipe = replace(recipe, cache=recipe.cache or str(output.parent / "cache"))
+        recipe = replace(recipe, cache=str(cache_folder(recipe, output)))
         begin_folder(recipe, MINING)
         rounds: list[dict[str, Any]] = []
         for n in range(1, recipe.rounds + 1):

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from hybridir.model.encoder import Encoder
 from hybridir.runs.backend import here, track_nothing
+from hybridir.runs.corpus import cache_folder
 from hybridir.runs.evaluation_run import Evaluation, run_evaluation
 from hybridir.runs.folder import output_folder
 from hybridir.runs.index_job import way_of
@@ -56,7 +57,7 @@ def train(data: str | Path | Iterable[Mapping[str, Any]], *, output: str | Path 
     if isinstance(data, str | Path):
         source = {"path": str(data)}
     else:
-        cache = Path(sections.get("cache") or folder.parent / "cache")
+        cache = cache_folder(Recipe(cache=str(sections.get("cache") or "")), folder)
         source = {"path": str(_written(data, cache)), "format": "jsonl"}
     own = {"data": source, "scaling": {"num_workers": 0}, "tracking": {"enabled": False}, "output": str(folder)}
     recipe = _make(Recipe, own, sections)

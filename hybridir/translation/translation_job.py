@@ -14,7 +14,7 @@ from hybridir.data.languages import code_of, is_known, remedy, spell_languages
 from hybridir.data.sources import licenses
 from hybridir.data.write import WRITERS
 from hybridir.runs.backend import quiet_libraries
-from hybridir.runs.corpus import ShardReader, check_rejected, read_corpus
+from hybridir.runs.corpus import ShardReader, cache_folder, check_rejected, read_corpus
 from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
@@ -134,12 +134,12 @@ def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corp
     """Checks the model, reads the corpus, writes its texts; returns the corpus and what workers need."""
     if not recipe.languages:
         raise ValueError("languages is empty: name the language codes to translate into, such as --languages '[de,fr]'")
+    cache = cache_folder(recipe, output)
     family = FAMILIES[family_name(recipe.model.name, recipe.model.family)]
     identity = recipe.model.identity()
     check_languages(recipe.model, (recipe.source, *recipe.languages))
     if not (recipe.model.license or family.commercial):
         say(f"the licence of {recipe.model.name} is {family.license}: translations by it are not for commercial use")
-    cache = Path(recipe.cache or output.parent / "cache")
     corpus = read_corpus(replace(recipe.data, languages=(recipe.source,), validation_share=0.0), cache, read)
     if corpus.languages != (recipe.source,):
         raise ValueError(f"data.sources has pairs in {', '.join(corpus.languages)}: only {recipe.source} is translated")

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,9 @@ from helpers import corpus_of
 
 from hybridir.batches.plan import Plan
 from hybridir.batches.sampling import Sampling
+from hybridir.data.build import build_corpus
 from hybridir.data.corpus import Corpus
-from hybridir.data.intake import ROWS
+from hybridir.data.intake import ROWS, to_batches
 from hybridir.data.records import Pair, Passage, Rejected
 
 
@@ -164,6 +166,29 @@ def test_more_than_one_chunk(tmp_path):
     assert (corpus.n_chunks, corpus.n_pairs, corpus.n_groups) == (2, n, n)
     assert corpus.pair(ROWS + 5)["group_id"] == f"g{ROWS + 5}"
     assert rejects(corpus)[0][0] == "late"
+
+
+def test_many_small_shards_take_time_in_proportion(tmp_path):
+    """A batch is a shard of one row here: what is done for a batch does not depend on those that wait beside it."""
+
+    def calls(n):
+        counted = 0
+
+        def count(*_):
+            nonlocal counted
+            counted += 1
+
+        batches = [batch for number in range(n) for batch in to_batches([pair(f"g{number}")])]
+        sys.setprofile(count)
+        try:
+            corpus = build_corpus(batches, tmp_path / str(n))
+        finally:
+            sys.setprofile(None)
+        assert corpus.n_pairs == n
+        return counted
+
+    first, second, third = calls(10), calls(60), calls(110)
+    assert third - second == pytest.approx(second - first, rel=0.1)
 
 
 def test_nothing_usable(tmp_path):

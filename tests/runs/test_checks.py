@@ -5,18 +5,25 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from helpers import small_recipe
 
+import hybridir
 from hybridir.data.config import BenchmarkConfig, DataConfig, Source
+from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
-from hybridir.runs import checks
+from hybridir.retrieval.shards import Index
+from hybridir.runs import checks, mine_job
+from hybridir.runs.backend import here
 from hybridir.runs.checks import check_space, check_writable
 from hybridir.runs.corpus import cache_folder
+from hybridir.runs.mine_job import Mining
 from hybridir.runs.prepare import Prepared, load_data
 from hybridir.runs.recipe import Recipe
+from hybridir.translation import translation_job
+from hybridir.translation.translation_job import Translation
 
 
 def test_the_space_is_about_what_a_run_takes(
@@ -51,8 +58,16 @@ def test_a_cache_that_another_user_put_beside_the_output_is_not_taken(tmp_path: 
     """Where all may write, as in /tmp, it may hold any corpus under the right name."""
     (tmp_path / "cache").mkdir()
     os.chown(tmp_path / "cache", 65534, 65534)
-    with pytest.raises(ValueError, match=r"cache is another user's.*if you trust it, name it by --cache"):
-        cache_folder(Recipe(), tmp_path / "run")
+    output = tmp_path / "run"
+    backend, index = here(), cast(Index, None)  # which is looked at later
+    for start in (
+        lambda: cache_folder(Recipe(), output),
+        lambda: hybridir.train([{"query": "q", "passage": "p", "language": "en"}], output=output),
+        lambda: mine_job._prepare(Mining(output=str(output)), index, EncoderConfig(), backend),
+        lambda: translation_job._prepare(Translation(output=str(output), languages=("de",)), output, backend.read),
+    ):
+        with pytest.raises(ValueError, match=r"cache is another user's.*if you trust it, name it by --cache"):
+            start()
     assert cache_folder(Recipe(cache=str(tmp_path / "cache")), tmp_path / "run") == tmp_path / "cache"
 
 

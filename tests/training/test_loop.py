@@ -26,7 +26,7 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import barrier, rank
 from hybridir.model.encoder import Encoder
 from hybridir.model.tokenizer import load_tokenizer
-from hybridir.runs.prepare import Prepared
+from hybridir.runs.prepare import Prepared, prepare
 from hybridir.runs.recipe import TRAINING_MAY_CHANGE, Recipe, ScalingConfig, fixed_part, public
 from hybridir.runtime.history import EVENTS, History, Tail, last_line, read_history
 from hybridir.training import checkpoint as ckpt
@@ -511,6 +511,20 @@ def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(
     )
     assert checkpoints(run)[0] == "step-00000001"
     assert not {"step-00000002", "step-00000003"} & set(checkpoints(run)), "the others go all the same"
+
+
+def test_a_cache_that_goes_away_while_a_run_goes_on(
+    make_run: MakeRun, whole: dict[float, tuple[Prepared, Encoder]], tmp_path: Path
+) -> None:
+    """Nor is anything written there, so that it may become read-only; the next start reads the data again."""
+    cache, output = tmp_path / "cache", tmp_path / "run"
+    recipe = small_recipe(output, cache, train=CONSTANT)
+    output.mkdir()
+    run = prepare(recipe, output)
+    train_here(run, **at_step(2, lambda: shutil.rmtree(cache)))
+    assert not cache.exists()
+    assert history(run) == history(whole[0.0][0])
+    assert prepare(recipe, output).corpus.fingerprint == run.corpus.fingerprint
 
 
 def test_patience_and_the_best_weights(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
