@@ -13,6 +13,7 @@ def main() -> None:
     name, *arguments = sys.argv[1:] or [""]
     with job(arguments) as stack:  # slow imports wait until the output folder is locked
         from hybridir.experiments.one_run import Runner, arms_here
+        from hybridir.experiments.quick import check_quick
         from hybridir.experiments.studies import STUDIES
         from hybridir.experiments.study_job import preview_study, run_study
         from hybridir.runs.backend import here
@@ -35,6 +36,7 @@ def main() -> None:
         recipe = parse(
             study.recipe, f"python jobs/study.py {name}", study.title, arguments, CONFIGS / study.sample, shown
         )
+        check_quick(recipe, arguments)
         if recipe.dry_run:
             preview_study(study, recipe)
             return

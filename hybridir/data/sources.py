@@ -108,7 +108,13 @@ def read_benchmark(config: BenchmarkConfig) -> Benchmark:
         if field not in benchmark.uses and value != getattr(BenchmarkConfig(), field):
             shown = without_secrets(str(value))
             raise ValueError(f"benchmark.{field} is {shown!r}, which {config.name} does not use: leave it out")
-    return benchmark.read(config)
+    found = benchmark.read(config)
+    if more := sorted(set(found.languages) - set(config.languages or found.languages)):
+        raise ValueError(
+            f"benchmark.languages is {', '.join(config.languages or ())}, but {config.name} has also given "
+            f"{', '.join(more)}: it does not use this field, leave it out"
+        )
+    return found
 
 
 def benchmark_at(path: str) -> str:

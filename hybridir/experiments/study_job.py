@@ -13,6 +13,7 @@ from typing import Any
 from hybridir.data.corpus import Corpus
 from hybridir.experiments.one_run import ArmRun, Runner, check_definition
 from hybridir.experiments.progress import ArmProgress, duration
+from hybridir.experiments.quick import shortened
 from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
 from hybridir.experiments.study_results import Finished, study_results
 from hybridir.reports.html.pages import write_study
@@ -32,9 +33,6 @@ from hybridir.training.config import LENGTHS, TrainConfig
 
 PROBE_STEPS = 12
 """Steps of the short run from which the times of all runs are estimated."""
-
-QUICK_STEPS, QUICK_SEEDS, QUICK_CONDITIONS, QUICK_FACTS = 30, 2, 4, 240
-"""Steps, and the most seeds, conditions and facts of the sample, of a quick trial of a study."""
 
 
 def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, int]:
@@ -124,22 +122,7 @@ def preview_study(study: Study, recipe: StudyRecipe) -> None:
 def _filled_in(study: Study, recipe: StudyRecipe) -> StudyRecipe:
     """The recipe with what follows from the data, and with the study's conditions, if it names none."""
     recipe = fill_in_all(recipe)
-    return _shortened(replace(recipe, conditions=study.conditions if recipe.conditions is None else recipe.conditions))
-
-
-def _shortened(recipe: StudyRecipe) -> StudyRecipe:
-    """The recipe of a trial of the study, if it is `quick`."""
-    if not recipe.quick:
-        return recipe
-    train = replace(recipe.train, steps=QUICK_STEPS, tokens=None, warmup_steps=QUICK_STEPS // 10)
-    return replace(
-        recipe,
-        seeds=min(recipe.seeds, QUICK_SEEDS),
-        train=train,
-        validation=replace(recipe.validation, every=QUICK_STEPS),
-        conditions=(recipe.conditions or ())[:QUICK_CONDITIONS],
-        benchmark=replace(recipe.benchmark, facts=min(recipe.benchmark.facts, QUICK_FACTS)),
-    )
+    return shortened(replace(recipe, conditions=study.conditions if recipe.conditions is None else recipe.conditions))
 
 
 def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dict[Path, str]:

@@ -146,6 +146,7 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
         "",
         f"- Base model: {base}",
         f"- Mix: {mix(config['sampling'])}",
+        *_terms_and_noise(config),
         f"- Languages trained on: {plain(', '.join(trained))}",
         f"- Languages only tested: {plain(', '.join(tested)) or 'none'}",
     ]
@@ -154,6 +155,16 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
     if best := results.get("validation"):
         lines.append(f"- Weights: of step {best['step']}, with {best['metric']} {best['value']:.4f}")
     return "\n".join(lines) + "\n"
+
+
+def _terms_and_noise(config: dict[str, Any]) -> list[str]:
+    """Lines about the terms of the loss and the noise in queries; none of what older versions did not have."""
+    terms = {name: one["weight"] for name, one in config["loss"].items() if isinstance(one, dict) and one.get("weight")}
+    noise = config["sampling"].get("noise") or {}
+    lines = [f"- Loss: {', '.join(f'{name} {weight:g}' for name, weight in terms.items())}"] if terms else []
+    if noise.get("probability"):
+        lines.append(f"- Noise: in {noise['probability']:.0%} of the queries, {', '.join(noise['kinds'])}")
+    return lines
 
 
 def _use(output: Path) -> str:

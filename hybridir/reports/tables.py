@@ -1,13 +1,18 @@
 """The table of results for the screen, and the sentences below comparisons."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
+
+_FIRST, _FRAME = max(map(len, SETTINGS)) + 2, 3
+"""Columns of the screen: of the names of settings, which are indented, and of what frames a cell."""
 
 
 def settings_of(results: Mapping[str, Any]) -> list[str]:
@@ -21,30 +26,65 @@ def repeats_success(values: Iterable[Mapping[str, Any]]) -> bool:
     return all(of.get("R@1") == of.get("success@1") for of in values)
 
 
-def results_table(title: str, systems: dict[str, dict[str, Any]]) -> Table:
-    """The main measures in each setting, below the name of each system (name -> results).
+@dataclass(frozen=True)
+class ResultsTable:
+    """The main measures in each setting, below the name of each system (name -> results), for the screen.
 
-    80 columns are enough: a name too long for its column goes on in the next line. R@1 is left out where it is
-    success@1.
+    80 columns are enough: a name too long for its column goes on in the next line, and measures that have no room
+    beside the others stand in a further table. R@1 is left out where it is success@1.
     """
-    rows = {
-        system: [(setting, results[setting]) for setting in settings_of(results)] for system, results in systems.items()
-    }
-    values = [of for found in rows.values() for _, of in found]
-    main = {name: one for name, one in MEASURES.items() if one.main and any(name in of for of in values)}
-    if repeats_success(values):
-        main.pop("R@1", None)
+
+    title: str
+    systems: Mapping[str, Mapping[str, Any]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = {
+            system: [(setting, results[setting]) for setting in settings_of(results)]
+            for system, results in self.systems.items()
+        }
+        values = [of for found in rows.values() for _, of in found]
+        main = {name: one for name, one in MEASURES.items() if one.main and any(name in of for of in values)}
+        if repeats_success(values):
+            main.pop("R@1", None)
+        title = self.title
+        for names in _side_by_side({name: _width(name, values) for name in main}, options.max_width):
+            yield _table(title, rows, names)
+            title = f"{self.title}, further measures"
+
+
+def _table(title: str, rows: Mapping[str, Sequence[tuple[str, Mapping[str, float]]]], names: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("", overflow="fold", min_width=max(map(len, SETTINGS)) + 2)
-    for one in main.values():
-        table.add_column(one.title, justify="right", min_width=max(map(len, one.title.split())))
+    table.add_column("", overflow="fold", min_width=_FIRST)
+    for name in names:
+        title = MEASURES[name].title
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
     for system, found in rows.items():
         table.add_row(Text(system))
         for setting, of in found:
-            cells = (f"{of[name]:.{one.digits}f}" if name in of else "" for name, one in main.items())
-            table.add_row(f"  {setting}", *cells)
+            table.add_row(f"  {setting}", *(_cell(of, name) for name in names))
         table.add_section()
     return table
+
+
+def _cell(of: Mapping[str, float], name: str) -> str:
+    return f"{of[name]:.{MEASURES[name].digits}f}" if name in of else ""
+
+
+def _width(name: str, values: Iterable[Mapping[str, float]]) -> int:
+    return max(map(len, [*MEASURES[name].title.split(), *(_cell(of, name) for of in values)]))
+
+
+def _side_by_side(widths: Mapping[str, int], most: int) -> list[list[str]]:
+    """The measures, in order, that fit beside one another in a table of at most so many columns."""
+    tables: list[list[str]] = []
+    room = 0
+    for name, width in widths.items():
+        room -= width + _FRAME
+        if room < 0:
+            tables.append([])
+            room = most - _FIRST - _FRAME - 1 - width - _FRAME
+        tables[-1].append(name)
+    return tables
 
 
 def bases(compared: Sequence[dict[str, Any]]) -> list[str]:

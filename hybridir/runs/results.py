@@ -15,7 +15,7 @@ from hybridir.evaluation.conditions import condition_results
 from hybridir.evaluation.scores import Scores, join, stack, write_scores
 from hybridir.evaluation.settings import SETTINGS, measure, summarise
 from hybridir.reports.html.pages import write_report
-from hybridir.reports.tables import bases, results_table, settings_of
+from hybridir.reports.tables import ResultsTable, bases, settings_of
 from hybridir.retrieval.search import Ranking
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.progress import say
@@ -170,7 +170,7 @@ def _system(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> dict[str,
 
 def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], compared: Sequence[dict[str, Any]]) -> None:
     sizes = f"{len(benchmark.queries)} queries, {len(benchmark.passages)} passages"
-    show(results_table(f"{benchmark.name}: {sizes}", systems))
+    show(ResultsTable(f"{benchmark.name}: {sizes}", systems))
     settings = settings_of(next(iter(systems.values())))
     shown = [r for r in compared if (r["measure"], r["language"]) == ("mAP", "") and r["setting"] in settings]
     for row in shown:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -95,7 +95,7 @@ def _no_formula(cell: Any) -> Any:
     return f"'{shown}"
 
 
-def show(table: Table | Grid) -> None:
+def show(table: RenderableType | Grid) -> None:
     """Prints a table, 100 characters wide if the output is not a terminal."""
     table = table.to_rich() if isinstance(table, Grid) else table
     console = Console()

@@ -11,7 +11,9 @@ import pytest
 from test_lareqa import paragraph
 from test_lareqa import write as write_lareqa
 
-from hybridir.data.config import BenchmarkConfig
+from hybridir.data import sources
+from hybridir.data.config import BenchmarkConfig, BenchmarkFormat
+from hybridir.data.formats import sample
 from hybridir.data.records import Benchmark
 from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.settings import evaluate_scores, summarise
@@ -379,6 +381,15 @@ def test_unknown_language_of_beir(beir: BenchmarkConfig, code: str) -> None:
 def test_fields_that_are_not_used(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_benchmark(BenchmarkConfig(**options))
+
+
+def test_a_benchmark_that_gives_other_languages_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that does not look at the field gives no numbers about languages that nobody asked for."""
+    two = sample.read_benchmark(BenchmarkConfig(facts=80, languages=("de", "en")))
+    monkeypatch.setitem(sources.BENCHMARKS, "other", BenchmarkFormat(lambda config: two))
+    assert read_benchmark(BenchmarkConfig(name="other", languages=("en", "de"))) is two
+    with pytest.raises(ValueError, match=r"benchmark\.languages is de, but other has also given en"):
+        read_benchmark(BenchmarkConfig(name="other", languages=("de",)))
 
 
 def test_harmless_lines_of_beir(beir: BenchmarkConfig) -> None:

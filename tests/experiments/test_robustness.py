@@ -12,9 +12,9 @@ from made import benchmark, ranked
 
 from hybridir.evaluation.families import FAMILIES, by_family, family_of, script_of
 from hybridir.evaluation.retention import area
+from hybridir.experiments.quick import QUICK_CONDITIONS
 from hybridir.experiments.studies import robustness as study
 from hybridir.experiments.study import StudyRecipe, arm_runs
-from hybridir.experiments.study_job import QUICK_CONDITIONS
 from hybridir.perturbations.letters import letters, script, table
 from hybridir.reports.html import robustness as page
 from hybridir.reports.html.parts import Section

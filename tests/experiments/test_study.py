@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
-from helpers import ROOT, small_recipe
+from helpers import ROOT, job, small_recipe
 
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.sources import read_benchmark
@@ -26,6 +26,7 @@ from hybridir.evaluation.intervals import seed_interval
 from hybridir.evaluation.settings import evaluate_encoder, summarise
 from hybridir.experiments.claims import Claim, Part
 from hybridir.experiments.one_run import ArmRun, arms_here
+from hybridir.experiments.quick import check_quick, shortened
 from hybridir.experiments.studies import STUDIES
 from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms
 from hybridir.experiments.study_job import Runner, run_study
@@ -51,6 +52,7 @@ def arms(recipe: StudyRecipe) -> list[Arm]:
 
 
 NOISE = Condition(perturbation="delete")
+NOISES = tuple(replace(NOISE, seed=seed) for seed in range(6))
 LOST = {"delete one": 1.0, "": -1.0}
 
 
@@ -411,6 +413,24 @@ def test_a_study_that_cannot_start_says_why(cache: Path, tmp_path: Path) -> None
         run_study(study_of(BROKEN), recipe_of(tmp_path / "c", cache, arms=("broken",)), in_process())
     with pytest.raises(ValueError, match="seeds is 0"):
         recipe_of(tmp_path, cache, seeds=0)
+
+
+def test_a_quick_study_is_no_longer_than_it_says(cache: Path, tmp_path: Path) -> None:
+    """What files say is made shorter; what the command line says is refused by its name, unless it is as short."""
+    done = job("sampling", "--quick", "--train.tokens", 5000, "--dry_run", name="study")
+    assert done.returncode == 1
+    assert "--quick and --train.tokens do not go together: a quick trial has 30 steps" in done.stderr
+    recipe = recipe_of(tmp_path, cache, seeds=5, conditions=NOISES, quick=True)
+    for length in ({"steps": 200}, {"tokens": 5000}, {"epochs": 2.0}):
+        long = replace(recipe, train=replace(recipe.train, **{"steps": None} | length))
+        for option in (f"train.{next(iter(length))}", "seeds", "conditions"):
+            with pytest.raises(ValueError, match=f"--quick and --{option} do not go together"):
+                check_quick(long, [f"--{option}=x"])
+        short = shortened(long)
+        assert (short.train.steps, short.train.tokens, short.train.epochs) == (30, None, None)
+        assert (short.seeds, short.conditions, short.benchmark.facts) == (2, NOISES[:4], 80)
+        assert shortened(short) == short
+        check_quick(short, ["--train.steps", "30", "--seeds=2", "--train.lr", "0.1"])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A measure that is added to `MEASURES` or `BIAS`, by one entry, shows wherever measures are shown."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from test_model_card import changed, run  # noqa: F401
 from hybridir.data.config import BenchmarkConfig
 from hybridir.data.sources import read_benchmark
 from hybridir.evaluation.bias_summary import bias_results
+from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.scores import write_scores
 from hybridir.evaluation.settings import measure, summarise
 from hybridir.experiments.claims import Claim, Part
@@ -68,6 +70,8 @@ def zeros(queries: slice, passages: slice) -> np.ndarray:
 def test_in_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two arms of two seeds, measured as its runs are; a claim can be about the measure."""
     add_measures(monkeypatch)
+    worst = replace(MEASURES["reach"], title="worst rank", needs=())  # in each setting
+    monkeypatch.setitem(MEASURES, "worst", worst)
     made = read_benchmark(BENCHMARK)
     arms = []
     for name, scorer in (("BM25", bm25_scorer(made)), ("none", zeros)):
@@ -106,6 +110,7 @@ def test_in_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         text = shown.read_text(encoding="utf-8")
         assert "Multilingual Precision of three" in text
         assert "Farthest answer (lower is better)" in text
+        assert "Higher is better, except for worst rank, rank distance and Farthest answer." in text
         assert "Share of de, in all (best at the share of de)" in text
     assert numbers_of(results)["result/none/multilingual/reach"] == results["arms"]["none"]["multilingual"]["reach"]
 

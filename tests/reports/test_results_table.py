@@ -1,14 +1,16 @@
 """The table on the screen: in 80 columns, with names in full, and without a column that says the same as another."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers import add_measures
 from rich.console import Console
 
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
-from hybridir.reports.tables import results_table
+from hybridir.reports.tables import ResultsTable
 
 
 def results(success: float) -> dict[str, Any]:
@@ -18,9 +20,9 @@ def results(success: float) -> dict[str, Any]:
     return found | {"languages": ["de", "en"]}
 
 
-def shown(systems: dict[str, dict[str, Any]]) -> list[str]:
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(results_table("sample", systems))
+def shown(systems: dict[str, dict[str, Any]], width: int = 80) -> list[str]:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(ResultsTable("sample", systems))
     return console.export_text().splitlines()
 
 
@@ -35,6 +37,22 @@ def test_long_names_are_whole() -> None:
     for title in ("mAP", "R@1 ", "R@10", "success@1", "nDCG@10", "rank", "distance", "12345.6"):
         assert title in text
     assert "…" not in text
+
+
+def test_measures_that_are_added_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those without room in 80 columns stand in a second table, with their values; in 100 columns there is one."""
+    add_measures(monkeypatch)
+    monkeypatch.setitem(MEASURES, "last", replace(MEASURES["mAP"], title="Rank of the last answer", digits=1))
+    found = results(0.5)
+    found["multilingual"] = found["multilingual"] | {"last": 10560.0, "P@3": 0.333}
+    for width, tables in ((80, 2), (200, 1)):
+        lines = shown({"ours": found}, width)
+        text = "\n".join(lines)
+        assert max(map(len, lines)) <= width
+        assert (text.count("ours"), text.count("sample")) == (tables, tables)
+        assert all(text.count(value) == 1 for value in ("12345.6", "10560.0", "0.333"))
+        assert all(word in text for word in ("last", "answer", "Precision", "distance"))
+    assert "sample, further measures" in "\n".join(shown({"ours": found}))
 
 
 @pytest.mark.parametrize("success", [0.25, 0.5])

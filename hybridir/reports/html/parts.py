@@ -195,7 +195,7 @@ def best_of(values: Iterable[float], measure: str) -> float:
 
 def direction(measures: Iterable[str]) -> str:
     """A sentence that says which of these measures are better if higher, and which if lower."""
-    lower = [title_of(measure) for measure in measures if lower_is_better(measure)]
+    lower = list(dict.fromkeys(title_of(measure) for measure in measures if lower_is_better(measure)))
     return f"Higher is better{f', except for {listed(lower)}' if lower else ''}."
 
 

@@ -1,0 +1,41 @@
+"""A quick trial of a study (`--quick`): how much shorter it is, and that nobody asks for another length beside it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+from hybridir.experiments.study import StudyRecipe
+
+QUICK_STEPS, QUICK_SEEDS, QUICK_CONDITIONS, QUICK_FACTS = 30, 2, 4, 240
+"""Steps, and the most seeds, conditions and facts of the sample, of a quick trial of a study."""
+_CHANGED = (
+    *(f"train.{name}" for name in ("steps", "epochs", "tokens", "warmup_steps")),
+    *("validation.every", "seeds", "conditions", "benchmark.facts"),
+)
+
+
+def shortened(recipe: StudyRecipe) -> StudyRecipe:
+    """The recipe of a trial of the study, if it is `quick`."""
+    if not recipe.quick:
+        return recipe
+    train = replace(recipe.train, steps=QUICK_STEPS, epochs=None, tokens=None, warmup_steps=QUICK_STEPS // 10)
+    return replace(
+        recipe,
+        seeds=min(recipe.seeds, QUICK_SEEDS),
+        train=train,
+        validation=replace(recipe.validation, every=QUICK_STEPS),
+        conditions=recipe.conditions and recipe.conditions[:QUICK_CONDITIONS],
+        benchmark=replace(recipe.benchmark, facts=min(recipe.benchmark.facts, QUICK_FACTS)),
+    )
+
+
+def check_quick(recipe: StudyRecipe, arguments: Sequence[str]) -> None:
+    """Raises `ValueError` if the command line asks for what a quick trial makes shorter; files may."""
+    short, options = shortened(recipe), {one.partition("=")[0] for one in arguments}
+    for name in _CHANGED:
+        value = attrgetter(name)
+        if f"--{name}" in options and value(short) != value(recipe):
+            raise ValueError(
+                f"--quick and --{name} do not go together: a quick trial has {QUICK_STEPS} steps, and at most "
+                f"{QUICK_SEEDS} seeds, {QUICK_CONDITIONS} conditions and {QUICK_FACTS} facts. Leave out one of them"
+            )
