@@ -105,7 +105,8 @@ def _find(folder: Path, side: str) -> Path:
 def _read(file: Path, ids: Callable[[], Iterable[str]], side: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The embeddings of `ids()`, in that order, and a note on the other ids in the file.
 
-    Ids are known by their hashes of 64 bits: of two times 2 million, two share one with a probability of 2e-7.
+    Ids are known by their hashes of 64 bits: of two times 2 million, two share one with a probability of 2e-7. That is
+    an error too, as an id given twice is, unless the file also lacks one of the two.
     """
     hash_N = np.fromiter(map(hash, ids()), dtype=np.int64)
     order_N = np.argsort(hash_N)

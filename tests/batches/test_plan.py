@@ -10,7 +10,7 @@ import pytest
 from helpers import corpus_of
 
 from hybridir.batches.plan import Plan
-from hybridir.batches.sampling import KINDS, Sampling, Translations
+from hybridir.batches.sampling import KINDS, Noise, Sampling, Translations
 from hybridir.batches.views import TranslationViews
 from hybridir.data.records import Pair, Passage
 
@@ -62,10 +62,20 @@ def same(a, b):
     return a.kind == b.kind and all(np.array_equal(v, arrays(b)[k]) for k, v in arrays(a).items())
 
 
-def test_golden_hash(corpus):
-    """Changes where NumPy's streams or sorting, or this code, would change the batches of a published run."""
+MIXED = {"mono": 0.4, "mixed": 0.2, "cross": 0.4, "negatives": 2}
+VIEWS, NOISE = Translations(passage=2, query=1), Noise(probability=0.5)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"translations": VIEWS}, {"noise": NOISE}, {"translations": VIEWS, "noise": NOISE}]
+)
+def test_golden_hash(corpus, more):
+    """Changes where NumPy's streams or sorting, or this code, would change the batches of a published run.
+
+    It is the same with any further view that is switched on.
+    """
     digest = hashlib.sha256()
-    plan = Plan(corpus, Sampling(mono=0.4, mixed=0.2, cross=0.4, negatives=2), batch_size=8, seed=11)
+    plan = Plan(corpus, Sampling(**MIXED, **more), batch_size=8, seed=11)
     for step in (0, 1, 2, 3, 1000, 2**40):
         batch = plan.batch(step)
         digest.update(batch.kind.encode())
@@ -75,11 +85,11 @@ def test_golden_hash(corpus):
     assert digest.hexdigest() == "36c471c32e12328156383c2f057db04471f8cb2fc6aa496b50cc8e1f1a6dfa11"
 
 
-def test_golden_hash_of_translations(corpus):
+@pytest.mark.parametrize("more", [{}, {"noise": NOISE}])
+def test_golden_hash_of_translations(corpus, more):
     """The same for the rows of the views, whatever else is switched on."""
     digest = hashlib.sha256()
-    views = Translations(passage=2, query=1)
-    plan = Plan(corpus, Sampling(mono=0.4, mixed=0.2, cross=0.4, negatives=2, translations=views), 8, seed=11)
+    plan = Plan(corpus, Sampling(**MIXED, translations=VIEWS, **more), 8, seed=11)
     for step in (0, 1, 1000, 2**40):
         for name, rows in TranslationViews(plan).rows(plan.batch(step)):
             assert rows.dtype == np.int64
