@@ -42,7 +42,7 @@ from hybridir.runs.results import write_json
 from hybridir.runs.training_run import TRAINING, open_output, spent, train_model, validated
 from hybridir.runtime.durable import appended, replaced_folder
 from hybridir.runtime.owner import own, owned
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.secrets import without_secrets
 
 STOPPED = "stopped.json"
@@ -130,7 +130,7 @@ def check_definition(run: ArmRun) -> None:
 
 
 def _check_made(run: ArmRun) -> None:
-    config = load_yaml((run.output / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(run.output / "config.yaml")
     for name, value in _made(run).items():
         if config.get(name, value) != value:
             raise ValueError(

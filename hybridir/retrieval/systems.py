@@ -28,7 +28,7 @@ from hybridir.retrieval.search import DEPTH, Ranking, rank_all
 from hybridir.retrieval.sharded import Means, Sharded, rank_sharded
 from hybridir.retrieval.shards import MANIFEST, Index, lay_out, open_index
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.progress import say
 
 BM25 = "bm25"
@@ -328,7 +328,7 @@ def _model_and_data(run: Path) -> str:
     config = run / "config.yaml"
     if not config.exists():
         return run.name
-    found = load_yaml(config.read_text(encoding="utf-8"))
+    found = read_yaml(config)
     encoder, data = found["encoder"]["name"], found["data"]
     names = [one["name"] or Path(one["path"]).stem or one["format"] for one in data["sources"] or [data]]
     model = _label(encoder) if encoder else "a small new encoder"

@@ -20,7 +20,7 @@ from hybridir.data.records import Benchmark
 from hybridir.runs.corpus import ShardReader, cache_folder, read_corpus
 from hybridir.runs.folder import NAME
 from hybridir.runs.recipe import Recipe
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.progress import say
 from hybridir.training.config import LENGTHS
 
@@ -161,7 +161,7 @@ def _made_of(source: Source) -> list[Source]:
     """The sources of the pairs that a source was made of, by the configuration in its folder; none if it has none."""
     for folder in (Path(source.path), Path(source.path).parent) if source.path else ():
         if (folder / NAME).is_file() and (folder / "config.yaml").is_file():
-            data = load_yaml((folder / "config.yaml").read_text(encoding="utf-8")).get("data", {})
+            data = read_yaml(folder / "config.yaml").get("data", {})
             return [
                 sources.with_format(Source(format=one["format"], path=one["path"]))
                 for one in data.get("sources") or [data]

@@ -19,7 +19,7 @@ import yaml
 from hybridir.runs.recipe import fixed_part, public
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import OWNER, WRITER, own
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import load_yaml, read_yaml
 from hybridir.runtime.progress import say
 from hybridir.training.identity import check_saved_terms, with_defaults
 
@@ -111,7 +111,7 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
     if not there:
         raise ValueError(f"{output} holds no {kind.name} to resume: check --output, or omit --resume")
     if begun:
-        before = _read(output / "config.yaml")
+        before = read_yaml(output / "config.yaml")
         defaults = fixed_part(public(type(recipe)()), kind.may_change)
         old = with_defaults(fixed_part(before, kind.may_change), defaults)
         new = fixed_part(load_yaml(_config(recipe)), kind.may_change)
@@ -142,7 +142,7 @@ def begin_folder(recipe: Any, kind: Kind, more: Mapping[str, Any] | None = None)
 def kind_of(output: Path) -> dict[str, str]:
     """`kind` and `job` of the results in a folder; empty if there are none. Older folders have no `folder.json`."""
     if (output / NAME).exists():
-        said = _read(output / NAME)
+        said = read_yaml(output / NAME)
         return {name: str(said.get(name, "unknown")) for name in ("kind", "job")}
     if (output / "belongs_to").exists():  # of version 0.1, as are all below
         name = (output / "belongs_to").read_text(encoding="utf-8")
@@ -151,23 +151,12 @@ def kind_of(output: Path) -> dict[str, str]:
         return {"kind": "study", "job": f"jobs/study.py {name}"}
     if not (output / "config.yaml").exists():
         return {}
-    config = _read(output / "config.yaml")
+    config = read_yaml(output / "config.yaml")
     if "compare_to" in config:
         return {"kind": "evaluation", "job": "jobs/evaluate.py"}
     if "average_of" in config:
         return {"kind": "mean of weights", "job": ""}
     return {"kind": "training run", "job": "jobs/train.py"}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The content of a YAML or JSON file; `ValueError` if it cannot be read or is no mapping."""
-    try:
-        found = load_yaml(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, FileNotFoundError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): repair it, or name another --output") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} is not a mapping of names to values: repair it, or name another --output")
-    return found
 
 
 def _said(kind: Kind) -> dict[str, str]:

@@ -15,7 +15,7 @@ from hybridir.data.formats import heldout
 from hybridir.data.records import Benchmark
 from hybridir.retrieval.systems import System
 from hybridir.runs.fill_in import trains_on, whole_exists
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 
 
 @dataclass(frozen=True)
@@ -135,5 +135,4 @@ def _trained_sources(name: str) -> Iterator[Source]:
 
 
 def _config(run: Path) -> dict[str, Any]:
-    found = load_yaml((run / "config.yaml").read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
+    return read_yaml(run / "config.yaml")

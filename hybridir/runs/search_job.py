@@ -16,7 +16,7 @@ from hybridir.retrieval.sharded import Means, Sharded, top_k_sharded
 from hybridir.retrieval.shards import Index, open_index
 from hybridir.retrieval.systems import fingerprint
 from hybridir.runs.backend import quiet_libraries
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.progress import say
 
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160)), " ")
@@ -60,7 +60,7 @@ def open_with_encoder(folder: Path, model: str = "") -> tuple[Index, EncoderConf
         ValueError: there is no index, it is not complete, or `model` is another one.
     """
     index = open_index(folder)
-    made = load_yaml((folder / "config.yaml").read_text(encoding="utf-8"))["encoder"]
+    made = read_yaml(folder / "config.yaml")["encoder"]
     config = EncoderConfig(**made | ({"name": model} if model else {}))
     config = as_published(replace(config, name=model_of(config.name)))
     if (found := fingerprint(config)) != index.made_of["weights"]:

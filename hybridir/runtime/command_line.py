@@ -15,7 +15,7 @@ from yaml import YAMLError
 from hybridir.runtime.home import at_home
 from hybridir.runtime.left_behind import leave_behind
 from hybridir.runtime.owner import files_first
-from hybridir.runtime.plain_yaml import check_yaml
+from hybridir.runtime.plain_yaml import check_yaml, not_too_deep
 from hybridir.runtime.words import did_you_mean
 
 Config = TypeVar("Config")
@@ -30,7 +30,8 @@ _load = get_loader("yaml")
 
 def _checked(text: str) -> Any:
     check_yaml(text)
-    return _load(text)
+    with not_too_deep():
+        return _load(text)
 
 
 set_loader("yaml", _checked, exceptions=(YAMLError,))

@@ -5,6 +5,7 @@ Elsewhere, the values of environment variables with names like `..._TOKEN` are m
 plain words, which texts have for other reasons too.
 """
 
+import html
 import json
 import os
 import re
@@ -42,7 +43,8 @@ _SHAPES = re.compile(
 )
 _SECRET_NAME = re.compile(
     r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTHORIZATION|CONNECTION_?STRING|WEBHOOK|JWT|COOKIE"
-    r"|_PWD|_PASS|_PAT|_PW|_DSN|_SAS|_KEY|APIKEY)S?(_|$)",
+    r"|CREDS|PASSCODE|(?:API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|MASTER)KEY"
+    r"|_PWD|_PASS|_PAT|_PW|_DSN|_SAS|_KEY|_AUTH)S?(_|$)",
     re.I,
 )
 _NAME_OF_A_PATH = re.compile(r"_(DIR|FILE|PATH|HOME)$", re.I)
@@ -138,8 +140,8 @@ def _pattern(values: frozenset[str]) -> re.Pattern[str]:
 
 
 def _forms(value: str) -> str:
-    """A pattern for a value as it is, escaped as in JSON, in a URI (each character escaped or not), and in base64."""
-    written = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    """A pattern for a value as it is, escaped as in JSON, HTML or a URI (each character or not), and in base64."""
+    written = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], html.escape(value)}
     forms = "|".join([*map(re.escape, written), "".join(map(_in_uri, value))])
     if len(value) < _SAFE_INSIDE:
         forms = rf"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{{2}})|(?<=\\[nrt]))(?:{forms})(?![^\W_])"

@@ -42,6 +42,7 @@ class Grid:
 
 _MARKUP = re.compile(
     r"[|`*~]|\\(?=[!-/:-@\[-`{-~])"  # table cells, code, emphasis; a backslash that would escape
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis too, unless inside a word
     r"|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # links and pictures, HTML, entities
 )
 _BLOCK = re.compile(r"[#>+=-]|\d+[.)]")

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError
 
 from hybridir.runtime.command_line import parse
 from hybridir.runtime.owner import named_output
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import load_yaml, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,24 @@ def test_yaml_that_repeats_itself_is_refused_before_it_is_made(tmp_path: Path) -
     with pytest.raises(ValueError, match="repeats itself"):
         load_yaml("a: &a [*a]")
     assert named_output(["--config", str(config), "--output", "a"]) == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 1500, "nested too deeply"),
+        ("a: 2026-13-45", "month must be"),
+        ("a: [", "while parsing"),
+        ("- a", "is not a mapping|- a"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_named(text: str, message: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"config.yaml (?s:.*)({message})(?s:.*): repair it"):
+        read_yaml(config)
+    with pytest.raises((ArgumentError, ValueError), match=message):
+        recipe("--config", str(config))
 
 
 def test_ordinary_aliases_are_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Masking of credentials."""
 
+import html
 import json
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
@@ -65,6 +66,9 @@ def test_credentials_in_addresses_are_masked(text: str, masked: str) -> None:
         ("KEYBOARD", False),
         ("OPENAI_KEY", True),
         ("WANDB_KEY", True),
+        ("SECRETKEY", True),
+        ("AWS_ACCESSKEY", True),
+        ("NPM_AUTH", True),
         ("DB_PW", True),
         ("SENTRY_DSN", True),
         ("STORAGE_SAS", True),
@@ -109,6 +113,7 @@ def lower_quoted(text: str) -> str:
     "write",
     [
         json.dumps,
+        html.escape,
         partial(json.dumps, ensure_ascii=False),
         partial(quote, safe=""),
         quote,

@@ -9,6 +9,7 @@ from helpers import HOSTILE, live
 from hybridir.runtime.tables import Grid, fenced, notes, paragraph, plain, to_csv
 
 MARKUP = {
+    "_a_ __b__ c_d": r"\_a\_ \_\_b\_\_ c_d",
     "![x](http://canary/p.png)": r"![x\](http://canary/p.png)",
     "[here](http://canary)": r"[here\](http://canary)",
     "[a]: http://canary": r"[a\]: http://canary",
@@ -29,7 +30,9 @@ def test_markdown_shows_text_as_it_is(text: str, written: str) -> None:
     assert table.splitlines()[2:] == [f"| a | {written} |", "| --- | ---: |", f"| {written} | 1 |"]
 
 
-@pytest.mark.parametrize("text", ["-0.5", "0.812 [0.80, 0.83]", "p < 0.001", "R@10", "de_CH & fr", "C:\\x", "a > b"])
+@pytest.mark.parametrize(
+    "text", ["-0.5", "0.812 [0.80, 0.83]", "p < 0.001", "R@10", "de_CH & fr", "C:\\x", "a > b", "a_b"]
+)
 def test_what_is_no_markup_stays(text: str) -> None:
     assert plain(text) == text
 
