@@ -152,15 +152,21 @@ def test_squadshifts_from_its_page_is_that_of_the_hub(tmp_path: Path) -> None:
     asked.append({"id": "s3", "question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}]})
     paragraphs = [{"context": PLOT, "qas": asked}]
     (tmp_path / "json").mkdir()
-    document(
-        tmp_path / "json" / "nyt_v1.0.json", {"version": "1.1", "data": [{"title": "Gold", "paragraphs": paragraphs}]}
+    articles: list[Any] = [{"title": "Gold", "paragraphs": paragraphs}]
+    bad = (
+        {"context": PLOT, "qas": [{"id": "s4", "question": "Who?", "answers": [{"text": "Ada"}]}]},
+        "Ada",
+        {"qas": 1},
     )
+    articles += [{"title": "Bad", "paragraphs": [one]} for one in bad]
+    document(tmp_path / "json" / "nyt_v1.0.json", {"version": "1.1", "data": articles})
     found, rejected = read(DataConfig(format="squadshifts", path=str(tmp_path / "json")))
     assert [(one.group_id, one.query, one.passage, one.passage_group_id) for one in found] == [
         (one.group_id, one.query, one.passage, one.passage_group_id) for one in pairs
     ]
     assert [(one.reason, one.value) for one in rejected] == [
-        ("wrong value", "the answer 'Ada' does not stand at 0 of its context")
+        ("wrong value", "the answer 'Ada' does not stand at 0 of its context"),
+        *(("wrong type", f"a paragraph is not laid out as SQuAD's: {one!r:.80}") for one in bad),
     ]
 
 

@@ -13,6 +13,8 @@ from hybridir.data.records import Pair, Rejected, Row, Shard
 from hybridir.data.sets.published import Published
 from hybridir.data.storage import MAX_LINE, find_files, open_path
 
+SQUAD = r'\s*\{\s*("version"\s*:\s*"[^"]{,99}"\s*,\s*)?"data"\s*:\s*\['
+"""How a document begins that is laid out as SQuAD's: a pattern of the text before the first entry."""
 _BLOCK = 2**16
 """Characters that are read at a time, or more if an entry is longer."""
 _BETWEEN = re.compile(r"[\s,]*")

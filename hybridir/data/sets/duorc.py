@@ -7,8 +7,8 @@ passage group, as they may overlap.
 from collections.abc import Iterator
 
 from hybridir.data import rows
-from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row
-from hybridir.data.sets.published import Published, window
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Row
+from hybridir.data.sets.published import Published, pair, window
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
@@ -21,14 +21,9 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     answer, start = next(((one, at) for one, at in places if at >= 0), ("", -1))
     if start < 0:
         raise BadRow(NO_ANSWER, "the answer is not in the plot")
+    question_id, query = rows.id_of(row, "question_id"), rows.text_of(row, "question")
     text = window(plot, start, start + len(answer))
-    yield Pair(
-        group_id=rows.id_of(row, "question_id"),
-        language=language or "en",
-        query=rows.text_of(row, "question"),
-        passage=Passage(passage_id="", language=language or "en", text=text),
-        passage_group_id=f"plot {rows.id_of(row, 'plot_id')}",
-    )
+    yield pair(question_id, query, text, f"plot {rows.id_of(row, 'plot_id')}", language)
 
 
 _ANSWERS = 100

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from hybridir.data import rows
 from hybridir.data.formats.jsonl import digest
-from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row
-from hybridir.data.sets.published import Published
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Row
+from hybridir.data.sets.published import Published, pair
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
@@ -13,18 +13,12 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     domain, pairs = rows.id_of(row, "domain"), rows.list_of(row, "qa_pairs")
     if not pairs:
         raise BadRow(NO_ANSWER, "no pairs")
-    for pair in pairs:
-        if not isinstance(pair, dict):
-            raise BadRow("wrong type", f"a pair must be an object; found {pair!r:.80}")
-        question, answer = rows.text_of(pair, "question"), rows.text_of(pair, "answer")
-        yield Pair(
-            group_id=digest(domain, question, answer),
-            language=language or "en",
-            query=question,
-            passage=Passage(passage_id="", language=language or "en", text=answer),
-            passage_group_id=f"question {digest(question)}",
-            domain=domain,
-        )
+    for one in pairs:
+        if not isinstance(one, dict):
+            raise BadRow("wrong type", f"a pair must be an object; found {one!r:.80}")
+        question, answer = rows.text_of(one, "question"), rows.text_of(one, "answer")
+        group = f"question {digest(question)}"
+        yield pair(digest(domain, question, answer), question, answer, group, language, domain)
 
 
 ABOUT = Published(

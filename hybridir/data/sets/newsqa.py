@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from hybridir.data import rows
 from hybridir.data.config import Source
-from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row, Shard
-from hybridir.data.sets.documents import document_shards
-from hybridir.data.sets.published import Published, window
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Row, Shard
+from hybridir.data.sets.documents import SQUAD, document_shards
+from hybridir.data.sets.published import Published, pair, window
 
 
 def find_shards(source: Source) -> list[Shard]:
     """A shard for each file: the stories whose `type` is `source.split` (train, dev or test)."""
-    return document_shards(source, ABOUT, r'\s*\{\s*("version"\s*:\s*"[^"]{,99}"\s*,\s*)?"data"\s*:\s*\[', _is_of)
+    return document_shards(source, ABOUT, SQUAD, _is_of)
 
 
 def _is_of(story: Row, split: str) -> bool:
@@ -37,13 +37,8 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
             raise BadRow("wrong value", f"the answer {agreed!r:.80} is outside of the text of {story}")
         found = True
         end = start + len(text[start:end].rstrip())
-        yield Pair(
-            group_id=f"{story}#{n}",
-            language=language or "en",
-            query=rows.text_of(question, "q"),
-            passage=Passage(passage_id="", language=language or "en", text=window(text, start, end)),
-            passage_group_id=f"story {story}",
-        )
+        query, passage = rows.text_of(question, "q"), window(text, start, end)
+        yield pair(f"{story}#{n}", query, passage, f"story {story}", language)
     if not found:
         raise BadRow(NO_ANSWER, "no question with an answer")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from hybridir.data import rows
 from hybridir.data.config import Source
 from hybridir.data.formats import hub
-from hybridir.data.records import Shard
+from hybridir.data.records import Pair, Passage, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,20 @@ def shards(source: Source, about: Published) -> list[Shard]:
     if not source.path:
         raise ValueError(f"data.format {source.format} cannot be fetched by itself: {about.by_hand} ({about.page})")
     return rows.shards(source, about.fields)
+
+
+def pair(group_id: str, query: str, text: str, passage_group_id: str, language: str | None, domain: str = "") -> Pair:
+    """A pair whose passage has no id; in English, unless the source names another language."""
+    language = language or "en"
+    passage = Passage(passage_id="", language=language, text=text)
+    return Pair(
+        group_id=group_id,
+        language=language,
+        query=query,
+        passage=passage,
+        passage_group_id=passage_group_id,
+        domain=domain,
+    )
 
 
 def window(text: str, start: int, end: int, words: int = 100) -> str:

@@ -11,16 +11,16 @@ from dataclasses import replace
 
 from hybridir.data import rows
 from hybridir.data.config import Source
-from hybridir.data.records import BadRow, Pair, Passage, Row, Shard
-from hybridir.data.sets.documents import document_shards
-from hybridir.data.sets.published import Published, shards, window
+from hybridir.data.records import BadRow, Pair, Row, Shard
+from hybridir.data.sets.documents import SQUAD, document_shards
+from hybridir.data.sets.published import Published, pair, shards, window
 from hybridir.data.storage import find_files
 
 
 def find_shards(source: Source) -> list[Shard]:
     """The shards of Parquet files, or of the JSON files where there are no others."""
     if source.path and not source.path.startswith("hf://") and _only_json(source):
-        return document_shards(source, replace(ABOUT, fields=_ARTICLES), _BEGIN, lambda row, split: True)
+        return document_shards(source, replace(ABOUT, fields=_ARTICLES), SQUAD, lambda row, split: True)
     return shards(source, ABOUT)
 
 
@@ -31,10 +31,17 @@ def _only_json(source: Source) -> bool:
 def _of_article(row: Row, language: str | None) -> Iterator[Pair]:
     """The pairs of an article as SQuAD has it."""
     for paragraph in rows.list_of(row, "paragraphs"):
-        for asked in rows.list_of(paragraph, "qas"):
-            given = rows.list_of(asked, "answers")
-            answers = {key: [one[key] for one in given] for key in ("text", "answer_start")}
-            yield from pairs_of({**asked, "context": paragraph.get("context"), "answers": answers}, language)
+        try:
+            asked = [
+                one
+                | {"context": paragraph["context"]}
+                | {"answers": {key: [given[key] for given in one["answers"]] for key in ("text", "answer_start")}}
+                for one in paragraph["qas"]
+            ]
+        except (TypeError, KeyError):
+            raise BadRow("wrong type", f"a paragraph is not laid out as SQuAD's: {paragraph!r:.80}") from None
+        for one in asked:
+            yield from pairs_of(one, language)
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
@@ -42,21 +49,15 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     context, answers = rows.text_of(row, "context"), row.get("answers") or {}
     try:
         answer, start = answers["text"][0], answers["answer_start"][0]
-        stands = context[start : start + len(answer)] == answer
+        stands = answer != "" and context[start : start + len(answer)] == answer
     except (TypeError, KeyError, IndexError):
         raise BadRow("wrong value", f"answers is {str(answers)[:80]}") from None
     if not stands:
         raise BadRow("wrong value", f"the answer {answer[:40]!r} does not stand at {start} of its context")
-    yield Pair(
-        group_id=rows.id_of(row, "id"),
-        language=language or "en",
-        query=rows.text_of(row, "question"),
-        passage=Passage(passage_id="", language=language or "en", text=window(context, start, start + len(answer))),
-        passage_group_id=f"context {hashlib.sha256(context.encode()).hexdigest()[:16]}",
-    )
+    text, group = window(context, start, start + len(answer)), hashlib.sha256(context.encode()).hexdigest()[:16]
+    yield pair(rows.id_of(row, "id"), rows.text_of(row, "question"), text, f"context {group}", language)
 
 
-_BEGIN = r'\s*\{\s*("version"\s*:\s*"[^"]{,99}"\s*,\s*)?"data"\s*:\s*\['
 _ARTICLES = rows.Fields(_of_article, frozenset(("title", "paragraphs")), ("paragraphs",))
 _READ = ("id", "context", "question", "answers")
 ABOUT = Published(

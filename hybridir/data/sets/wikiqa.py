@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from hybridir.data import rows
 from hybridir.data.formats.jsonl import digest
-from hybridir.data.records import NO_ANSWER, BadRow, Pair, Passage, Row
-from hybridir.data.sets.published import Published
+from hybridir.data.records import NO_ANSWER, BadRow, Pair, Row
+from hybridir.data.sets.published import Published, pair
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
@@ -18,13 +18,8 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     if not row["label"]:
         raise BadRow(NO_ANSWER, "label 0")
     question_id, answer = rows.id_of(row, "question_id"), rows.text_of(row, "answer")
-    yield Pair(
-        group_id=f"{question_id}#{digest(answer)}",
-        language=language or "en",
-        query=rows.text_of(row, "question"),
-        passage=Passage(passage_id="", language=language or "en", text=answer),
-        passage_group_id=f"question {question_id}",
-    )
+    query = rows.text_of(row, "question")
+    yield pair(f"{question_id}#{digest(answer)}", query, answer, f"question {question_id}", language)
 
 
 _READ = ("question_id", "question", "answer", "label")

@@ -56,9 +56,9 @@ def lost(results: dict[str, Any]) -> Section | None:
                 "equally many questions. The share of the value in domain has Fieller's interval over clusters.",
                 *[MODELS_ONLY] * few,
                 *[
-                    "Effective robustness is logit(out of domain) minus what the line through the baselines lets "
-                    "expect at logit(in domain); the baselines are X-X-mono and X-Y after 25, 50, 75 and 100\u00a0% of "
-                    "the steps."
+                    "Effective robustness is logit(out of domain) minus what the line through the baselines predicts "
+                    "from logit(in domain); the baselines are X-X-mono and X-Y after 25, 50, 75 and 100\u00a0% of the "
+                    "steps."
                 ]
                 * bool(beyond),
                 *beyond,
