@@ -131,9 +131,6 @@ class Published:
     rows: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-More = Callable[[StudyRecipe, Benchmark, Mapping[str, Path], Encode], dict[str, Any]]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """The definition of a study.
@@ -152,12 +149,12 @@ class Study:
         recipe: the class of its recipe, with fields of its own, which may change when the study is continued.
         composed: systems that are put together from the arms; they depend on the benchmark.
         composed_conditions: conditions that only composed systems have.
-        numbers: from scores by name of arm or composed system, the facts in `results.json` and the benchmark: further
-            entries of `results.json`, and `claims`, if there are some that do not rest on differences.
+        by_scores: (scores by name of arm or composed system, the facts in `results.json`, benchmark) -> further entries
+            of `results.json`, and `claims`, if there are some that do not rest on differences.
         x_name: label of the x axis, in a study over a number.
         sources: titles on the page for the groups of claims, by `Claim.source`.
         published: published results to show.
-        more: (recipe, benchmark, folder of a run of each finished arm, encode) -> further entries of `results.json`.
+        by_models: (recipe, benchmark, folder of a run of each finished arm, encode) -> further entries likewise.
         sections: sections of the page, in order; a section is left out if it has no numbers.
     """
 
@@ -173,11 +170,11 @@ class Study:
     recipe: type[StudyRecipe] = StudyRecipe
     composed: Callable[[Sequence[Arm], Benchmark], list[Composed]] = lambda arms, benchmark: []
     composed_conditions: tuple[str, ...] = ()
-    numbers: Callable[[Mapping[str, Scores], dict[str, Any], Benchmark], dict[str, Any]] = lambda *_: {}
+    by_scores: Callable[[Mapping[str, Scores], dict[str, Any], Benchmark], dict[str, Any]] = lambda *_: {}
     x_name: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     published: Published | None = None
-    more: More | None = None
+    by_models: Callable[[StudyRecipe, Benchmark, Mapping[str, Path], Encode], dict[str, Any]] | None = None
     sections: tuple[StudySection, ...] = STUDY
 
     def __post_init__(self) -> None:

@@ -87,12 +87,12 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
             composed = study.composed(arms, benchmark)
             claims = () if recipe.quick else study.claims
             results = study_results(
-                finished, claims, facts, composed, lambda scores: study.numbers(scores, facts, benchmark)
+                finished, claims, facts, composed, lambda scores: study.by_scores(scores, facts, benchmark)
             )
             results |= {"claims": []} if recipe.quick else {}
-            if study.more:
+            if study.by_models:
                 folders = {arm.name: arm.folders[min(arm.folders)] for arm in finished if arm.folders}
-                results |= study.more(recipe, benchmark, folders, here(recipe.scaling.use_gpu).encode)
+                results |= study.by_models(recipe, benchmark, folders, here(recipe.scaling.use_gpu).encode)
             write_json(results, output)
             page = write_study(results, output, study.sections)
             if results["claims"]:

@@ -177,7 +177,7 @@ CLAIMS = (
 )
 
 
-def more(recipe: StudyRecipe, benchmark: Benchmark, folders: Mapping[str, Path], encode: Encode) -> dict[str, Any]:
+def by_models(recipe: StudyRecipe, benchmark: Benchmark, folders: Mapping[str, Path], encode: Encode) -> dict[str, Any]:
     """`robustness` in `results.json`, by the first seed of each arm: `cells`, the shares of queries that each condition
     changed; `examples`, the queries of the reference arm that lose most; `attack` (see `attack_results`)."""
     first = HYBRID if HYBRID in folders else next(iter(folders))
@@ -256,7 +256,7 @@ ROBUSTNESS = Study(
     arms=arms,
     claims=CLAIMS,
     conditions=CONDITIONS,
-    more=more,
+    by_models=by_models,
     sources={"question": "What is asked of the mix and the loss", "sceptic": "What a sceptic would ask"},
     sections=(
         study_claims.ledger,
