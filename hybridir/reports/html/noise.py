@@ -103,7 +103,7 @@ def _told(found: Mapping[str, Any]) -> list[str]:
     return [
         f"{'; '.join(shares)}. Means are over the languages that the noise applies to, and over its draws.",
         *(f"{kind} does not apply to {', '.join(languages)}." for kind, languages in out.items()),
-        "Other tokens: the share of the queries that are other tokens for the system; a tokenizer that ignores case or "
+        "Other tokens: the share of the queries whose tokens changed for the system; a tokenizer that ignores case or "
         "accents undoes noise. Nothing to lose (·): the plain value is below .05, or not clearly above three times "
         "chance.",
         "A system is more robust, and not only better, if it loses less and keeps a larger share.",
@@ -125,11 +125,11 @@ def _sheet(found: Mapping[str, Any]) -> Sheet:
     return Sheet("noise", header, rows)
 
 
-WAYS = {"random": "by chance, once", "best_of_m": "by chance, worst of m", "attack": "attack"}
+WAYS = {"random": "random, once", "best_of_m": "random, worst of m", "attack": "attack"}
 
 
 def attacked(results: dict[str, Any]) -> Section | None:
-    """Success and RR@10 of an attack beside chance with the same number of edits, by system."""
+    """Success and RR@10 of an attack, and of as many random edits, by system."""
     found = results.get("attack")
     if not found:
         return None
@@ -147,23 +147,23 @@ def attacked(results: dict[str, Any]) -> Section | None:
     shown = Grid("A beaten query of each language", ("system", "language", "before", "after"), examples)
     won = [f"{name} won {of['won']} of them, with RR@10 {number(of['plain'])}" for name, of in of_systems]
     search = [
-        f"{name}: {what}, attack minus the worst of m by chance, as a share of all queries: "
+        f"{name}: {what}, attack minus random worst of m, as a share of all queries: "
         f"{with_interval(one['difference'], one['interval'], 'RR@10', sign=True)}."
         for name, of in of_systems
         for key, what in (("success", "beaten"), ("RR@10", "RR@10 lost"))
         if (one := of["search"].get(key))
     ]
     told = (
-        f"{'; '.join(won)}. Beaten: the share of the won queries whose answer is not first any more. Texts: those "
-        "embedded for each won query; m is as many as for the attack.",
+        f"{'; '.join(won)}. Beaten: the share of the won queries with no right passage first any more. Texts: how many "
+        "were embedded for each won query; m is that of the attack.",
         *search,
         *(
-            ["A beaten query is left alone, while chance spends all its edits: RR@10 of the two is not comparable."]
+            ["The attack stops at a beaten query, random edits go on: RR@10 of the two is not comparable."]
             if found["stop"]
             else []
         ),
-        "The attacker knows the judgements: this is an upper bound on the harm of so few edits. As many edits "
-        "are not the same harm in two languages.",
+        "The attacker knows the judgements: this is an upper bound on the harm of so few edits. The same number of "
+        "edits is not the same harm in two languages.",
     )
     edits = f"{found['edits']} edit{'s' * (found['edits'] != 1)}"
     return Section(

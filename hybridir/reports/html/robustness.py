@@ -133,8 +133,8 @@ def languages(results: dict[str, Any]) -> Section | None:
         corner="noise ↓ language →",
     )
     told = (
-        "Below each number: the share of the questions whose text is another one, and of those that are other tokens "
-        "for the model. Where the second is smaller, the tokenizer undoes the noise (it ignores case or accents).",
+        "Below each number: the shares of questions whose text changed, and whose tokens changed for the model. Where "
+        "the second is smaller, the tokenizer undoes the noise (it ignores case or accents).",
         "The same share of changed letters is not the same harm: one Chinese character says more than one German "
         "letter. So this does not rank languages.",
     )
