@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -347,6 +347,8 @@ def test_the_total_is_the_weighted_sum_of_the_terms_that_are_on() -> None:
     assert list(config.terms) == ["info_nce", "multilingual"]
     assert config.needs == {"passage_translation"}
     assert all(kind().weight == 0 for name, kind in LOSSES.items() if name != "info_nce")
+    for kind in LOSSES.values():  # their fields are options, and `--help` says what they are
+        assert all(f"        {one.name}: " in (kind.__doc__ or "") for one in fields(kind)), kind
 
 
 def test_what_the_loss_cannot_be() -> None:
