@@ -8,8 +8,8 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.families import family_of
 from hybridir.model.files import check_hub, commit_of
 from hybridir.model.folder import DEFAULT, Layout, Side, read_layout
-from hybridir.model.head import Head, read_head
-from hybridir.model.modules import model_settings
+from hybridir.model.head import read_head
+from hybridir.model.modules import model_settings, not_read
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.model.weights import check_backbone, has_pooler, read_headers, weight_files
 
@@ -33,7 +33,7 @@ def check_encoder(config: EncoderConfig, fetch: bool = False) -> None:
         check_backbone(config.name, tensors, layout.config)
         if config.pooling == "pooler" and not has_pooler(tensors):
             raise ValueError(f"{config.name!r} has no pooler weights: set encoder.pooling to mean or cls")
-    head = Head() if config.pooling else read_head(config.name, config.revision, layout.config.hidden_size)
+    head = read_head(config.name, config.revision, layout.config.hidden_size, config.pooling)
     width = replace(head, truncate_dim=None).width(layout.config.hidden_size)
     if config.truncate_dim and config.truncate_dim > width:
         raise ValueError(
@@ -68,8 +68,18 @@ def notes_on(config: EncoderConfig, temperature: float | None = None) -> list[st
         given = getattr(config, f"{side}_prefix")
         if given is not None and given != own[side] and any(own.values()):
             found.append(f"encoder.{side}_prefix is {given!r}, but the model's own prompt is {own[side]!r}")
+    if files := not_read(config.name, config.revision):
+        found.append(
+            f"{config.name}: without modules.json, {' and '.join(files)} are not read, as in sentence-transformers: "
+            "add modules.json, or set what they say under encoder"
+        )
     settings = model_settings(config.name, config.revision)
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if config.passage_prefix is None and own["passage"] and prompts and not prompts.get("document"):
+        found.append(
+            f"{config.name}: its prompt {own['passage']!r} is put before passages. sentence-transformers adds an empty "
+            "prompt `document`, which its encode_document takes instead: for that, set encoder.passage_prefix to ''"
+        )
     if prompts.get(default) and prompts[default] not in own.values():
         found.append(
             f"{config.name}: its default prompt {prompts[default]!r} is put before no text, as in encode_query and "

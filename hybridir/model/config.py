@@ -16,8 +16,8 @@ class EncoderConfig:
             corpus.
         revision: revision of the hub id. Give a commit to make the run repeatable.
         pooling: how token vectors become one embedding: `mean`, `cls` (first token), or `pooler` (first token, then the
-            backbone's own dense layer with tanh). Omitted: as a sentence-transformers model says, else `mean`. The
-            dense layer of a sentence-transformers model is used only if this is omitted.
+            backbone's own dense layer with tanh). Omitted: as a sentence-transformers model says, else `mean`. Of such
+            a model, this leaves out the dense layer, and keeps normalisation, similarity and `truncate_dim`.
         query_prefix: text put before every query. Omitted: the model's own prompt, if it has one.
         passage_prefix: text put before every passage. Omitted: the model's own prompt, if it has one.
         max_query_length: longest query in tokens, special tokens included, at least 3; longer ones are cut. Omitted: as

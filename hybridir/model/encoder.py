@@ -56,12 +56,11 @@ class Encoder(nn.Module):
         check_encoder(config, fetch=True)
         layout, resolved = read_layout(config.name, config.revision), resolve(config)
         backbone = _load_backbone(resolved, layout)
-        if resolved.pooling == "pooler":
-            head = Head("cls", backbone.pooler.dense)
-        elif resolved.pooling:
-            head = Head(resolved.pooling)
-        else:
-            head = read_head(config.name, resolved.revision, layout.config.hidden_size)
+        by_pooler = resolved.pooling == "pooler"
+        pooling = "cls" if by_pooler else resolved.pooling
+        head = read_head(config.name, resolved.revision, layout.config.hidden_size, pooling)
+        if by_pooler:
+            head = replace(head, dense=backbone.pooler.dense)
         if resolved.truncate_dim:
             head = replace(head, truncate_dim=resolved.truncate_dim)
         if hasattr(backbone, "pooler"):

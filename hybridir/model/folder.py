@@ -15,13 +15,23 @@ from typing import Any, Literal, get_args
 from safetensors.torch import save_file
 
 from hybridir.model.families import family_of
-from hybridir.model.files import check_links, read_json, read_settings
+from hybridir.model.files import check_links, find, read_json, read_settings
 from hybridir.model.head import Head
-from hybridir.model.modules import MODEL_SETTINGS, POOLING, model_settings, module_settings, read_modules
+from hybridir.model.modules import (
+    LENGTH,
+    MODEL_SETTINGS,
+    POOLING,
+    is_length,
+    is_size,
+    model_settings,
+    module_settings,
+    read_modules,
+)
 from hybridir.model.weights import ENCODER_OF
 
 Side = Literal["query", "passage"]
 _DEFAULT_LENGTHS: dict[Side, int] = {"query": 64, "passage": 256}
+_OWN_LENGTH: dict[Side, str] = {"query": "query_length", "passage": "document_length"}
 _LENGTHS = "text_lengths.json"
 _UNLIMITED = 100_000
 """A limit of this many tokens or more counts as no limit (tokenizers write 10^30)."""
@@ -30,6 +40,8 @@ _SHIFTED = ("roberta", "camembert", "mpnet", "xmod", "data2vec-text", "longforme
 """Types of model whose position numbers start after the padding id."""
 _PROMPTS: dict[Side, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
 """The names that models give the prompt of a side; the first that is not empty counts."""
+_QUANTISED = ("quantize_config.json", "quant_config.json")
+"""What GPTQ and AWQ wrote before config.json had quantization_config."""
 _COUNTS = {r"(n|num|encoder|decoder)_(\w+_)?(layers?|groups?|blocks?|experts?)|inner_group_num|depth": 200}
 _COUNTS |= {"num_labels": 100_000}
 """Settings of config.json of which transformers makes as many objects, and the most that is taken (in lists, too)."""
@@ -45,8 +57,9 @@ class Layout:
         backbone: subfolder of backbone and tokenizer, mostly "" (the top).
         config: transformers' config of the backbone; None for a new model.
         positions: the longest text in tokens that the backbone can take; None if there is no limit.
-        prompts: prefix by side, as in `encode_query` and `encode_document` of sentence-transformers; of models that
-            are known by name the one that they were trained with, if they have no prompts; else "".
+        prompts: prefix by side, as in `encode_query` and `encode_document` of sentence-transformers, but a prompt
+            `passage` or `corpus` counts without a `document` too (there an empty `document` is added, and taken); of
+            models that are known by name the one that they were trained with, if they have no prompts; else "".
         lengths: longest text in tokens by side, in training: as saved by this project, else 64 for queries and 256 for
             passages, or the model's maximum if that is less.
         longest: longest text in tokens by side, in evaluation: as saved by this project, else the model's maximum (512
@@ -84,10 +97,11 @@ def read_layout(name: str, revision: str | None) -> Layout:
     positions = _count_positions(config)
     tokenizer = read_settings(name, revision, os.path.join(backbone, "tokenizer_config.json"))
     settings = module_settings(name, revision, "Transformer", backbone)
-    limit = min(
-        filter(None, (settings.get("max_seq_length") or tokenizer.get("model_max_length"), positions, _UNLIMITED))
-    )
-    limits = {side: _limit(name, settings, side, limit) for side in _DEFAULT_LENGTHS}
+    longest_text = settings.get("max_seq_length") or tokenizer.get("model_max_length")
+    if longest_text and not is_length(longest_text):
+        raise ValueError(f"{name!r}: tokenizer_config.json sets model_max_length to {longest_text!r}: {LENGTH}")
+    limit = int(min(filter(None, (longest_text, positions, _UNLIMITED))))
+    limits = {side: int(min(settings.get(own) or limit, limit)) for side, own in _OWN_LENGTH.items()}
     family = family_of(name)
     prompts = _prompts(model_settings(name, revision))
     if not any(prompts.values()) and family and read_json(name, revision, _LENGTHS) is None:
@@ -96,7 +110,7 @@ def read_layout(name: str, revision: str | None) -> Layout:
     if lengths is None:
         lengths = {side: min(length, limits[side]) for side, length in _DEFAULT_LENGTHS.items()}
         longest = {side: one if one < _UNLIMITED else 512 for side, one in limits.items()}
-    if not isinstance(lengths, dict) or not all(isinstance(lengths.get(side), int) for side in get_args(Side)):
+    if not isinstance(lengths, dict) or not all(is_size(lengths.get(side)) for side in get_args(Side)):
         raise ValueError(f"{name!r}: {_LENGTHS} must give lengths for `query` and `passage`: save the model again")
     pooling = family.pooling if family and modules is None else None
     return Layout(backbone, config, positions, prompts, lengths, longest, pooling)
@@ -162,7 +176,8 @@ def _check_config(name: str, revision: str | None, backbone: str) -> None:
     adapter = read_settings(name, revision, os.path.join(backbone, "adapter_config.json"))
     if adapter:
         base = adapter.get("base_model_name_or_path")
-        kind = (adapter.get("auto_mapping") or {}).get("base_model_class")
+        mapping = adapter.get("auto_mapping")
+        kind = mapping.get("base_model_class") if isinstance(mapping, dict) else None
         kind = kind if re.fullmatch(r"[A-Za-z]\w*", str(kind)) and kind else "AutoModel"
         raise ValueError(
             f"{name!r} has an adapter (adapter_config.json, of {base or 'a model that it does not name'}), which is not"
@@ -170,6 +185,11 @@ def _check_config(name: str, revision: str | None, backbone: str) -> None:
             f"{repr(base) if base else 'BASE'}), {name!r}).merge_and_unload().save_pretrained(FOLDER)"
             f"{'' if base else ', where BASE is the model that it was trained on'}, put the tokenizer and the other "
             "files into FOLDER, and name FOLDER"
+        )
+    if os.path.isdir(name) and (loose := sorted(Path(name, backbone).glob("adapter_model.*"))):
+        raise ValueError(
+            f"{name!r} has the weights of an adapter ({loose[0].name}), but no adapter_config.json, which says how "
+            "they are applied: fetch the adapter again, or remove them if the model does without"
         )
     config = read_settings(name, revision, os.path.join(backbone, "config.json"))
     for key, value in _flat(config):
@@ -185,10 +205,11 @@ def _check_config(name: str, revision: str | None, backbone: str) -> None:
                 f"{name!r}: config.json asks for the attention code {value!r} from the hub, which is never run: "
                 f"remove {key} from it"
             )
-    if "quantization_config" in config:
+    file = next((file for file in _QUANTISED if find(name, revision, os.path.join(backbone, file))), None)
+    if file or "quantization_config" in config:
         raise ValueError(
-            f"{name!r} has quantised weights (quantization_config in config.json), which are not read: name the model "
-            "that they were made from"
+            f"{name!r} has quantised weights ({file or 'quantization_config in config.json'}), which are not read: "
+            "name the model that they were made from"
         )
     if "transformers_weights" in config:
         raise ValueError(f"{name!r}: config.json sets transformers_weights, which is not supported: remove it")
@@ -231,15 +252,6 @@ def _check_kind(name: str, config: Any) -> None:
         raise ValueError(f"{name!r} is no encoder of plain texts: models of the type {kind} are not supported")
 
 
-def _limit(name: str, settings: dict[str, Any], side: Side, limit: int) -> int:
-    """The number of tokens at which sentence-transformers cuts a text of this side."""
-    own = settings.get("query_length" if side == "query" else "document_length")
-    for value in (own, limit):
-        if value is not None and (not isinstance(value, int | float) or value < 1):
-            raise ValueError(f"{name!r}: the longest {side} is {value!r} tokens: it must be a number above 0")
-    return int(min(own or limit, limit))
-
-
 def _count_positions(config: Any) -> int | None:
     """The longest text in tokens that a backbone can take; None if there is no limit."""
     positions = getattr(config, "max_position_embeddings", None) or 0
@@ -249,6 +261,6 @@ def _count_positions(config: Any) -> int | None:
 
 
 def _prompts(settings: dict[str, Any]) -> dict[Side, str]:
-    """The prompts of both sides. sentence-transformers adds an empty `document` by itself: then `passage` counts."""
+    """The prompts of both sides. Saved by sentence-transformers, `passage` stands beside an empty `document`."""
     prompts = settings.get("prompts") or {}
     return {side: next(filter(None, map(prompts.get, names)), "") for side, names in _PROMPTS.items()}

@@ -56,8 +56,10 @@ class Head:
         return min(width, self.truncate_dim or width)
 
 
-def read_head(name: str, revision: str | None, hidden: int) -> Head:
+def read_head(name: str, revision: str | None, hidden: int, pooling: str | None = None) -> Head:
     """Reads what a model does after its backbone of size `hidden`; a plain Hugging Face model is pooled by mean.
+
+    `pooling` takes the place of the model's own and of its dense layer; all else stays as its files say.
 
     Embeddings are normalised even without a Normalize module, as cosine similarity does not depend on their length.
     The exception is a model whose files ask for dot product (`similarity_fn_name`) and have no Normalize module.
@@ -66,14 +68,16 @@ def read_head(name: str, revision: str | None, hidden: int) -> Head:
     """
     modules = read_modules(name, revision)
     if modules is None:
-        return Head()
+        return Head(pooling or "mean")
+    if pooling:
+        modules = [modules[0], ("Pooling", ""), *(one for one in modules[1:] if one[0] not in ("Pooling", "Dense"))]
     kinds, paths = [kind for kind, _ in modules], dict(modules)
     check_order(name, kinds)
-    settings = {kind: module_settings(name, revision, kind, path) for kind, path in modules}
+    settings = {
+        kind: module_settings(name, revision, kind, path) for kind, path in modules if path or kind != "Pooling"
+    }
     about = model_settings(name, revision)
     similarity, cut = about.get("similarity_fn_name") or "cosine", about.get("truncate_dim")
-    if cut is not None and (not isinstance(cut, int) or cut < 1):
-        raise ValueError(f"{name!r}: truncate_dim is {cut!r}: it must be at least 1, or null")
     dense, activation = None, "Tanh"
     if "Dense" in kinds:
         dense, activation = _read_dense(name, revision, paths["Dense"], settings["Dense"])
@@ -83,7 +87,7 @@ def read_head(name: str, revision: str | None, hidden: int) -> Head:
                 "or save the model again"
             )
     normalize = "Normalize" in kinds or similarity == "cosine"
-    return Head(_pooling_mode(name, settings["Pooling"]), dense, activation, normalize, cut, similarity)
+    return Head(pooling or _pooling_mode(name, settings["Pooling"]), dense, activation, normalize, cut, similarity)
 
 
 def _pooling_mode(name: str, config: dict[str, Any]) -> str:

@@ -7,11 +7,11 @@ measured as another one.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from hybridir.model.files import read_json, read_settings
+from hybridir.model.files import find, read_json, read_settings
 
 MODEL_SETTINGS = "config_sentence_transformers.json"
 POOLING = {
@@ -32,6 +32,17 @@ class _Any(tuple[Any, ...]):
         return True
 
 
+def is_size(value: object) -> bool:
+    """Whether a setting is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def is_length(value: object) -> bool:
+    """Whether a setting is a number of at least 1: some files have huge ones in place of no limit."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
+
+
+LENGTH = "it must be a number above 0"
 _ANY = _Any()
 _NOTHING: tuple[Any, ...] = ({}, None)
 """The values of a setting that say nothing. Of a setting that is not listed, no others are taken."""
@@ -68,6 +79,21 @@ _MODULE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "Normalize": _IN,
 }
 """The modules that are supported, with their settings."""
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("truncate_dim", "in_features", "out_features"), (is_size, "it must be a whole number above 0")),
+    **dict.fromkeys(("max_seq_length", "query_length", "document_length"), (is_length, LENGTH)),
+    **dict.fromkeys(
+        ("do_lower_case", "bias", *(f"pooling_mode_{flag}" for flag in POOLING.values())),
+        (lambda value: isinstance(value, bool), "it must be true or false"),
+    ),
+    "prompts": (
+        lambda value: isinstance(value, dict) and all(isinstance(one, str | None) for one in value.values()),
+        "it must hold texts by name",
+    ),
+    "default_prompt_name": (lambda value: isinstance(value, str), "it must be the name of a prompt"),
+    "pooling_mode": (lambda value: isinstance(value, str | list), "it must be the name of a pooling"),
+}
+"""What the value of a setting must be, if it is not null."""
 _FILES = [
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -107,8 +133,16 @@ def check_order(name: str, kinds: list[str]) -> None:
         _refuse(name, kinds)
 
 
+def not_read(name: str, revision: str | None) -> list[str]:
+    """The files for sentence-transformers of a plain Hugging Face model, for which it does not read them."""
+    files = (MODEL_SETTINGS, _FILES[0]) if find(name, revision, "modules.json") is None else ()
+    return [file for file in files if find(name, revision, file)]
+
+
 def model_settings(name: str, revision: str | None) -> dict[str, Any]:
     """The settings of a model as a whole, checked; empty for a plain Hugging Face model."""
+    if find(name, revision, "modules.json") is None:
+        return {}
     found = read_settings(name, revision, MODEL_SETTINGS)
     _check(name, MODEL_SETTINGS, found, _MODEL)
     _check_requirements(name, found.get("requirements") or {})
@@ -116,7 +150,12 @@ def model_settings(name: str, revision: str | None) -> dict[str, Any]:
 
 
 def module_settings(name: str, revision: str | None, kind: str, folder: str) -> dict[str, Any]:
-    """The settings of the module of this kind in a subfolder of a model, checked; empty if it has no file for them."""
+    """The settings of the module of this kind in a subfolder of a model, checked; empty if it has no file for them.
+
+    Empty too for a plain Hugging Face model.
+    """
+    if find(name, revision, "modules.json") is None:
+        return {}
     for file in _FILES if kind == "Transformer" else ["config.json"]:
         if found := read_settings(name, revision, os.path.join(folder, file)):
             _check(name, os.path.join(folder, file), found, _MODULE[kind])
@@ -141,6 +180,9 @@ def _refuse(name: str, kinds: list[str]) -> None:
 
 def _check(name: str, file: str, found: dict[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
     for key, value in found.items():
+        is_right, what = _KINDS.get(key, (lambda _: True, ""))
+        if value is not None and key in known and not is_right(value):
+            raise ValueError(f"{name!r}: {file} sets {key} to {value!r}: {what}")
         accepted = known.get(key, _NOTHING)
         if value in accepted:
             continue

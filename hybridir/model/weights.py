@@ -7,6 +7,7 @@ known to hold as much, so a small file cannot ask for a large memory.
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,9 @@ from hybridir.model.files import find, read_settings
 ENCODER_OF = ("t5", "mt5", "umt5")
 """Types of encoder-decoder of which the encoder is taken, as sentence-transformers does."""
 _FLOATS = {"F16", "BF16", "F32", "F64"}
-_QUANTISED = {"I8", "U8", "I4", "U4", "F4"}
+_QUANTISED = {f"{sign}{bits}" for sign in "IU" for bits in (4, 8, 16, 32)} | {"F4"}
+"""Types of weights that hold several numbers, or parts of one. Numbers of positions or tokens have names in `_ids`."""
+_OTHERS = {".gguf": "GGUF", ".onnx": "ONNX", ".h5": "TensorFlow's format", ".msgpack": "Flax's format"}
 _POOLER = 2**26
 """The most weights of a pooler that the files lack (it may be made anew, to be left out)."""
 
@@ -38,10 +41,7 @@ def weight_files(name: str, revision: str | None, folder: str) -> list[str]:
     if path := find(name, revision, single):
         return [path]
     if find(name, revision, index) is None:
-        raise ValueError(
-            f"{name!r} has no {single}, and weights in other formats are not read (they can run code). If you trust "
-            f"it, convert it once by SentenceTransformer({name!r}).save_pretrained(FOLDER), and name FOLDER"
-        )
+        raise ValueError(f"{name!r} has no {single}{_remedy(name, folder)}")
     described = read_settings(name, revision, index)
     parts = described.get("weight_map")
     if not isinstance(parts, dict) or not parts or "metadata" not in described:
@@ -57,6 +57,21 @@ def weight_files(name: str, revision: str | None, folder: str) -> list[str]:
     return found
 
 
+def _remedy(name: str, folder: str) -> str:
+    """What to do about a model without safetensors, by what lies in its folder."""
+    there = [file for file in Path(name, folder).rglob("*") if file.is_file()]
+    others = sorted({_OTHERS[file.suffix] for file in there if file.suffix in _OTHERS})
+    of_torch = [file for file in there if file.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+    if others and not of_torch:
+        return f", only weights as {' and '.join(others)}, which are not read: name the model that they were made from"
+    if os.path.isdir(name) and not of_torch:
+        return ": fetch or save the model again"
+    return (
+        ", and weights in other formats are not read (they can run code). If you trust it, convert it once by "
+        f"SentenceTransformer({name!r}).save_pretrained(FOLDER), and name FOLDER"
+    )
+
+
 def read_headers(files: Sequence[str]) -> dict[str, Stored]:
     """The tensors in safetensors files by name; `ValueError` if a file is broken or its weights are quantised."""
     tensors = {}
@@ -69,7 +84,8 @@ def read_headers(files: Sequence[str]) -> dict[str, Stored]:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"the weights at {file} are broken: fetch or save the model again ({error})") from None
     for key, one in tensors.items():
-        if one.dtype in _QUANTISED or (one.dtype.startswith("F") and one.dtype not in _FLOATS):
+        unknown = one.dtype.startswith("F") and one.dtype not in _FLOATS
+        if unknown or (one.dtype in _QUANTISED and not key.endswith("_ids")):
             raise ValueError(
                 f"{files[0]} has quantised weights ({key} is {one.dtype}), which are not read: name the model that "
                 "they were made from"

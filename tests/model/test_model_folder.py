@@ -257,7 +257,6 @@ LENGTHS: dict[str, tuple[str, dict[str, int], tuple[int, int]]] = {
     "positions": ("config.json", {"max_position_embeddings": 60}, (58, 58)),
     "many positions": ("config.json", {"max_position_embeddings": 202}, (64, 200)),
     "tokenizer": ("tokenizer_config.json", {"model_max_length": 40}, (40, 40)),
-    "sentence-transformers": ("sentence_bert_config.json", {"max_seq_length": 128}, (64, 128)),
     "our own": ("text_lengths.json", {"query": 30, "passage": 300}, (30, 300)),
 }
 
@@ -357,12 +356,14 @@ def test_other_modules(kinds: list[str], bert: Path, tmp_path: Path) -> None:
 
 BROKEN: dict[str, tuple[str, str, str]] = {
     "modules": ("modules.json", '[{"idx": 0', r"modules\.json is not valid JSON: fetch or save the model again"),
-    "bytes": ("sentence_bert_config.json", "\xff", r"sentence_bert_config\.json is not valid JSON"),
+    "bytes": ("text_lengths.json", "\xff", r"text_lengths\.json is not valid JSON"),
     "no path": ("modules.json", '[{"type": "Transformer"}]', "list modules with type and path"),
     "no modules": ("modules.json", "[1]", "list modules with type and path"),
     "no list": ("modules.json", '{"type": "Transformer", "path": ""}', "list modules with type and path"),
     "one length": ("text_lengths.json", '{"query": 64}', "must give lengths for `query` and `passage`"),
     "no length": ("text_lengths.json", "{}", "must give lengths for"),
+    "yes as length": ("text_lengths.json", '{"query": 64, "passage": true}', "must give lengths for"),
+    "length 0": ("text_lengths.json", '{"query": 0, "passage": 64}', "must give lengths for"),
     "text as length": ("text_lengths.json", '{"query": 64, "passage": "64"}', "must give lengths for"),
 }
 

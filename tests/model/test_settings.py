@@ -90,6 +90,36 @@ def test_truncate_dim(similarity: str, normalised: bool, dim: int, model: Path) 
     assert np.allclose(lengths, 1) == (similarity == "cosine" or (normalised and dim >= 12))
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_pooling_of_the_config_keeps_the_cut_and_the_similarity(similarity: str, model: Path) -> None:
+    """As if the model had that pooling, and no dense layer."""
+    edit(model / "config_sentence_transformers.json", lambda c: c.update(truncate_dim=5, similarity_fn_name=similarity))
+    if similarity == "dot":
+        edit(model / "modules.json", lambda modules: modules.pop())
+    ours = encoder_of(model, pooling="cls").encode(TEXTS, "query")
+    edit(model / "modules.json", lambda modules: modules.pop(2))
+    edit(model / "1_Pooling" / "config.json", lambda c: c.update(pooling_mode="cls"))
+    theirs = SentenceTransformer(str(model), device="cpu").double()
+    expected = theirs.encode_query(TEXTS, normalize_embeddings=similarity == "cosine")
+    assert expected.shape == (5, 5)
+    np.testing.assert_allclose(ours, expected, **CLOSE)
+    assert encoder_of(model, pooling="pooler").width == 5
+    check_encoder(EncoderConfig(name=str(model), pooling="cls", truncate_dim=16))
+    with pytest.raises(ValueError, match="have 16 numbers: lower it"):
+        check_encoder(EncoderConfig(name=str(model), pooling="cls", truncate_dim=17))
+
+
+def test_files_for_sentence_transformers_without_its_modules(plain: Path, tmp_path: Path) -> None:
+    """It does not read them; neither in part."""
+    folder = shutil.copytree(plain, tmp_path / "model")
+    about = {"prompts": {"query": "q: ", "document": "d: "}, "truncate_dim": 5, "similarity_fn_name": "dot"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 5, "do_lower_case": true}', encoding="utf-8")
+    assert equal(folder).width == 16
+    (note,) = notes_on(EncoderConfig(name=str(folder)))
+    assert "without modules.json, config_sentence_transformers.json and sentence_bert_config.json are not read" in note
+
+
 def test_training_and_evaluation_see_the_same_numbers_of_a_cut_model(model: Path) -> None:
     edit(model / "config_sentence_transformers.json", lambda c: c.update(truncate_dim=5))
     encoder = encoder_of(model).eval()
@@ -129,6 +159,19 @@ def test_a_passage_prompt_counts_although_the_library_adds_an_empty_one(model: P
         lambda c: c.update(prompts={"query": "q: ", "passage": "p: ", "document": ""}),
     )
     assert resolve(EncoderConfig(name=str(model))).passage_prefix == "p: "
+
+
+@pytest.mark.parametrize("name", ["passage", "corpus"])
+def test_where_a_passage_prompt_differs_from_encode_document_it_is_said(name: str, model: Path) -> None:
+    edit(model / "config_sentence_transformers.json", lambda c: c.update(prompts={name: "p: "}))
+    theirs = SentenceTransformer(str(model), device="cpu").double()
+    named, asked = theirs.encode(TEXTS, prompt_name=name), theirs.encode_document(TEXTS)
+    assert not np.allclose(named, asked, atol=1e-3)
+    (note,) = notes_on(EncoderConfig(name=str(model)))
+    assert "its prompt 'p: ' is put before passages. sentence-transformers adds an empty prompt `document`" in note
+    np.testing.assert_allclose(encoder_of(model).encode(TEXTS, "passage"), named, **CLOSE)
+    np.testing.assert_allclose(encoder_of(model, passage_prefix="").encode(TEXTS, "passage"), asked, **CLOSE)
+    assert not any("encode_document" in one for one in notes_on(EncoderConfig(name=str(model), passage_prefix="")))
 
 
 def test_lengths_of_each_side(model: Path) -> None:
@@ -191,8 +234,33 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "truncate to nothing": (
         "config_sentence_transformers.json",
         lambda c: c.update(truncate_dim=0),
-        "truncate_dim is 0",
+        "sets truncate_dim to 0: it must be a whole number above 0",
     ),
+    "truncate to yes": (
+        "config_sentence_transformers.json",
+        lambda c: c.update(truncate_dim=True),
+        "sets truncate_dim to True: it must be a whole number above 0",
+    ),
+    "a number as prompt": (
+        "config_sentence_transformers.json",
+        lambda c: c.update(prompts={"query": 5}),
+        "sets prompts to {'query': 5}: it must hold texts by name",
+    ),
+    "a list of prompts": (
+        "config_sentence_transformers.json",
+        lambda c: c.update(prompts=["a"]),
+        r"sets prompts to \['a'\]: it must hold texts by name",
+    ),
+    "a number as default": (
+        "config_sentence_transformers.json",
+        lambda c: c.update(default_prompt_name=["query"]),
+        r"default_prompt_name to \['query'\]: it must be the name of a prompt",
+    ),
+    "a number as pooling": ("1_Pooling/config.json", lambda c: c.update(pooling_mode=5), "the name of a pooling"),
+    "lower case": ("sentence_bert_config.json", lambda c: c.update(do_lower_case="no"), "it must be true or false"),
+    "length": ("sentence_bert_config.json", lambda c: c.update(query_length="9"), "it must be a number above 0"),
+    "longest": ("tokenizer_config.json", lambda c: c.update(model_max_length="9"), "it must be a number above 0"),
+    "width": ("2_Dense/config.json", lambda c: c.update(out_features=True), "it must be a whole number above 0"),
     "requirement": (
         "config_sentence_transformers.json",
         lambda c: c.update(requirements={"torch": "<1.0"}),
@@ -276,12 +344,47 @@ def test_a_token_around_each_text_has_an_embedding(model: Path) -> None:
         check_encoder(EncoderConfig(name=str(model)))
 
 
-def test_quantised_tensors(model: Path) -> None:
+@pytest.mark.parametrize(("end", "kind", "name"), [("", torch.int8, "I8"), (".qweight", torch.int32, "I32")])
+def test_quantised_tensors(end: str, kind: torch.dtype, name: str, model: Path) -> None:
+    """`qweight` is GPTQ's, without a word in config.json; numbers of positions are no weights."""
     weights = load_file(model / "model.safetensors")
-    key = "encoder.layer.0.output.dense.weight"
-    weights[key] = weights[key].to(torch.int8)
+    weights["embeddings.position_ids"] = torch.arange(8, dtype=torch.int32)[None]
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=rf"quantised weights \({key} is I8\)"):
+    check_encoder(EncoderConfig(name=str(model)))
+    key = "encoder.layer.0.output.dense"
+    weights[key + (end or ".weight")] = weights.pop(key + ".weight").to(kind)
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=rf"quantised weights \({key}{end or '.weight'} is {name}\)"):
+        check_encoder(EncoderConfig(name=str(model)))
+    (model / "quantize_config.json").write_text('{"bits": 4}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"quantised weights \(quantize_config.json\).* name the model that they were"):
+        check_encoder(EncoderConfig(name=str(model)))
+
+
+OTHER_WEIGHTS = {
+    "model-q4.gguf": "only weights as GGUF, which are not read: name the model that they were made from",
+    "onnx/model.onnx": "only weights as ONNX, which are not read: name the model that they were made from",
+    "pytorch_model.bin": r"can run code\)\. If you trust it, convert it once by SentenceTransformer\(",
+    "": "model.safetensors: fetch or save the model again",
+}
+
+
+@pytest.mark.parametrize("file", OTHER_WEIGHTS)
+def test_weights_in_other_formats(file: str, model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    if file:
+        (model / file).parent.mkdir(exist_ok=True)
+        (model / file).touch()
+    with pytest.raises(ValueError, match=OTHER_WEIGHTS[file]):
+        check_encoder(EncoderConfig(name=str(model)))
+
+
+@pytest.mark.parametrize("with_base", [True, False])
+def test_adapters_without_their_settings(with_base: bool, model: Path) -> None:
+    (model / "adapter_model.safetensors").touch()
+    if not with_base:
+        (model / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"weights of an adapter \(adapter_model.safetensors\), but no adapter_config"):
         check_encoder(EncoderConfig(name=str(model)))
 
 
