@@ -1,9 +1,11 @@
 """Builds a corpus: streams checked pairs into one Arrow file, and makes an index from their hashes.
 
 Reading needs the same memory for any number of pairs; making the index needs about 100 bytes a pair. Groups are
-numbered in the order of their hashes, so neither the order nor the format of the files changes the batches. Groups
-whose passages share an id, a text in one language or a `passage_group_id` are joined into one *passage group*
-(connected components). Members of a passage group are never negatives for each other.
+numbered in the order of their hashes, so neither the order nor the format of the files changes the batches. Where a
+question comes again in its group and language with another passage, the further answers are set apart: the second ones
+of all languages are a group of their own, and so on. Groups that were one, or whose passages share an id, a text in one
+language or a `passage_group_id`, are joined into one *passage group* (connected components). Members of a passage group
+are never negatives for each other.
 
 Shapes: G groups, L languages, N pairs (rows), H hard negatives.
 """
@@ -182,7 +184,9 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float, test_sha
 
     languages, sources = sorted(rows.languages), sorted(rows.sources)
     language_N = _renumber(rows.languages, read("language.u2"))
-    group_key, first_G, group_N = _number_groups(read("group.u8"))
+    key_N, n_apart = _set_apart(read("group.u8"), language_N, read("question.u8"), read("passage_text.u8"))
+    group_key, first_G, group_N = _number_groups(key_N)
+    del key_N
     n_rows, n_groups = len(group_N), len(group_key)
 
     row_of = np.full((n_groups, len(languages)), -1, dtype=np.int32)
@@ -191,7 +195,8 @@ def _write_index(rows: _Rows, directory: Path, validation_share: float, test_sha
     kept = first_N == np.arange(n_rows)
     source_of = _renumber(rows.sources, read("source.u2"))[first_G].astype(np.int16)
     domain_of = _renumber(rows.domains, read("domain.u4"))[first_G].astype(np.uint32)
-    passage_group = _components(n_groups, group_N, (read(f"passage_{key}.u8") for key in ("id", "text", "group")))
+    ties = ("passage_id", "passage_text", "passage_group", *(["group"] if n_apart else []))
+    passage_group = _components(n_groups, group_N, (read(f"{key}.u8") for key in ties))
     part_of = _parts(read("split.u1")[first_G], passage_group, group_key, validation_share, test_share)
 
     negative_start = np.zeros(n_rows + 1, dtype=np.int64)
@@ -257,6 +262,24 @@ def _number_groups(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     group_N = np.empty(len(order), dtype=np.int32)
     group_N[order] = np.cumsum(new, dtype=np.int32) - 1
     return ordered[new], order[new], group_N
+
+
+def _set_apart(
+    key_N: np.ndarray, language_N: np.ndarray, question_N: np.ndarray, text_N: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """The keys of the groups in which further answers are groups of their own, and the number of their rows."""
+    _, first, slot_N = _number_groups(key_N ^ (language_N.astype(np.uint64) * _MIX))  # by group and language
+    first_N = first[slot_N]
+    apart = np.flatnonzero((question_N == question_N[first_N]) & (text_N != text_N[first_N]))
+    if len(apart):
+        _, first, answer = _number_groups(text_N[apart] ^ key_N[apart])
+        slot = slot_N[apart[first]]
+        order = np.lexsort((first, slot))  # the answers of each slot, as they come
+        _, start, which = np.unique(slot[order], return_index=True, return_inverse=True)
+        nth = np.empty(len(order), dtype=np.uint64)
+        nth[order] = np.arange(1, len(order) + 1) - start[which]
+        key_N[apart] += nth[answer] * _MIX
+    return key_N, len(apart)
 
 
 def _reject_repeated(rows: _Rows, directory: Path, repeated: np.ndarray, same_question: np.ndarray) -> None:

@@ -6,7 +6,7 @@ The tasks that read shards do this work; `build` makes a corpus of their batches
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate, zip_longest
+from itertools import accumulate, compress, zip_longest
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from hybridir.data.bounds import EACH, Growth
 from hybridir.data.config import Source
 from hybridir.data.languages import is_known
-from hybridir.data.records import LEFT_OUT, NOTES, UNKNOWN, Pair, Part, Passage, Rejected, Shard
+from hybridir.data.records import LEFT_OUT, NOTES, OWN, UNKNOWN, Pair, Part, Passage, Rejected, Shard
 from hybridir.data.texts import MAX_NAME, MAX_TEXT, as_read, fault, is_blank, same_as
 from hybridir.runtime.progress import watch
 
@@ -79,8 +79,7 @@ def to_batches(records: Iterable[Pair | Rejected], shard: int = 0) -> Iterator[p
     """Checks records and packs them into batches with the schema `BATCH`; `reason` is null for accepted records."""
     found: list[Pair | Rejected] = []
     size = 0
-    for record in records:
-        checked = check(record) if isinstance(record, Pair) else record
+    for checked in _checked(records):
         if isinstance(checked, Rejected) and len(checked.value) > MOST_VALUE:
             checked = replace(checked, value=checked.value[:MOST_VALUE] + "...")
         found.append(checked)
@@ -107,8 +106,18 @@ def number_lines(batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> 
         yield batch.set_column(batch.schema.get_field_index("line"), BATCH.field("line"), absolute)
 
 
+def _checked(records: Iterable[Pair | Rejected]) -> Iterator[Pair | Rejected]:
+    """Each record as `check` leaves it, with a note for each hard negative that it leaves out."""
+    for record in records:
+        checked = check(record) if isinstance(record, Pair) else record
+        yield checked
+        if isinstance(checked, Pair) and isinstance(record, Pair):
+            note = Rejected(file=record.file, line=record.line, reason=OWN, value=record.file)
+            yield from [note] * (len(record.negatives) - len(checked.negatives))
+
+
 def check(pair: Pair) -> Pair | Rejected:
-    """The pair, or a `Rejected` with the first reason why it cannot be used."""
+    """The pair without hard negatives that are its positive, or a `Rejected` with the first reason against it."""
     own, negatives = pair.passage, pair.negatives
     texts = [("query", pair.query), ("passage", own.text)]
     texts += [(f"negatives[{n}]", negative.text) for n, negative in enumerate(negatives)]
@@ -127,11 +136,15 @@ def check(pair: Pair) -> Pair | Rejected:
     for language in (pair.language, *_other_languages(pair)):
         if not is_known(language):
             return _reject(pair, UNKNOWN, language)
-    is_own = same_as(own.text, (negative.text for negative in negatives))
-    for n, (negative, same) in enumerate(zip(negatives, is_own, strict=True)):
-        if same or (own.passage_id and negative.passage_id == own.passage_id):
-            return _reject(pair, "positive among its own negatives", f"negatives[{n}]: {negative.text[:80]}")
-    return pair
+    same = same_as(own.text, (negative.text for negative in negatives))
+    differs = [
+        not (is_same or (own.passage_id and negative.passage_id == own.passage_id))
+        for negative, is_same in zip(negatives, same, strict=True)
+    ]
+    if all(differs):
+        return pair
+    scores = tuple(compress(pair.negative_scores, differs))
+    return replace(pair, negatives=tuple(compress(negatives, differs)), negative_scores=scores)
 
 
 def _size(record: Pair | Rejected) -> int:

@@ -99,9 +99,10 @@ LEFT_OUT = "language not asked for"
 UNREAD = "fields not read"
 SKIPPED = "files not read"
 REPEATED = "passages given twice, kept once"
+OWN = "hard negatives that are the positive, left out"
 LICENSED = "licences of rows"
 NO_ANSWER = "rows without an answer"
-NOTES = (LEFT_OUT, UNREAD, SKIPPED, REPEATED, LICENSED, NO_ANSWER)
+NOTES = (LEFT_OUT, UNREAD, SKIPPED, REPEATED, OWN, LICENSED, NO_ANSWER)
 """Reasons that are notes, not errors: counted separately from rejected rows, and shown to the user."""
 
 

@@ -11,10 +11,12 @@ MAX_NAME = 1000
 
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 """Characters that show nothing: Unicode's Default_Ignorable_Code_Point and a few more (fillers, braille blank)."""
-_UNSEEN = re.compile(f"[{_INVISIBLE}]")
+_FORMS = "\ufb00-\ufdff\ufe70-\ufefc"
+"""Ligatures, and Arabic letters in their forms by place, as in texts from PDF files: to a reader, plain letters."""
+_UNUSUAL = re.compile(f"[{_INVISIBLE}]+|([{_FORMS}])")
 _SEEN = re.compile(rf"[^\s\x00-\x1f\x7f-\x9f{_INVISIBLE}]")
 
 
@@ -38,13 +40,14 @@ def is_blank(text: str) -> bool:
 
 
 def as_read(text: str) -> str:
-    """What a reader sees: in Unicode's form NFC, without invisible characters, with single spaces as white space.
+    """What a reader sees: in Unicode's form NFC, without invisible characters and ligatures, with single spaces.
 
-    Passages for which this is the same are the same passage.
+    Passages for which this is the same are the same passage. Of the compatibility characters that NFKC would replace,
+    only `_FORMS` are: a reader tells x² from x2, although some tokenizers do not.
     """
     if not text.isascii():
-        if _UNSEEN.search(text):
-            text = _UNSEEN.sub("", text)
+        if _UNUSUAL.search(text):
+            text = _UNUSUAL.sub(lambda found: unicodedata.normalize("NFKC", found[1] or ""), text)
         text = unicodedata.normalize("NFC", text)
     if text.isprintable() and "  " not in text and text.strip() == text:  # what most texts are
         return text
@@ -67,5 +70,5 @@ def _begin(text: str) -> str:
     if text[:1].isalnum() and text[0].isascii():
         return text[0]
     found = _SEEN.search(text)
-    first = unicodedata.normalize("NFD", found[0])[0] if found else ""
+    first = unicodedata.normalize("NFKD", found[0]).strip()[:1] if found else ""
     return "" if first and unicodedata.combining(first) else first

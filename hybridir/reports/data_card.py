@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from hybridir.batches.token_cache import TokenJob
 from hybridir.data.corpus import Corpus
-from hybridir.data.records import LEFT_OUT, PARTS, REPEATED, SEEN_PARTS, SKIPPED, UNREAD
+from hybridir.data.records import LEFT_OUT, OWN, PARTS, REPEATED, SEEN_PARTS, SKIPPED, UNREAD
 from hybridir.model.tokenizer import load_tokenizer
 from hybridir.runtime.tables import Grid, notes
 
@@ -182,8 +182,9 @@ def _in_both(languages: tuple[str, ...], there_GL: np.ndarray) -> dict[str, int]
 def _warnings(card: dict[str, Any], single: int, limits: TokenJob) -> list[str]:
     left_out = ", ".join(f"{n} x {code}" for code, n in card["notes"].get(LEFT_OUT, {}).items())
     found = [f"left out, because data.languages does not name them: {left_out}"] if left_out else []
-    if repeated := card["notes"].get(REPEATED):
-        found.append(f"{REPEATED}: {', '.join(f'{n} in {file}' for file, n in repeated.items())}")
+    for kind in (REPEATED, OWN):
+        if counts := card["notes"].get(kind):
+            found.append(f"{kind}: {', '.join(f'{n} in {file}' for file, n in counts.items())}")
     for kind in (UNREAD, SKIPPED):
         if names := list(card["notes"].get(kind, {})):
             found.append(f"{kind}: {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}")

@@ -15,7 +15,7 @@ from hybridir.batches.sampling import Sampling
 from hybridir.data.build import build_corpus
 from hybridir.data.corpus import Corpus
 from hybridir.data.intake import ROWS, to_batches
-from hybridir.data.records import Pair, Passage, Rejected
+from hybridir.data.records import OWN, Pair, Passage, Rejected
 
 
 def passage(passage_id="", text="", language="en"):
@@ -121,7 +121,6 @@ def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
         pair("d", query="a\0b", file="f:5"),
         pair("e", negatives=(passage("n"), passage(text=" ")), file="f:6"),
         pair("h", query="\u200b\u2060\x07\xa0", file="f:6a"),
-        pair("i", text="caf\xe9", negatives=(passage("n"), passage(text="cafe\u0301 ")), file="f:6b"),
         pair("j", domain="d" * 1001, file="f:6c"),
         pair("f", query="half \ud83d of an emoji", file="f:7"),
         Rejected(file="f:8", reason="not JSON", value="{"),
@@ -137,7 +136,6 @@ def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
         ("f:5", "NUL byte", "query: 'a\\x00b'"),
         ("f:6", "empty negatives", "negatives[1]"),
         ("f:6a", "empty query", "query"),
-        ("f:6b", "positive among its own negatives", "negatives[1]: cafe\u0301 "),
         ("f:6c", "over-long text", f"domain: 1001 characters, at most 1000: '{'d' * 80}'"),
         ("f:7", "unpaired surrogate", r"query: 'half \ud83d of an emoji'"),
         ("f:8", "not JSON", "{"),
@@ -149,19 +147,43 @@ def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path):
     assert corpus.rejected["empty query"] == 2
 
 
+def test_a_hard_negative_that_is_the_positive_is_left_out_with_its_score(tmp_path):
+    negatives = (passage(text="cafe\u0301 "), passage("n"), passage("p"))
+    own = pair("a", passage_id="p", text="caf\xe9", negatives=negatives, negative_scores=(1.0, 2.0, 3.0), file="f")
+    corpus = corpus_of([own], tmp_path)
+    assert [one["passage_id"] for one in corpus.pair(0)["negatives"]] == ["n"]
+    assert corpus.pair(0)["negative_scores"] == [2.0]
+    assert (corpus.rejected, corpus.n_read, corpus.notes) == ({}, 1, {OWN: {"f": 2}})
+
+
 def test_first_of_duplicates_wins(tmp_path):
-    first, second = pair("a", text="first", file="f:1"), pair("a", text="second", file="f:2")
+    first, second = pair("a", "en", "1", "same", file="f:1"), pair("a", "en", "2", "same\u200b ", file="f:2")
     corpus = corpus_of([pair("b"), first, second, pair("a", "de"), pair("a", source="other")], tmp_path)
     assert corpus.n_pairs == 4
     assert rejects(corpus) == [("f:2", "duplicate", "a in en: question a in en")]
     english = [corpus.pair(int(r))["passage"]["text"] for r in corpus.row_of[:, corpus.languages.index("en")]]
-    assert "first" in english
-    assert "second" not in english
+    assert "same" in english
+    assert "same\u200b " not in english
+
+
+def test_a_question_with_several_answers_loses_none(tmp_path):
+    """The nth in each language are one group; none is a negative of another, and what comes again is a duplicate."""
+    german = [pair("a", "de", text=f"antwort {n}") for n in (2, 1)]
+    english = [pair("a", text=f"answer {n}", negatives=(passage(text="answer 2"),)) for n in (1, 2, 1, 3)]
+    others = [pair("b"), pair("c"), pair("c", query="other?")]
+    corpus = corpus_of([german[0], *english, *others, german[1]], tmp_path)
+    repeated = ["duplicate", "another query of the group in this language"]
+    assert [reason for _, reason, _ in rejects(corpus)] == repeated
+    texts = [tuple(r >= 0 and corpus.pair(r)["passage"]["text"] for r in rows) for rows in corpus.row_of.tolist()]
+    of_b_c = {(False, "answer to b in en"), (False, "answer to c in en")}
+    assert set(texts) - of_b_c == {("antwort 2", "answer 1"), ("antwort 1", "answer 2"), (False, "answer 3")}
+    (together,) = {int(g) for g, one in zip(corpus.passage_group, texts, strict=True) if one not in of_b_c}
+    assert set(corpus.negative_group.tolist()) == {together}
 
 
 def test_more_than_one_chunk(tmp_path):
     n = ROWS + 10
-    records = [pair(f"g{i}") for i in range(n)] + [pair("g3", text="late duplicate", file="late")]
+    records = [pair(f"g{i}") for i in range(n)] + [pair("g3", file="late")]
     corpus = corpus_of(records, tmp_path)
     assert (corpus.n_chunks, corpus.n_pairs, corpus.n_groups) == (2, n, n)
     assert corpus.pair(ROWS + 5)["group_id"] == f"g{ROWS + 5}"

@@ -61,6 +61,19 @@ def test_questions_passages_and_answers(tmp_path: Path) -> None:
     assert {query.query_id for query in some.queries} < set(answers)
 
 
+def test_a_question_with_several_answers_is_asked_once(tmp_path: Path) -> None:
+    records = [pair("a", "de", "eins"), pair("a", "en", "one"), pair("a", "en", "uno"), pair("b", "en", "two")]
+    corpus = corpus_of(records, tmp_path)
+    benchmark = read_benchmark(BenchmarkConfig(name="validation", path=str(corpus.directory)))
+    answers = zip(benchmark.queries, benchmark.relevant, strict=True)
+    assert {query.query_id: sorted(benchmark.passages[n].text for n in found) for query, found in answers} == {
+        "de:a": ["eins", "one", "uno"],
+        "en:a": ["eins", "one", "uno"],
+        "en:b": ["two"],
+    }
+    assert len(benchmark.queries) == 3
+
+
 def test_retrieval_is_validated_while_a_run_goes_on(
     make_run: Callable[..., Prepared], tmp_path: Path, float64: Path
 ) -> None:

@@ -77,7 +77,7 @@ def _benchmark(
     """Queries of the groups `asked`, passages of the groups `found`; rows [G, L] has a column for each language."""
     rows_GL, asked, found = rows_asked_found
     is_asked = set(asked.tolist())
-    queries: list[Query] = []
+    queries: dict[str, Query] = {}  # by id: a question with several answers is asked once
     passages: dict[tuple[int, str, str], Passage] = {}  # by passage group, language and text as it is read
     pairs = dict(_pairs(corpus, rows_GL[found]))
     answers: dict[int, list[int]] = {}
@@ -89,25 +89,24 @@ def _benchmark(
             text = pair["passage"]["text"]
             if group in is_asked:
                 group_id = f"{pair['source']} {pair['group_id']}".strip()
-                queries.append(
-                    Query(
-                        query_id=f"{language}:{group_id}",
-                        language=language,
-                        text=pair["query"],
-                        group_id=group_id,
-                        cluster=str(answer),
-                        domain=corpus.domain_names[corpus.domain_of[group]],
-                    )
+                query = Query(
+                    query_id=f"{language}:{group_id}",
+                    language=language,
+                    text=pair["query"],
+                    group_id=group_id,
+                    cluster=str(answer),
+                    domain=corpus.domain_names[corpus.domain_of[group]],
                 )
+                queries.setdefault(query.query_id, query)
             if (key := (answer, language, as_read(text))) not in passages:
                 answers.setdefault(answer, []).append(len(passages))
                 passages[key] = Passage(passage_id=str(len(passages)), language=language, text=text)
     return Benchmark(
         name=name,
         languages=tuple(languages),
-        queries=tuple(queries),
+        queries=tuple(queries.values()),
         passages=Passages(passages.values()),
-        relevant=tuple(tuple(answers[int(query.cluster)]) for query in queries),
+        relevant=tuple(tuple(answers[int(query.cluster)]) for query in queries.values()),
         notes=tuple(notes),
     )
 
