@@ -69,7 +69,7 @@ def under(benchmark: Benchmark, condition: Condition) -> Benchmark:
 
 
 def share_changed(benchmark: Benchmark, changed: Benchmark) -> float:
-    """The share of the queries whose text is another one."""
+    """The share of the queries whose text changes."""
     pairs = zip(benchmark.queries, changed.queries, strict=True)
     return sum(a.text != b.text for a, b in pairs) / len(benchmark.queries)
 

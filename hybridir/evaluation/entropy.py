@@ -1,9 +1,9 @@
 """Contrastive entropy: a smooth loss of retrieval, for laws of scaling (Fang et al. 2024, arXiv 2403.18684).
 
-Of a query and a right passage it is -log(e^(s/t) / (e^(s/t) + sum over negatives of e^(s'/t))), with scores s and
-t = 0.05, and of a query the mean over its right passages. The negatives of a query are drawn once and for all, by a
-hash of its id, from the passages in the target language or, in the multilingual setting, of the whole pool. So every
-model is asked the same, and what the measure is does not depend on the batch size of training.
+For a query and a right passage it is -log(e^(s/t) / (e^(s/t) + sum over negatives of e^(s'/t))), with scores s and
+t = 0.05; for a query, the mean over its right passages. The negatives of a query are drawn once and for all, by a
+hash of its id, from the passages in the target language or, in the multilingual setting, from the whole pool. So all
+models have the same negatives, whatever their batch size in training.
 
 Shapes: N rows of `Scores`, Q queries, P passages, D dimension, R right passages of a row, M negatives of a row.
 """
@@ -56,7 +56,7 @@ def _negatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places of the negatives, int64 [N, M], drawn with replacement, and whether there are any, bool [N].
 
-    What is left out is every right passage in the pool, and the one that the query is itself.
+    Right passages are left out, and a passage that is the query itself.
     """
     language_P = np.asarray(benchmark.language_P)
     own_Q = benchmark.own or [-1] * len(benchmark.queries)

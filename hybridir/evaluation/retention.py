@@ -1,7 +1,7 @@
-"""What noise leaves of a measure: relative drops with intervals, and the difference of two systems in what they keep.
+"""What noise leaves of a measure: relative drops with intervals, and how two systems differ in the share they keep.
 
-Draws of the same noise are averaged first: they are no independent units. Everything then is one value a query, and
-clusters of queries are the units, as everywhere (see `intervals`).
+Draws of the same noise are averaged first, as they are not independent: each query then has one value, and clusters of
+queries are resampled, as everywhere (see `intervals`).
 
 Shapes: N values (one a query), K training seeds, C clusters, S strata.
 """

@@ -21,7 +21,7 @@ from hybridir.evaluation.intervals import LEVEL, Labels, macro_mean
 from hybridir.evaluation.retention import influence
 
 EXPONENTS = np.geomspace(0.02, 3.0, 301)
-"""The exponents that are tried; a fit at either end is none."""
+"""The exponents that are tried; a fit at either end does not count."""
 RATES = np.geomspace(1 / 64, 512, 181)
 """The exchange rates that are tried."""
 CLAIM_SIZES, CLAIM_RANGE = 6, 16.0
@@ -258,7 +258,7 @@ def _squares(design_N2: np.ndarray, loss_N: np.ndarray, covariance_NN: np.ndarra
 
 
 def _reach(place_G: np.ndarray, squares_G: np.ndarray, bound: float) -> Ends:
-    """The ends of where the sum of squares is within `bound` of the best, interpolated between points of the grid."""
+    """The ends of the range in which the sum of squares is within `bound` of the best, interpolated on the grid."""
     beyond_G = squares_G - squares_G.min() - bound
     within = np.flatnonzero(beyond_G <= 0)
     low, high = int(within[0]), int(within[-1])

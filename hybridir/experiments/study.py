@@ -69,7 +69,7 @@ class Composed:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecipe(Recipe):
-    """A study: a training recipe that all arms share, and how they are compared.
+    """A study: a training recipe that all arms share, and how they are compared. Other fields: see `Recipe`.
 
     Args:
         seeds: number of training runs of each arm, with the seeds `seed`, `seed` + 1, ... for every arm. With fewer
@@ -83,12 +83,7 @@ class StudyRecipe(Recipe):
         margin: difference in mAP (or recall, ...) within which two arms count as equal. The smaller one of `margin` and
             `margin_share` counts.
         margin_share: the margin as a share of the baseline's value. For rank distances, it is the only margin.
-        data: training and validation pairs.
         sampling: how batches are drawn; each arm sets the weights of the batch kinds.
-        encoder: the encoder to start from.
-        lora: LoRA: small matrices are trained in place of the whole encoder.
-        loss: the training objective.
-        train: the optimisation.
         validation: the validation batches and questions, the same for all arms.
         benchmark: the benchmark that arms are measured on.
         scaling: workers of each run. With 1, there are as many runs at a time as the cluster has room for; with 2 or
@@ -96,7 +91,6 @@ class StudyRecipe(Recipe):
         tracking: MLflow: a run for the study, with a child run for each arm and seed.
         seed: the first seed.
         output: folder of the results. Omitted: outputs/NAME-DATE-TIME.
-        cache: folder of corpora, tokenizers and tokens that runs share. Omitted: `cache` beside the output.
         resume: continue the study in `output`: finished runs are kept, failed runs are tried again.
         dry_run: print the arms and what the data holds; train nothing.
     """

@@ -35,6 +35,7 @@ class TuneRecipe(Recipe):
     """Tuning: a training recipe that all points share, the values to try, and how to choose.
 
     `validation.metric` decides which points go on and which one wins. Only the winner is measured on the benchmark.
+    Other fields: see `Recipe`.
 
     Args:
         space: values to try, by name, for example `--space.alpha '{low: 0, high: 1, step: 0.1}'`. Values are a list
@@ -51,12 +52,6 @@ class TuneRecipe(Recipe):
         stop_early: whether to stop points that are worse than others at the same step (ASHA).
         reduction: with `stop_early`, the best 1 / `reduction` of the points go on after `validation.every` steps, and
             again each time that the number of steps is multiplied by `reduction`.
-        data: training and validation pairs.
-        sampling: how batches are drawn.
-        encoder: the encoder to start from.
-        lora: LoRA: small matrices are trained in place of the whole encoder.
-        loss: the training objective.
-        train: the optimisation.
         validation: the validation batches and questions, the same for all points, and the metric that decides.
         benchmark: the benchmark that the winner is measured on.
         scaling: workers of each run. With 1, there are as many runs at a time as the cluster has room for; with 2 or
@@ -65,7 +60,6 @@ class TuneRecipe(Recipe):
         tracking: MLflow: a run for the tuning, with a child run for each point and seed.
         seed: the first seed.
         output: folder of the results. Omitted: outputs/tune-DATE-TIME.
-        cache: folder of corpora, tokenizers and tokens that runs share. Omitted: `cache` beside the output.
         resume: continue the tuning in `output`: finished runs are kept, failed runs are tried again.
         dry_run: print the points and what the data holds; train nothing.
     """

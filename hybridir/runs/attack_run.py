@@ -17,17 +17,11 @@ from hybridir.runtime.random_numbers import uniform_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig(Search):
-    """Queries edited until they fail, beside as many edits at random.
+    """Queries edited until they fail, beside as many edits at random. Other fields: see `Search`.
 
     Args:
         queries: number of queries to attack, evenly by language; 0 attacks none. Systems with embeddings made elsewhere
             cannot be attacked.
-        edits: the number of edits that each query may get.
-        candidates: edited texts that are tried for each text of the beam, in each round.
-        beam: texts that are kept for each query from round to round.
-        stop: leave a query alone once it is beaten. If false, all edits are spent on every query, as chance does: only
-            then can RR@10 be compared.
-        seed: of the choice of candidates.
     """
 
     queries: int = 0
@@ -39,7 +33,7 @@ class AttackConfig(Search):
 
 
 def chosen(benchmark: Benchmark, config: AttackConfig) -> list[int]:
-    """The places of the queries to attack, that have an answer in their language: evenly by language, by chance."""
+    """The places of the queries to attack: random ones with an answer in their language, evenly by language."""
     language_P = benchmark.language_P
     of: dict[str, list[tuple[float, int]]] = {}
     for n, (query, relevant) in enumerate(zip(benchmark.queries, benchmark.relevant, strict=True)):
@@ -51,7 +45,7 @@ def chosen(benchmark: Benchmark, config: AttackConfig) -> list[int]:
 
 
 def judge_of(benchmark: Benchmark, places: Sequence[int], rank: Ranker) -> Judge:
-    """How well texts are answered in the language of the query that they stand for, by rank and score."""
+    """A judge of texts asked in place of queries, each in the language of its query, by rank and score."""
     language_P = benchmark.language_P
 
     def judge(numbers: Sequence[int], texts: Sequence[str]) -> Judged:
@@ -84,10 +78,10 @@ def judge_of(benchmark: Benchmark, places: Sequence[int], rank: Ranker) -> Judge
 def attack_results(rankers: Mapping[str, Ranker], benchmark: Benchmark, config: AttackConfig) -> dict[str, Any]:
     """`attack` of `results.json`: the `config`, `queries` (how many), `edits_per_letter` by language, and `systems`.
 
-    Of each system: `won` (queries whose answer is first without edits), `plain` RR@10; for `random`, `best_of_m` and
-    `attack` the `success` (share of the won that are not any more), `RR@10` and `texts` embedded a query that was won;
-    and `search`, what the attack does more than the best of m, paired, a mean over `queries`: `success`, and `RR@10`
-    that is lost if all edits are spent on every query (`stop` is false), for otherwise an attack does not go on.
+    For each system: `won` (queries with a right passage first without edits), `plain` RR@10; for `random`, `best_of_m`
+    and `attack` the `success` (share of the won that are beaten), `RR@10`, and `texts` embedded for each query won; and
+    `search`, the attack minus the best of m, paired, as a mean over `queries`: of `success`, and of `RR@10` lost if all
+    edits are spent on every query (`stop` is false).
     """
     places = chosen(benchmark, config)
     queries = [benchmark.queries[n] for n in places]

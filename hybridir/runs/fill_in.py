@@ -142,8 +142,8 @@ def whole_exists(config: BenchmarkConfig) -> bool:
 def trains_on(source: Source, config: BenchmarkConfig) -> bool:
     """Whether training on `source` trains on questions of the benchmark, judged by the ids of the questions.
 
-    What a job of this project made of other pairs (with negatives, or translated) is judged by these. A folder that is
-    no longer there is taken for the same articles.
+    Pairs that a job of this project made of others (with negatives, or translated) are judged by those. A folder that
+    no longer exists counts as having the same articles.
     """
     if made_of := _made_of(source):
         return any(trains_on(one, config) for one in made_of)

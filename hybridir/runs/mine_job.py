@@ -54,7 +54,7 @@ class Mining:
         model: name of the encoder of the index. Omitted: where it was when the index was made.
         rules: which passages are negatives.
         form: format of the pairs that are written, `jsonl` or `parquet`.
-        unit: pairs that are mined, and lost when the job is killed, at a time. The index is read once for each unit.
+        unit: number of pairs that are mined together, in one pass over the index; a killed job loses one at most.
         rounds: how often to mine; after the first, from the same passages encoded by the model that was trained on the
             negatives of the round before.
         training: configuration of that training, a file for jobs/train.py. Its data are replaced by what is mined.
@@ -91,7 +91,7 @@ class Mining:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a unit is mined with. `key` changes with all that decides its result."""
+    """All that decides the result of a unit; `key` changes with it."""
 
     recipe: Mining
     corpus: Corpus
