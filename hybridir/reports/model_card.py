@@ -77,6 +77,20 @@ def mix(sampling: dict[str, Any]) -> str:
     return f"{method_name(sampling) or 'without a name'} (batches: {kinds})"
 
 
+def loss_and_noise(config: dict[str, Any]) -> dict[str, str]:
+    """The terms of the loss with their weights, and the noise in queries, if there are any."""
+    terms = {name: term["weight"] for name, term in config.get("loss", {}).items() if _weighs(term)}
+    found = {"Loss": ", ".join(f"{name} {weight:g}" for name, weight in terms.items())} if terms else {}
+    noise = config["sampling"].get("noise") or {}
+    if noise.get("probability"):
+        found["Noise"] = f"in {noise['probability']:.0%} of the queries: {', '.join(noise['kinds'])}"
+    return found
+
+
+def _weighs(term: Any) -> bool:
+    return isinstance(term, dict) and bool(term.get("weight"))
+
+
 def base_model(encoder: dict[str, Any]) -> str:
     """The model that a run began with, in words."""
     return (
@@ -146,7 +160,7 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
         "",
         f"- Base model: {base}",
         f"- Mix: {mix(config['sampling'])}",
-        *_terms_and_noise(config),
+        *(f"- {title}: {text}" for title, text in loss_and_noise(config).items()),
         f"- Languages trained on: {plain(', '.join(trained))}",
         f"- Languages only tested: {plain(', '.join(tested)) or 'none'}",
     ]
@@ -155,16 +169,6 @@ def _about(config: dict[str, Any], results: dict[str, Any], trained: list[str]) 
     if best := results.get("validation"):
         lines.append(f"- Weights: of step {best['step']}, with {best['metric']} {best['value']:.4f}")
     return "\n".join(lines) + "\n"
-
-
-def _terms_and_noise(config: dict[str, Any]) -> list[str]:
-    """Lines about the terms of the loss and the noise in queries; none of what older versions did not have."""
-    terms = {name: one["weight"] for name, one in config["loss"].items() if isinstance(one, dict) and one.get("weight")}
-    noise = config["sampling"].get("noise") or {}
-    lines = [f"- Loss: {', '.join(f'{name} {weight:g}' for name, weight in terms.items())}"] if terms else []
-    if noise.get("probability"):
-        lines.append(f"- Noise: in {noise['probability']:.0%} of the queries, {', '.join(noise['kinds'])}")
-    return lines
 
 
 def _use(output: Path) -> str:

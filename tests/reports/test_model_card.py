@@ -196,11 +196,12 @@ def test_a_new_kind_of_batch_breaks_no_card(changed: Callable[..., ModelCard], m
     assert "Mix: without a name (batches: mono 0.25, cross 0.5, triple 0.25)\n" in card.text
 
 
-def test_terms_of_the_loss_and_noise(changed: Callable[..., ModelCard]) -> None:
+def test_terms_of_the_loss_and_noise(changed: Callable[..., ModelCard], run: Path) -> None:
+    assert ">info_nce 1<" in "".join((run / "report.html").read_text(encoding="utf-8").split("\n"))
     assert "\n- Loss: info_nce 1\n- Languages trained on: " in changed({}).text
     noise = {"noise": {"probability": 0.3, "kinds": ["delete", "swap"]}}
     text = changed({"loss": {"symmetric": {"weight": 0.5}}, "sampling": noise}).text
-    assert "\n- Loss: info_nce 1, symmetric 0.5\n- Noise: in 30% of the queries, delete, swap\n" in text
+    assert "\n- Loss: info_nce 1, symmetric 0.5\n- Noise: in 30% of the queries: delete, swap\n" in text
 
 
 def test_the_card_begins_with_what_was_trained_on_what(changed: Callable[..., ModelCard]) -> None:

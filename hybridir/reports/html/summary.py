@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hybridir.reports.html.parts import Block, bullets, coded, note, number, terms
-from hybridir.reports.model_card import base_model, mix, sources
+from hybridir.reports.model_card import base_model, loss_and_noise, mix, sources
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.words import listed
 
@@ -20,7 +20,7 @@ def head(results: dict[str, Any], verdicts: Sequence[str], notes: Sequence[str] 
 
 
 def _training(results: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
-    """Data, model, mix and steps of a training run, from its configuration."""
+    """Data, model, mix, loss and steps of a training run, from its configuration."""
     trained, chosen = results["training"], results.get("validation", {})
     names = [one["name"] or one["path"] or f"embedded {one['format']}" for one in sources(config)]
     languages = config["sampling"]["languages"] or config["data"].get("languages") or []
@@ -31,6 +31,7 @@ def _training(results: dict[str, Any], config: dict[str, Any]) -> dict[str, str]
         "Data": f"{listed(names)}{f', in {listed(list(map(coded, languages)))}' if languages else ''}",
         "Model": base_model(config["encoder"]),
         "Mix": mix(config["sampling"]),
+        **loss_and_noise(config),
         "Training": f"{trained['step']:,} steps of {config['train']['batch_size']} pairs{tokens}{ends}{best}",
     }
     return {name: without_secrets(text) for name, text in facts.items()}
