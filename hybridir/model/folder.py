@@ -42,6 +42,8 @@ _PROMPTS: dict[Side, tuple[str, ...]] = {"query": ("query",), "passage": ("docum
 """The names that models give the prompt of a side; the first that is not empty counts."""
 _QUANTISED = ("quantize_config.json", "quant_config.json")
 """What GPTQ and AWQ wrote before config.json had quantization_config."""
+_MOST_PROMPT = 10_000
+"""Characters of a prompt: it stands before every text."""
 _COUNTS = {r"(n|num|encoder|decoder)_(\w+_)?(layers?|groups?|blocks?|experts?)|inner_group_num|depth": 200}
 _COUNTS |= {"num_labels": 100_000}
 """Settings of config.json of which transformers makes as many objects, and the most that is taken (in lists, too)."""
@@ -263,4 +265,11 @@ def _count_positions(config: Any) -> int | None:
 def _prompts(settings: dict[str, Any]) -> dict[Side, str]:
     """The prompts of both sides. Saved by sentence-transformers, `passage` stands beside an empty `document`."""
     prompts = settings.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(one is None or isinstance(one, str) for one in prompts.values()):
+        raise ValueError(f"{MODEL_SETTINGS} has prompts that are no texts by name: {str(prompts)[:200]}")
+    if longest := max((one for one in prompts.values() if one and len(one) > _MOST_PROMPT), key=len, default=""):
+        raise ValueError(
+            f"{MODEL_SETTINGS} has a prompt of {len(longest):,} characters, which would be put before every text: at "
+            f"most {_MOST_PROMPT:,} are read ({longest[:80]} ...)"
+        )
     return {side: next(filter(None, map(prompts.get, names)), "") for side, names in _PROMPTS.items()}

@@ -5,10 +5,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+_MOST_PUT = 100
+"""Characters that a tokenizer may put in the place of others, and tokens that it may add to a text."""
 
 
 @lru_cache(maxsize=4)
@@ -34,6 +37,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokeniz
             f"no tokenizer at {name!r}: name a Hugging Face hub id, or a folder with a whole tokenizer.json; if it has "
             f"only a SentencePiece file, pip install sentencepiece ({type(error).__name__}: {error})"
         ) from error
+    _check_growth(tokenizer, name)
     if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:  # transformers makes an empty one if files are missing
         raise ValueError(f"no tokenizer at {name!r}: it has no vocabulary. Save tokenizer.json beside the model")
     if not tokenizer.is_fast:
@@ -41,6 +45,23 @@ def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokeniz
     if lowers_case(name, revision) and tokenizer.tokenize("AbC") != tokenizer.tokenize("abc"):
         _lower_case(tokenizer)
     return tokenizer
+
+
+def _check_growth(tokenizer: "PreTrainedTokenizerFast", name: str) -> None:
+    """`ValueError` if a text would become many times as long: a small folder could fill the memory with every batch."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    waiting: list[Any] = [json.loads(backend.normalizer.__getstate__())] if backend and backend.normalizer else []
+    while waiting:
+        part = waiting.pop()
+        within = part.values() if isinstance(part, dict) else part
+        waiting += [one for one in within if isinstance(one, dict | list)]
+        put = max((part.get(key) or "" for key in ("content", "prepend")), key=len) if isinstance(part, dict) else ""
+        if len(put) > _MOST_PUT:
+            raise ValueError(
+                f"the tokenizer of {name!r} puts {len(put):,} characters in the place of a few ({put[:80]})"
+            )
+    if backend and (added := backend.num_special_tokens_to_add(False)) > _MOST_PUT:
+        raise ValueError(f"the tokenizer of {name!r} adds {added:,} tokens to every text: at most {_MOST_PUT} are read")
 
 
 def _lower_case(tokenizer: "PreTrainedTokenizerFast") -> None:

@@ -184,6 +184,43 @@ def test_sizes_are_compared_before_memory_is_taken(case: str, model: Path) -> No
     assert time.process_time() - start < 20
 
 
+def _normal(content: Any) -> None:
+    content["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "x" * 900_000}]}
+
+
+def _template(content: Any) -> None:
+    token = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [token] * 5000 + [{"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},
+    }
+
+
+LONG = {
+    "prompt": (
+        "config_sentence_transformers.json",
+        lambda c: c.update(prompts={"query": "x" * 900_000}),
+        "a prompt of 900,000 characters, which would be put before every text",
+    ),
+    "prompts of another kind": (
+        "config_sentence_transformers.json",
+        lambda c: c.update(prompts={"query": 7}),
+        "prompts that are no texts by name: {'query': 7}",
+    ),
+    "normalizer": ("tokenizer.json", _normal, "puts 900,000 characters in the place of a few"),
+    "template": ("tokenizer.json", _template, "adds 5,000 tokens to every text"),
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_what_would_make_every_text_long(case: str, model: Path) -> None:
+    file, change, message = LONG[case]
+    edit(model / file, change)
+    refused(model, message)
+
+
 def test_kernels_of_others(model: Path) -> None:
     for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
         edit(model / "config.json", lambda c, key=key: c.update({key: "someone/kernel"}))
