@@ -265,8 +265,6 @@ def _count_positions(config: Any) -> int | None:
 def _prompts(settings: dict[str, Any]) -> dict[Side, str]:
     """The prompts of both sides. Saved by sentence-transformers, `passage` stands beside an empty `document`."""
     prompts = settings.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(one is None or isinstance(one, str) for one in prompts.values()):
-        raise ValueError(f"{MODEL_SETTINGS} has prompts that are no texts by name: {str(prompts)[:200]}")
     if longest := max((one for one in prompts.values() if one and len(one) > _MOST_PROMPT), key=len, default=""):
         raise ValueError(
             f"{MODEL_SETTINGS} has a prompt of {len(longest):,} characters, which would be put before every text: at "

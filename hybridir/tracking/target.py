@@ -36,6 +36,8 @@ CREDENTIALS = re.compile(
 )
 """Environment variables with which MLflow, a database's client or the client of the place that a server names for files
 logs in to whatever server a URI names."""
+_TABLES = {"experiments", "registered_models", "alembic_version"}
+"""Tables by which a database is known as MLflow's."""
 _CREDENTIAL_FILES = ("~/.mlflow/credentials", "~/.databrickscfg", "~/.aws/credentials", "~/.pgpass")
 """Files that the same clients read."""
 
@@ -54,9 +56,8 @@ class Target:
 
     def file(self) -> Path | None:
         """The sqlite file; None if `uri` names something else."""
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        return Path(unquote(self.uri.removeprefix("sqlite:///").partition("?")[0])).absolute()
+        found = re.match(r"sqlite(\+\w+)?:///", self.uri)
+        return Path(unquote(self.uri[found.end() :].partition("?")[0])).absolute() if found else None
 
     def location(self) -> str | None:
         """URI for the artifacts of a new experiment: beside the sqlite file; None lets the server choose."""
@@ -69,7 +70,7 @@ class Target:
 
         MLflow creates its tables without a lock: two processes that do so at once destroy the file. If the file cannot
         be written, MLflow reports it only after minutes; this raises OSError or sqlite3.Error at once, and ValueError
-        for a server that would get credentials though nobody but a file has named it.
+        for a database of something else, or a server that would get credentials though only a file has named it.
         """
         self._check_origin()
         file = self.file()
@@ -79,6 +80,11 @@ class Target:
             if file:
                 with closing(sqlite3.connect(file, timeout=DATABASE_TIMEOUT)) as database:
                     database.execute("begin immediate")
+                    found = {
+                        name for (name,) in database.execute("select name from sqlite_master where type = 'table'")
+                    }
+                if found and found.isdisjoint(_TABLES):  # a config of somebody else may name any database of this user
+                    raise ValueError(f"{file} is a database of something else: name another by --tracking.uri or --uri")
             yield
 
     def _check_origin(self) -> None:

@@ -204,11 +204,6 @@ LONG = {
         lambda c: c.update(prompts={"query": "x" * 900_000}),
         "a prompt of 900,000 characters, which would be put before every text",
     ),
-    "prompts of another kind": (
-        "config_sentence_transformers.json",
-        lambda c: c.update(prompts={"query": 7}),
-        "prompts that are no texts by name: {'query': 7}",
-    ),
     "normalizer": ("tokenizer.json", _normal, "puts 900,000 characters in the place of a few"),
     "template": ("tokenizer.json", _template, "adds 5,000 tokens to every text"),
 }

@@ -794,6 +794,19 @@ def test_a_foreign_folder_gets_no_password(tmp_path: Path, monkeypatch: pytest.M
     assert set(seen) == {"Basic " + b64encode(b"ann:canary4711").decode()}
 
 
+@pytest.mark.parametrize("dialect", ["sqlite", "sqlite+pysqlite"])
+def test_a_database_of_something_else_is_left_alone(dialect: str, tmp_path: Path) -> None:
+    """A config that came with a folder may name any file of this user."""
+    file = tmp_path / "mail.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("create table letters (text)")
+    before = file.read_bytes()
+    goal = target(TrackingConfig(uri=f"{dialect}:///{file}"), tmp_path / "run", [])
+    with pytest.raises(ValueError, match=r"mail.db is a database of something else"), goal.set_up():
+        pass
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"])
 def test_no_credentials_of_any_kind_go_to_a_server_that_only_a_file_names(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
