@@ -83,7 +83,7 @@ class Translations:
     Args:
         passage: number of translations of each positive passage.
         query: number of translations of each query.
-        languages: languages to draw translations from; they may exceed `sampling.languages`. Omitted: these.
+        languages: languages to draw translations from, also others than `sampling.languages`. Omitted: the latter.
     """
 
     passage: int = 0
@@ -99,15 +99,15 @@ class Translations:
 
 @dataclass(frozen=True, kw_only=True)
 class LowResource:
-    """Languages of which less is used than the data have, as if there were no more.
+    """Makes languages low-resource: only a share of their pairs and texts is used.
 
     What is kept is chosen by hash, so that a smaller share is a part of a larger one, and the questions that keep a
     pair are among those that keep their texts. The tokenizer stays that of all data.
 
     Args:
-        languages: these languages.
-        pairs: share of the questions that are drawn as pairs in such a language, 0 to 1.
-        texts: share whose texts in such a language are there as translations, 0 to 1, at least `pairs`: bitext.
+        languages: codes of the languages.
+        pairs: share of the questions that are drawn as pairs in each of them, 0 to 1.
+        texts: share of the questions whose texts in each of them can be translations (bitext), from `pairs` to 1.
     """
 
     languages: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """The pairs that a plan may draw: which domains, how many groups, how many of these in all or in scarce languages.
 
-Groups are chosen by their hashes alone, so a smaller choice is a subset of a larger one, and every choice keeps the
-shares of the domains.
+Groups are chosen by their hashes alone, so a smaller choice is a subset of a larger one; every choice has the same
+shares of domains.
 
 Shapes: G groups of the corpus, M groups that may be drawn, L languages of the corpus.
 """
@@ -18,7 +18,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Subset:
-    """The groups and pairs of a part of the corpus that `sampling` leaves.
+    """The groups and pairs of a part of the corpus that `sampling` allows.
 
     Attributes:
         groups: int64 [M], in ascending order.
@@ -45,10 +45,10 @@ class Subset:
             self._single[self.groups[order[round(sampling.translated * len(order)) :]]] = True
 
     def rows(self, groups: np.ndarray, texts: bool = False) -> np.ndarray:
-        """The rows of some groups' pairs, int32 [groups, L]; -1 where there is no pair, or one that is not to be drawn.
+        """The rows of some groups' pairs, int32 [groups, L]; -1 where there is no pair, or it must not be drawn.
 
         A group that is not translated keeps its pair in one of the languages drawn from, each equally likely. With
-        `texts`, pairs are kept whose texts may be translations, though the pair is not drawn (`LowResource`).
+        `texts`, also the pairs are kept that only serve as translations (`LowResource`).
         """
         rows = self._corpus.row_of[groups]
         share = self._scarce.texts if texts else self._scarce.pairs
@@ -66,16 +66,16 @@ class Subset:
         return rows
 
     def _scarce_languages(self) -> tuple[str, ...]:
-        """The languages of `sampling.low_resource`, if something is left out."""
+        """The languages of `sampling.low_resource`, if any pair or text is left out."""
         scarce = self._scarce
         if scarce.pairs == 1 or not scarce.languages:
             return ()
         return check_languages(scarce.languages, self._corpus.languages, "sampling.low_resource: the corpus")
 
     def _places(self, code: str) -> np.ndarray:
-        """The place, from 0 to 1, of each group of the corpus in the order by hash of those with a pair in a language.
+        """The rank by hash, scaled to 0 to 1, of each group of the corpus among those with a pair in a language.
 
-        Groups without such a pair have any.
+        The value of a group without such a pair has no meaning.
         """
         has_pair = self._corpus.row_of[:, self._corpus.languages.index(code)] >= 0
         members = self.groups[has_pair[self.groups]]
