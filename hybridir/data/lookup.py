@@ -12,6 +12,7 @@ import numpy as np
 
 from hybridir.data.records import REPEATED, BadRow, Passage, Rejected
 from hybridir.data.storage import decode, open_path, plain, read_lines
+from hybridir.data.texts import as_read
 from hybridir.runtime.secrets import without_secrets
 
 Parse = Callable[[bytes | None], Passage]
@@ -54,7 +55,8 @@ class Texts:
         self._keys, self._starts = key_N[order], np.frombuffer(starts, dtype=np.uint64)[order]
         for again in np.flatnonzero(self._keys[1:] == self._keys[:-1]) + 1:
             line, text = lines[order[again]], self._at(int(again))
-            if text == self.get(text.passage_id):
+            first = self.get(text.passage_id)
+            if first and as_read(text.text) == as_read(first.text):
                 self.rejected.append(Rejected(file=name, reason=REPEATED, value=name))
             else:
                 self.rejected.append(Rejected(file=name, line=line, reason="duplicate", value=f"id {text.passage_id}"))

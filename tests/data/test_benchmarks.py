@@ -297,6 +297,10 @@ BEIR_URL = "https://github.com/beir-cellar/beir"
         ("queries", lambda f: write(f, [{"_id": "q1", "text": "\u200b\xa0\u3164"}]), r":1: query 'q1' has no text"),
         ("qrels", lambda f: add(f, "q1\ta"), r"test.tsv:6: broken line: expected query id, passage id, score"),
         ("qrels", lambda f: add(f, "q1\ta\tyes"), r"test.tsv:6: broken line: expected query id, passage id, score"),
+        ("qrels", lambda f: add(f, "q1\ta\tnan"), r"test.tsv:6: broken line: expected query id, passage id, score"),
+        ("qrels", lambda f: add(f, "# q1\ta\tno"), r"test.tsv:6: broken line: expected query id, passage id, score"),
+        ("qrels", lambda f: add(f, "q1\ta\tx\ty\t1"), r"test.tsv:6: broken line: expected query id, passage id, score"),
+        ("qrels", lambda f: add(f, "q1\ta\t0.5"), r"test.tsv:6: broken line: expected a whole number .* found '0.5'"),
         (
             "qrels",
             lambda f: add(f, "q1\ta\t0"),
@@ -314,7 +318,15 @@ def test_beir_with_nothing_to_find(beir: BenchmarkConfig) -> None:
     """The only relevant passage has no text."""
     folder = Path(beir.path.replace("{language}", "es"))
     write(folder / "corpus.jsonl", [{"_id": "a", "text": "otro"}, {"_id": "z", "title": "", "text": " "}])
-    with pytest.raises(ValueError, match=r"es/qrels/test.tsv: no relevant passage has a text.*" + BEIR_URL):
+    with pytest.raises(
+        ValueError,
+        match=r"es/qrels/test.tsv: no relevant passage is there with a text.*call a passage without text relevant.*"
+        + BEIR_URL,
+    ):
+        read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="es"))
+    write(folder / "qrels" / "test.tsv", ["q1\tnowhere\t1"])
+    message = r"no relevant passage is there .*name passages that no file of es has, the first passage 'nowhere'"
+    with pytest.raises(ValueError, match=message):
         read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="es"))
 
 
@@ -381,6 +393,46 @@ def test_unknown_language_of_beir(beir: BenchmarkConfig, code: str) -> None:
 def test_fields_that_are_not_used(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_benchmark(BenchmarkConfig(**options))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["query-id,corpus-id,score", "q1,a,2", "q1,b,1"],
+        ["query-id, corpus-id, score", "q1, a, 2", "q1, b, 1"],
+        ["query-id\tcorpus-id\tscore\tsource\tnote", "q1\ta\t2\tx\ty", "q1\tb\t1\tx\ty"],
+        ["query\tdocument\tgrade\tby\ton", "q1\ta\t2", "q1\tb\t1"],
+        ["# made by hand", "", "query-id\tcorpus-id\tscore", "q1\ta\t2", "q1\tb\t1"],
+        ["query-id\tcorpus-id\tnan", "q1\ta\t2", "q1\tb\t1"],
+        ["query-id corpus-id inf", "q1 a 2", "q1 b 1"],
+        ["corpus-id\tquery-id\tscore", "a\tq1\t2", "b\tq1\t1"],
+        ["pid\tqid\trelevance", "a\tq1\t2.0", "b\tq1\t1e0"],
+        ["score,query_id,doc_id", "2,q1,a", "1,q1,b"],
+        ["topic iter docno rel", "q1 0 a 2", "q1 0 b 1"],
+        ["query-id\tcorpus-id\tscore", "q1 Q0 a 2", "q1 Q0 b 1"],
+    ],
+)
+def test_headers_of_judgements(lines: list[str], beir: BenchmarkConfig) -> None:
+    folder = Path(beir.path.replace("{language}", "de"))
+    write(folder / "qrels" / "test.tsv", lines)
+    benchmark = read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="de"))
+    assert (answers(benchmark), benchmark.grades) == ({"de:q1": ["de:a", "de:b"]}, ((2, 1),))
+
+
+def test_a_text_that_reads_the_same_may_stand_twice(beir: BenchmarkConfig) -> None:
+    folder = Path(beir.path.replace("{language}", "de"))
+    for name, text in (
+        ("queries", "z\xe4hl"),
+        ("queries", "za\u0308hl "),
+        ("corpus", "caf\xe9"),
+        ("corpus", "cafe\u0301"),
+    ):
+        add(folder / f"{name}.jsonl", json.dumps({"_id": "new", "text": text}))
+    benchmark = read_benchmark(BenchmarkConfig(name="beir", path=str(folder), language="de"))
+    assert len(benchmark.passages) == 4
+    assert {
+        f"1 {what} in de are in their file again, with the same text: left out" for what in ("queries", "passages")
+    } <= set(benchmark.notes)
 
 
 def test_a_benchmark_that_gives_other_languages_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ judgement. A broken line is an error that names the line. These are left out, an
 
 - queries without judgements in the split;
 - passages with neither title nor text (published corpora have some), and the judgements that name them;
-- second copies of a passage, and judgements that name a query or passage that does not exist.
+- second copies of a query or passage with the same text (as `texts.as_read` gives it);
+- judgements that name a query or passage that does not exist.
 
 Some queries are passages themselves (ArguAna, Quora). Such a passage is not ranked for its own query: the two must have
 the same id and the same text (compared in NFC, with all white space alike).
@@ -84,9 +85,9 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
             message = f"not language codes of CLDR: {remedies}, or exclude them with benchmark.languages"
             raise layout.error(one.queries, None, message)
         _require(one, layout)
-    texts = [_read_queries(one, layout) for one in files]
-    known = {layout.group(one.language, i) for one, found in zip(files, texts, strict=True) for i in found}
     notes: list[str] = []
+    texts = [_read_queries(one, layout, notes) for one in files]
+    known = {layout.group(one.language, i) for one, found in zip(files, texts, strict=True) for i in found}
     judged = [_read_judgements(one, layout, known, notes) for one in files]
     asked = {group for found in judged for group in found}
     queries: list[Query] = []
@@ -104,7 +105,10 @@ def read(name: str, files: Sequence[Files], layout: Layout) -> Benchmark:
         itself |= {f"{one.language}:{i}": places[i] for i in same}
         _resolve(one, layout, positives, places, relevant, notes)
     if not relevant:
-        message = "no relevant passage has a text, so there is nothing to find: complete the passages"
+        why = "; ".join(note for note in notes if "judgements" in note)
+        message = (
+            f"no relevant passage is there with a text, so there is nothing to find ({why}): complete the passages"
+        )
         raise layout.error(files[0].qrels, None, message)
     without = Counter(query.language for query in queries if query.group_id not in relevant)
     if len(files) > 1 and not layout.parallel:
@@ -164,17 +168,20 @@ def _lines(path: str, parse: Parse, language: str, layout: Layout) -> Iterator[t
         raise ValueError(f"{error}: fetch the file again. {layout.origin}") from None
 
 
-def _read_queries(files: Files, layout: Layout) -> dict[str, tuple[int, str]]:
+def _read_queries(files: Files, layout: Layout, notes: list[str]) -> dict[str, tuple[int, str]]:
     """Query id -> (line, text)."""
     found: dict[str, tuple[int, str]] = {}
+    repeated = 0
     for line, query in _lines(files.queries, layout.parse_query, files.language, layout):
-        if query.passage_id in found:
-            before = found[query.passage_id][0]
+        before, text = found.setdefault(query.passage_id, (line, query.text))
+        if as_read(text) != as_read(query.text):
             message = f"query id {query.passage_id!r} is already in line {before}: keep one of the two"
             raise layout.error(files.queries, line, message)
-        found[query.passage_id] = (line, query.text)
+        repeated += before != line
     if not found:
         raise layout.error(files.queries, None, f"there is no query in {files.language}")
+    if repeated:
+        notes.append(f"{repeated} queries in {files.language} are in their file again, with the same text: left out")
     return found
 
 
@@ -263,7 +270,7 @@ def _read_passages(
     passages = Passages(found())
     kept_P = np.ones(len(passages), dtype=bool)
     for again, before in passages.repeats():
-        if passages[again] != passages[before] and not (again in empty and before in empty):
+        if as_read(passages[again].text) != as_read(passages[before].text):
             path, line, passage = next(islice(_passages(files, layout, layout.parse_passage), again, None))
             message = f"passage id {passage.passage_id!r} occurs twice, with two texts: remove one of the two"
             raise layout.error(path, line, message)
