@@ -426,11 +426,13 @@ def test_a_quick_study_is_no_longer_than_it_says(cache: Path, tmp_path: Path) ->
         for option in (f"train.{next(iter(length))}", "seeds", "conditions"):
             with pytest.raises(ValueError, match=f"--quick and --{option} do not go together"):
                 check_quick(long, [f"--{option}=x"])
+        with pytest.raises(ValueError, match=f"--quick and --train.{next(iter(length))} do"):
+            check_quick(long, ["--train", f"{{lr: 0.1, {next(iter(length))}: 9}}"])
         short = shortened(long)
         assert (short.train.steps, short.train.tokens, short.train.epochs) == (30, None, None)
         assert (short.seeds, short.conditions, short.benchmark.facts) == (2, NOISES[:4], 80)
         assert shortened(short) == short
-        check_quick(short, ["--train.steps", "30", "--seeds=2", "--train.lr", "0.1"])
+        check_quick(short, ["--train.steps", "30", "--seeds=2", "--train={lr: 0.1}"])
 
 
 @pytest.mark.slow
