@@ -50,7 +50,8 @@ def _rounded(exact_BS: np.ndarray, error: float | np.ndarray) -> tuple[np.ndarra
 
 def sums(query_ND: np.ndarray, passage_ND: np.ndarray) -> np.ndarray:
     """The dot products of pairs of vectors, summed in a fixed order in float64; float32 [N]."""
-    return np.asarray(np.sum(query_ND * passage_ND, axis=1, dtype=np.float64), dtype=np.float32)
+    product_ND = np.ascontiguousarray(query_ND * passage_ND)  # numpy sums in the order of memory
+    return np.asarray(np.sum(product_ND, axis=1, dtype=np.float64), dtype=np.float32)
 
 
 def pair_scores(query_QD: np.ndarray, passage_PD: np.ndarray, query_N: np.ndarray, passage_N: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def _faiss(index: Index, form: str, file: Path, retrieval: RetrievalConfig) -> d
     query_QD = exact.at(place_P[sample])
     k = min(K, len(index))
     best = top_k_sharded(query_QD, exact, k, Means(retrieval.memory))[1]
-    found = place_P[made.search(query_QD, k)[1]]
+    found = np.append(place_P, -1)[made.search(query_QD, k)[1]]  # faiss gives -1 where it finds fewer
     recall = float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(best, found, strict=True)]))
     with replaced(file) as written:
         faiss.write_index(made, str(written))

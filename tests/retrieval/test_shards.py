@@ -209,6 +209,18 @@ def test_exports(tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) ->
     assert flat.search(expected[:5].astype(np.float32), 1)[1][:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
+def test_the_recall_of_cells_with_few_passages(tmp_path: Path) -> None:
+    """Each of the three passages far from the others finds itself and two more; faiss fills up with -1."""
+    pytest.importorskip("faiss")
+    spread_N = np.arange(76) * (0.2 + 0.001 * np.arange(76))  # no two are equally far from a third
+    angle_N = np.radians([88, 89.1, 90, *spread_N, 24])
+    index = lay_out(tmp_path, MADE_OF, corpus(*(("de", n) for n in range(80))), 80)
+    (shard,) = index.shards
+    index.write(shard, np.stack([np.cos(angle_N), np.sin(angle_N)], axis=1).astype(np.float32))
+    found = export(index, "ivf", tmp_path / "export", RetrievalConfig())
+    assert found["recall@10"] == pytest.approx((77 + 3 * 0.3) / 80)  # the last passage is among their best ten
+
+
 def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
     lay_out(tmp_path, MADE_OF, corpus(("en", 0)), 4)
     shard = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["shards"][0]

@@ -99,6 +99,21 @@ def test_sparse_vectors_score_exactly_and_in_little_memory(few: int, monkeypatch
     assert sum(summed) > found.size / 2 if few == 1 else sum(summed) < found.size / 50
 
 
+def test_scores_do_not_depend_on_the_order_in_memory() -> None:
+    """Sums that cancel: what is left is the order of summation alone."""
+    rng = np.random.default_rng(0)
+    queries, passages = unit(rng, 9, 768), unit(rng, 9, 768)
+    queries[:, 1::2], passages[:, 1::2] = queries[:, ::2], -passages[:, ::2]
+    order = rng.permutation(768)
+    queries, passages = (np.ascontiguousarray(one[:, order]) for one in (queries, passages))
+    expected = dot_scorer(queries, passages)(slice(None), slice(None))
+    assert np.diagonal(expected).any()
+    alone = dot.sums(queries.astype(np.float64), passages.astype(np.float64))
+    for q, p in ((np.asfortranarray, np.asfortranarray), (np.asfortranarray, np.array), (np.array, np.asfortranarray)):
+        assert np.array_equal(dot_scorer(q(queries), p(passages))(slice(None), slice(None)), expected)
+        assert np.array_equal(dot.sums(q(queries.astype(np.float64)), p(passages.astype(np.float64))), alone)
+
+
 def sum_of(query: np.ndarray, passage: np.ndarray) -> float:
     """Exact: at most a few products are not 0, and each is exact in float64."""
     return float(sum(float(a) * float(b) for a, b in zip(query, passage, strict=True)))
