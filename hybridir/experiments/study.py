@@ -72,7 +72,7 @@ class StudyRecipe(Recipe):
     """A study: a training recipe that all arms share, and how they are compared. Other fields: see `Recipe`.
 
     Args:
-        seeds: number of training runs of each arm, with the seeds `seed`, `seed` + 1, ... for every arm. With fewer
+        seeds: number of training runs of each arm, with the seeds `seed`, `seed` + 1 and so on. With fewer
             than 5, intervals hold only for these trained models, not for other seeds.
         arms: names of the arms to train; the arms that they are made of are added. Omitted: all arms.
         conditions: noise on the benchmark's queries; every arm is measured on them too, besides the plain benchmark,

@@ -46,7 +46,7 @@ class TuneRecipe(Recipe):
         points: number of points to try if the space has a range; Optuna chooses them. A grid is always tried whole.
         objectives: validation metrics that Optuna optimises and that the Pareto front shows: `monolingual`,
             `crosslingual`, `multilingual`, `mean`, `rank_distance`, `loss`. Omitted: `validation.metric`.
-        seeds: number of training runs of each point, with the seeds `seed`, `seed` + 1, ... With fewer than 5,
+        seeds: number of training runs of each point, with the seeds `seed`, `seed` + 1 and so on. With fewer than 5,
             intervals hold only for these trained models, not for other seeds.
         finalists: number of points, the best after the first seed, that are trained with the other seeds. Omitted: all.
         stop_early: whether to stop points that are worse than others at the same step (ASHA).

@@ -19,6 +19,7 @@ from hybridir.runtime.plain_yaml import check_yaml, not_too_deep
 from hybridir.runtime.words import did_you_mean
 
 Config = TypeVar("Config")
+_SENTENCE_END = re.compile(r"[.;:] (?=[^`]*(?:`[^`]*`[^`]*)*$)")  # not within `code`
 _WORDS = ("true", "false", "yes", "no")
 _OTHER_DATA = ("--config", "--data", "--data.path", "--data.sources", "--data.format")
 """Options that say which data are meant, so that the default file is not read."""
@@ -105,7 +106,7 @@ def _short_help(parser: ArgumentParser, shown: Collection[str]) -> str:
     for name in names:
         below = [dest[len(name) + 1 :].partition(".")[0] for dest in actions if dest.startswith(f"{name}.")]
         listed = ", ".join(_values(getattr(actions[name], "_typehint", None)) or dict.fromkeys(below))
-        told = listed or re.split(r"[.;:] ", f"{actions[name].help} ")[0]
+        told = listed or _SENTENCE_END.split(f"{actions[name].help} ")[0]
         lines.append(f"  --{name:{widest}}  {textwrap.shorten(told, max(30, width - widest - 6), placeholder=' ...')}")
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from jsonargparse import ArgumentError
 
+from hybridir.experiments.tuning import TuneRecipe
 from hybridir.runtime.command_line import parse
 from hybridir.runtime.owner import named_output
 from hybridir.runtime.plain_yaml import load_yaml, read_yaml
@@ -84,6 +85,14 @@ def test_help_shows_what_is_used_most(capsys: pytest.CaptureFixture[str]) -> Non
         printed = capsys.readouterr().out
         assert "--output" in printed
         assert ("--model.name" in printed) == seen
+
+
+def test_help_ends_a_sentence_outside_of_code_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(TuneRecipe, "program", None, ["--help"], shown=("seeds", "space"))
+    printed = capsys.readouterr().out
+    assert "`--space.alpha '{low: 0, high: 1, step: 0.1}'`\n" in printed
+    assert "`seed` + 1 and so on\n" in printed
 
 
 @pytest.mark.parametrize(
