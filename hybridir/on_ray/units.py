@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.data
 import ray.exceptions
@@ -34,8 +35,9 @@ def do_units(scaling: ScalingConfig, make: Callable[[], Do], count: int) -> Iter
     workers = max(1, min(scaling.num_workers, count))
     pool = ActorPoolStrategy(min_size=min(scaling.min_workers or workers, workers), max_size=workers)
     with DataContext.current(context), unwrapped():
-        rows = ray.data.range(count, override_num_blocks=count)
-        done = rows.map_batches(
+        # Blocks that are there already: a task that reads them could wait for ever for a CPU that an actor holds.
+        units = ray.data.from_arrow([pa.table({"id": [unit]}) for unit in range(count)])
+        done = units.map_batches(
             _Units,
             fn_constructor_kwargs={"make": make, "starts": starts},
             batch_size=1,

@@ -408,13 +408,14 @@ def test_encoding_on_ray_of_one_side_and_of_a_model_that_is_not_there(
 
 
 def test_shards_encoded_on_ray_are_those_of_one_process(folder: Path, tmp_path: Path) -> None:
-    """Each once, by two workers."""
+    """Each once, by two workers that hold every CPU."""
     made_of, encoder = {"weights": "0", "dtype": "float32"}, EncoderConfig(name=str(folder / "encoder"))
     rows = [Passage(passage_id=str(n), language="en", text=f"{n} " + "here " * (n % 13)) for n in range(70)]
     here, there = (lay_out(tmp_path / name, made_of, Passages(rows), 10) for name in ("here", "there"))
     numbers = [shard.number for shard in here.shards]
     assert [done.number for done in encode_shards_here(Job(here, encoder, threads=1), numbers)] == numbers
-    done = list(encode_shards_on_ray(ScalingConfig(num_workers=2), Job(there, encoder, threads=1), numbers))
+    all_cpus = ScalingConfig(num_workers=2, cpus_per_worker=2)
+    done = list(encode_shards_on_ray(all_cpus, Job(there, encoder, threads=1), numbers))
     assert sorted((one.number, one.rows, one.dimension) for one in done) == [(n, 10, 32) for n in numbers]
     assert there.waiting() == []
     for shard in here.shards:
