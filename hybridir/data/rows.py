@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -259,20 +258,9 @@ def _read(
     elif plain(path).endswith(_CSV + _TSV):
         rows = delimited.rows(path, name)
     else:
-        if not part[0]:
-            _check_json_lines(path, name)
         lines = enumerate(read_lines(path, *part), start=1)
         rows = ((number, partial(parse_json, line)) for number, (_, line) in lines)
     return records(rows, name, language, fields)
-
-
-def _check_json_lines(path: str, name: str) -> None:
-    """`ValueError` if the first line says that the file is one JSON value over many lines."""
-    first = next((line or b"" for _, line in read_lines(path)), b"").removeprefix(b"\xef\xbb\xbf").strip()
-    if first in (b"[", b"{") or re.match(rb"\[\s*\{", first):
-        raise ValueError(
-            f"{name} is one JSON value, not an object a line: convert it, as with jq -c '.[]' FILE > pairs.jsonl"
-        )
 
 
 def _parquet_rows(path: str, groups: tuple[int, int], fields: Fields) -> Iterator[Callable[[], Row]]:

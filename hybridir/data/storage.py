@@ -4,6 +4,7 @@ A path is local or a URI that pyarrow opens (s3://, gs://, ...), with or without
 stands for any language code, so that parallel files or folders are one source.
 """
 
+import codecs
 import io
 import os
 import re
@@ -22,16 +23,15 @@ from hybridir.runtime.secrets import without_secrets
 MAX_LINE = 10_000_000
 """Largest number of bytes of a line; longer lines are rejected."""
 PLACEHOLDER = "{language}"
-_UTF_16 = "in UTF-16: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
+_HEAD = 4096
+"""Bytes at the beginning of a file that say what it is."""
 _KINDS = {
-    b"\xff\xfe": _UTF_16,
-    b"\xfe\xff": _UTF_16,
-    b"\x1f\x8b": "compressed by gzip: let its name end with .gz, or unpack it",
+    b"\x1f\x8b": "compressed by gzip: unpack it, or, where its name is free, let it end with .gz",
     b"PK\x03\x04": "a ZIP archive or a workbook of a spreadsheet program: unpack it, or save it as CSV in UTF-8",
     b"BZh": "compressed by bzip2: unpack it",
     b"\xfd7zXZ": "compressed by xz: unpack it",
     b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
-    b"PAR1": "a Parquet file: let its name end with .parquet",
+    b"PAR1": "a Parquet file: convert it, or, where its name is free, let it end with .parquet",
 }
 """First bytes of files that are no text in UTF-8 -> what they are, and the remedy."""
 
@@ -146,7 +146,7 @@ def read_lines(path: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, 
         with opened, io.BufferedReader(opened, 1 << 20) as file:
             position = start
             if not start:
-                _check_kind(file.peek(4), path)
+                _check_kind(file.peek(_HEAD)[:_HEAD], path)
             if start:
                 file.seek(start - 1)
                 position += _skip_line(file, growth) - 1
@@ -181,12 +181,35 @@ def decode(line: bytes | None) -> str:
 
 
 def _check_kind(head: bytes, path: str) -> None:
-    """`ValueError` if a file begins as no text in UTF-8 does."""
+    """`ValueError` if a file begins as no text in UTF-8 does, or one that is named as JSON lines as none does."""
     kind = next((kind for begin, kind in _KINDS.items() if head.startswith(begin)), None)
-    if not kind and len(head) > 3 and (head[0:4:2] == b"\0\0" or head[1:4:2] == b"\0\0"):
-        kind = _UTF_16
+    if encoding := _wide_encoding(head):
+        kind = f"in {encoding}: convert it to UTF-8, as with iconv -f {encoding} -t UTF-8"
+    elif plain(path).removesuffix(".gz").endswith((".jsonl", ".json")):
+        first, *others = head.removeprefix(b"\xef\xbb\xbf").strip().split(b"\n", 1)
+        first = first.strip()
+        if first == b"{" or (first.startswith(b"[") and not (first.endswith(b"]") and others)):
+            kind = "one JSON value, not an object a line: convert it, as with jq -c '.[]' FILE > NEW"
     if kind:
         raise ValueError(f"{without_secrets(plain(path))} is {kind}")
+
+
+def _wide_encoding(head: bytes) -> str:
+    """UTF-16 or UTF-32 if a file begins as in one of them, and with LE or BE if no mark says which; else empty.
+
+    No text has the character NUL. Without a mark, UTF-16 is told by its first two characters, if they are ASCII, else
+    by the end of a line in what is no UTF-8.
+    """
+    if len(head) > 3 and b"\0\0" in (head[:2], head[2:4]):
+        marked = head[:4] in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+        return "UTF-32" if marked else "UTF-32BE" if head[:2] == b"\0\0" else "UTF-32LE"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    units = {head[n : n + 2] for n in range(0, len(head), 2)} if b"\0" in head else set()
+    for name, ascii_NUL, end in (("UTF-16LE", head[1:4:2], b"\n\0"), ("UTF-16BE", head[0:4:2], b"\0\n")):
+        if ascii_NUL == b"\0\0" or (end in units and "\ufffd" in head[:-3].decode(errors="replace")):
+            return name
+    return ""
 
 
 def _skip_line(file: io.BufferedReader, growth: Growth) -> int:

@@ -11,9 +11,9 @@ import pytest
 from helpers import pairs_of
 
 from hybridir.data import rows
-from hybridir.data.config import DataConfig, Source
+from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.records import Pair, Rejected
-from hybridir.data.sources import find_shards
+from hybridir.data.sources import find_shards, read_benchmark
 from hybridir.runs.corpus import read_corpus
 
 GROWS = "grows to more than"
@@ -86,12 +86,24 @@ def test_long_values_are_cut_where_rows_are_rejected(tmp_path: Path, monkeypatch
 
 WRONG = {
     "UTF-16": ("ü".encode("utf-16") + b"x" * 10, "in UTF-16: convert it to UTF-8"),
-    "UTF-16 without a mark": ('{"query"'.encode("utf-16-le"), "in UTF-16: convert it to UTF-8"),
-    "gzip": (gzip.compress(b"{}"), "compressed by gzip: let its name end with .gz"),
+    "UTF-16 without a mark": ('{"query"'.encode("utf-16-le"), "in UTF-16LE: .* iconv -f UTF-16LE -t"),
+    "UTF-16 by its lines": (
+        "\u95ee\u9898,\u7b54\u6848\n\u4e0a,\u95ee\n".encode("utf-16-le"),
+        "in UTF-16LE: convert it",
+    ),
+    "UTF-16, the other way": ("\u95ee\u9898,\u7b54\u6848\r\n\u4e0a\n".encode("utf-16-be"), "in UTF-16BE: convert it"),
+    "UTF-32": ("\u95ee".encode("utf-32"), "in UTF-32: convert it to UTF-8, as with iconv -f UTF-32 -t"),
+    "UTF-32 without a mark": ('{"query"'.encode("utf-32-le"), "in UTF-32LE: convert it"),
+    "UTF-32, the other way": ("\u95ee\u9898".encode("utf-32-be"), "in UTF-32BE: convert it"),
+    "gzip": (gzip.compress(b"{}"), "compressed by gzip: unpack it, or, where its name is free"),
     "a workbook": (b"PK\x03\x04....", "a ZIP archive or a workbook .* save it as CSV"),
-    "Parquet": (b"PAR1....", "a Parquet file: let its name end with .parquet"),
+    "Parquet": (b"PAR1....", "a Parquet file: .* let it end with .parquet"),
     "an array": (b'[{"query": "q"}, {"query": "r"}]', "one JSON value, not an object a line: convert it, as with jq"),
     "an array over lines": (b'[\n{"query": "q"},\n{"query": "r"}\n]', "one JSON value, not an object a line"),
+    "an array below a blank line": (b'\xef\xbb\xbf\n [{"query": "q"},\n{"query": "r"}]', "one JSON value"),
+    "an array of arrays": (b'[["q", "A"]]\n', "one JSON value"),
+    "an empty array": (b"[]", "one JSON value"),
+    "an object over lines": (b'{\n"query": "q"}', "one JSON value"),
 }
 
 
@@ -101,6 +113,28 @@ def test_files_that_are_something_else_are_called_by_name(name: str, tmp_path: P
     (tmp_path / "x.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=rf"x.jsonl is {message}"):
         pairs_of(Source(format="jsonl", path=str(tmp_path / "x.jsonl")))
+
+
+@pytest.mark.parametrize("file", ["corpus.jsonl", "queries.jsonl"])
+def test_files_of_beir_that_are_something_else_are_called_by_name(file: str, tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "qrels" / f"{split}.tsv").write_text("q\tp\t1\n", encoding="utf-8")
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "x"}\n', encoding="utf-8")
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "p", "text": "x"}\n', encoding="utf-8")
+    (tmp_path / file).write_text('[{"_id": "q", "text": "x"}]', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{file} is one JSON value, not an object a line"):
+        pairs_of(Source(format="beir", path=str(tmp_path), language="en"))
+    with pytest.raises(ValueError, match=rf"{file} is one JSON value, not an object a line"):
+        read_benchmark(BenchmarkConfig(name="beir", path=str(tmp_path), language="en"))
+
+
+def test_a_broken_row_is_no_other_kind_of_file(tmp_path: Path) -> None:
+    lines = [b"[1, 2]", b'{"query": "\0"}', b'{"query": "\xff"}', b'{"query": "q", "passage": "p"}']
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join(lines))
+    found = pairs_of(Source(format="jsonl", path=str(tmp_path / "x.jsonl"), language="en"))
+    reasons = [one.reason for one in found if isinstance(one, Rejected)]
+    assert reasons == ["wrong type", "NUL byte", "invalid UTF-8"]
 
 
 def test_a_file_of_lines_may_be_called_json(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def _lines(path: str, parse: Parse, language: str, layout: Layout) -> Iterator[t
     except BadRow as bad:
         raise layout.error(path, line, f"{bad.reason}: {bad.value}: fix the line, or fetch the file again") from None
     except ValueError as error:
-        raise ValueError(f"{error}: fetch the file again. {layout.origin}") from None
+        raise ValueError(f"{error}; or fetch the file again. {layout.origin}") from None
 
 
 def _read_queries(files: Files, layout: Layout, notes: list[str]) -> dict[str, tuple[int, str]]:
