@@ -33,13 +33,13 @@ def make(corpus: Corpus) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    negatives = (Passage(passage_id="", language="de", text="nein"),)
+    negatives = tuple(Passage(passage_id="", language="de", text=text) for text in ("nein", "2\u200b"))
     records = [
         pair("1", "de", "1", "2", source="a", domain="law", negatives=negatives, split="train"),
         pair("1", "en", "1", "2 3 4 5 6 7 8 9 1 2 3 4 5 6", source="a", split="train"),
         pair("2", "en", "1 2 3 4 5 6 7 8 9", "other", source="b", split="validation"),
         pair("3", "en", "", "x"),
-        pair("1", "de", "1", "twice", source="a", domain="law", negatives=negatives, split="train"),
+        pair("1", "de", "1", "2", source="a", domain="law", negatives=negatives, split="train"),
     ]
     return make(corpus_of(records, tmp_path_factory.mktemp("card")))
 
@@ -73,6 +73,7 @@ def test_lengths_are_those_before_the_cut(card: dict[str, Any]) -> None:
 def test_warnings(card: dict[str, Any]) -> None:
     warnings = "\n".join(card["warnings"])
     assert "1 of 2 groups (50.0%) are in one language only" in warnings
+    assert "hard negatives that are the positive, left out: 2 in " in warnings
     assert "encoder.max_query_length = 8 tokens will be cut: en 50.0%" in warnings
 
 

@@ -1,6 +1,6 @@
 """Tevatron's training data (arXiv 2203.05765): a row has a query, its positive passages and its negative passages.
 
-A query with several positives gives one pair per positive; none of them is a negative of another.
+A query with several positives, in one row or in several, gives one pair per positive; none is a negative of another.
 """
 
 from collections.abc import Iterator
