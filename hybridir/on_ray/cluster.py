@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,16 +22,15 @@ from hybridir.runs.recipe import ScalingConfig
 from hybridir.runtime.cpus import usable_cpus
 from hybridir.runtime.plain_yaml import load_yaml
 from hybridir.runtime.progress import say
+from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.signals import handlers_kept
 
 _SAY_EVERY = 60.0
 """Seconds between messages about a wait."""
 _NODES_TAKE = 600.0
 """Seconds to wait for new nodes before a run goes on with fewer workers."""
-_ANSWER_TAKES = 20.0
-"""Seconds that a cluster may take to answer."""
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""How a client of HTTP/2, which Ray speaks, begins (RFC 9113, 3.4). The server begins with a frame of type 4."""
+_ANSWER_TAKES = 40.0
+"""Seconds that a cluster may take to answer, and to be joined."""
 _LONGEST_ROOT = 26
 """Bytes: a socket's path has at most 107, with `/rayXXXXXXXX/r/session_DATE_TIME_PID/sockets/plasma_store` in it."""
 CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
@@ -134,33 +134,26 @@ def _session_folder() -> str:
 
 
 def _check_answers(address: str) -> None:
-    """`ValueError` if no server of Ray's kind answers at HOST:PORT of a cluster; Ray itself would wait for ever."""
-    if not (found := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)):
-        return
+    """`ValueError` if no cluster can be joined at `address`, at which Ray itself may wait for ever.
+
+    A port that nobody listens on is refused at once. What listens may be a proxy, so that a process of its own joins
+    first, which can be ended: Ray in this one could not be.
+    """
     try:
-        with socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_TAKES) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") == "0":
-                connection.sendall(_HELLO)
-                if _read(connection, 9)[3:4] != b"\4":
-                    raise OSError("what listens there is not Ray")
-    except (OSError, OverflowError) as error:
+        if address in ("", "local"):
+            raise OSError("it names none")
+        if found := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address):
+            socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_TAKES / 4).close()
+        join = [sys.executable, "-P", "-c", "import ray; ray.init(log_to_driver=False)"]
+        subprocess.run(join, capture_output=True, text=True, timeout=_ANSWER_TAKES, check=True)
+    except (OSError, OverflowError, subprocess.SubprocessError) as error:
+        told = (error.stderr or "").strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
+        why = "timed out" if isinstance(error, subprocess.TimeoutExpired) else told[-1] if told else error
+        gone = "; auto is the cluster that was started last on this machine, which may have ended" * (address == "auto")
         raise ValueError(
-            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}): start it, correct the address, or unset "
-            "RAY_ADDRESS to work on this machine alone"
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({without_secrets(str(why))}{gone}): start it, correct "
+            "the address, or unset RAY_ADDRESS to work on this machine alone"
         ) from None
-
-
-def _read(connection: socket.socket, n: int) -> bytes:
-    """`n` bytes, fewer if the other side ends; `TimeoutError` if all of them together take too long."""
-    found, until = b"", time.monotonic() + _ANSWER_TAKES
-    while len(found) < n:
-        if (left := until - time.monotonic()) <= 0:
-            raise TimeoutError("timed out")
-        connection.settimeout(left)
-        if not (more := connection.recv(n - len(found))):
-            break
-        found += more
-    return found
 
 
 def find_room(scaling: ScalingConfig, batch_size: int = 0, enough: int | None = None, can_wait: bool = False) -> int:

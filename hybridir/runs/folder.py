@@ -20,7 +20,7 @@ from hybridir.runs.recipe import fixed_part, public
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.owner import OWNER, WRITER, own
 from hybridir.runtime.plain_yaml import load_yaml, read_yaml
-from hybridir.runtime.progress import say
+from hybridir.runtime.progress import say, say_last
 from hybridir.training.identity import check_saved_terms, with_defaults
 
 NAME = "folder.json"
@@ -79,7 +79,7 @@ def opened(
             yield recipe
         except (KeyboardInterrupt, SystemExit):
             if kind_of(output):
-                say(f"continue with: {_resuming(kind.job, output)}")
+                say_last(f"continue with: {_resuming(kind.job, output)}")
             raise
 
 

@@ -26,12 +26,16 @@ EXPECTED = (ArgumentError, ValueError, FloatingPointError, MemoryError, OSError)
 class _Patient(io.FileIO):
     """An output stream that goes on when nobody reads it any more: from then on it writes to nowhere."""
 
+    gone = False
+    """Whether nobody reads it any more, as far as it has been noticed."""
+
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data) or 0
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):  # the reader of a pipe has ended, or the terminal is gone
                 raise
+            self.gone = True
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)

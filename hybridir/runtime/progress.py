@@ -159,3 +159,11 @@ def watch(
 def say(message: str) -> None:
     """Prints a line at once, with secrets masked."""
     print(without_secrets(message), flush=True)
+
+
+def say_last(message: str) -> None:
+    """Prints a line as `say` does, and on stderr if the reader of stdout has gone (see `job`)."""
+    say(message)
+    stream = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if getattr(stream, "gone", False):
+        print(without_secrets(message), file=sys.stderr, flush=True)

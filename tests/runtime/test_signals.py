@@ -59,17 +59,19 @@ def lines(output: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def stopped(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> Path:
-    """The output of a run that got a SIGTERM while it trained."""
+    """The output of a run that got a Ctrl-C while it trained, after the reader of its stdout had gone (`| tee`)."""
     output = tmp_path / "run"
     job = start(output, "--train.steps", "5000")
     wait_for(lambda: len(lines(output)) > 5, job)
-    job.send_signal(signal.SIGTERM)
-    out, err = job.communicate()
-    assert job.returncode == INTERRUPTED, err
+    assert job.stdout
+    assert job.stderr
+    job.stdout.close()
+    job.send_signal(signal.SIGINT)
+    err = job.stderr.read()
+    assert job.wait() == INTERRUPTED, err
     done = lines(output)
     assert 5 < len(done) < 5000
-    assert f"stopped and saved at step {len(done)}" in out
-    assert f"--config {output / 'config.yaml'} --resume" in out
+    assert f"--config {output / 'config.yaml'} --resume" in err
     assert "saving at the next step" in err
     assert "Traceback" not in err
     assert (output / "checkpoints" / f"step-{len(done):08d}" / "manifest.json").exists()
