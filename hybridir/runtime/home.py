@@ -1,6 +1,7 @@
 """The home folder: `~` in paths, and what libraries keep there. It may be missing or read-only, as in containers."""
 
 import os
+import re
 import tempfile
 
 
@@ -8,11 +9,13 @@ def at_home(path: str) -> str:
     """The path with the home folder in place of `~`.
 
     Raises:
-        ValueError: it is not known, so that a folder named `~` would be made.
+        ValueError: it is not known, or `~name` is no user, so that a folder of that name would be made.
     """
-    found = os.path.expanduser(path)
-    if found == path and path.partition("/")[0] == "~":
+    found, first = os.path.expanduser(path), path.partition("/")[0]
+    if found == path and first == "~":
         raise ValueError(f"{path!r}: the home folder is not known: set HOME, or write the path without ~")
+    if found == path and re.fullmatch(r"~[a-z_][\w.-]*", first):
+        raise ValueError(f"{path!r}: there is no user {first[1:]}: write ./{path} for a folder of that name")
     return found
 
 

@@ -30,6 +30,18 @@ def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [at_home(path) for path in ("a/~", "~~/b", "/c")] == ["a/~", "~~/b", "/c"]
 
 
+def test_a_user_who_is_not_there() -> None:
+    """A shell leaves such a path as it is, and a folder `~nobody-here` would be made."""
+    for refuse in (at_home, lambda path: named_output(["--output", path])):
+        for path in ("~nobody-here/run", "~nobody-here"):
+            with pytest.raises(
+                ValueError, match=f"'{path}': there is no user nobody-here: write ./{path} for a folder"
+            ):
+                refuse(path)
+    assert at_home("./~nobody-here/run") == "./~nobody-here/run"
+    assert at_home("~root/x") == f"{pwd.getpwnam('root').pw_dir}/x"
+
+
 def test_files_of_the_hub_need_a_folder_that_can_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the hub is asked."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
