@@ -75,9 +75,10 @@ def tell_epochs(recipe: Recipe, corpus: Corpus, steps: int) -> None:
     """Prints how many epochs the steps are, and what share of the pairs they are expected to draw at least once."""
     pairs, items = epoch(recipe, corpus), steps * recipe.train.batch_size
     epochs = items / pairs
+    shown = f"{epochs:.3g}" if epochs < 100 else f"{epochs:,.0f}"
     drawn = -math.expm1(items * math.log1p(-1 / pairs)) if pairs > 1 else 1.0
     say(
-        f"training: {steps:,} steps of {recipe.train.batch_size} items are {epochs:,.3g} epochs of "
+        f"training: {steps:,} steps of {recipe.train.batch_size} items are {shown} epochs of "
         f"{pairs:,} pairs. Items are drawn with replacement: about {drawn:.1%} of the pairs are drawn at least once"
     )
     if epochs >= MANY_EPOCHS:

@@ -54,7 +54,7 @@ def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
         if names and given and names[-1] != (written.get("name") or ""):
             values = ", ".join(f"encoder.{name} {written[name]!r}" for name in given)
             say(
-                f"note: {names[-1]} is used without the settings that {file} has for "
+                f"note: {names[-1] or 'a new encoder'} is used without the settings that {file} has for "
                 f"{written.get('name') or 'the encoder built there'}: {values}. Name those to keep on the command line"
             )
             found += [f"--encoder.{name}={json.dumps(defaults[name])}" for name in given]
