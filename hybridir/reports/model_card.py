@@ -22,7 +22,7 @@ from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.model.folder import read_layout
 from hybridir.runtime.durable import replace_text
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid, fenced, inline, paragraph, plain
 
@@ -37,7 +37,7 @@ def write_model_card(output: Path) -> None:
     It is made from `config.yaml`, `results.json` and `data_card.json` there, and from the prompts and lengths of the
     model. Measures that are not in `results.json` are left out.
     """
-    config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(output / "config.yaml")
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     data = json.loads((output / "data_card.json").read_text(encoding="utf-8"))
     trained = list(config["sampling"]["languages"] or data["languages"])

@@ -39,7 +39,7 @@ from hybridir.runs.results import write_results
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.history import last_attempt, read_history
 from hybridir.runtime.owner import writing
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import load_yaml, read_yaml
 from hybridir.runtime.problems import Problems
 from hybridir.runtime.progress import Follow, say
 from hybridir.runtime.signals import INTERRUPTED, saving
@@ -96,12 +96,12 @@ def measure_run(
 
     `facts` are added to `results.json`, and must hold `facts["data"]["fingerprint"]`.
     """
+    config = read_yaml(output / "config.yaml")
     best = replace(initial, name=str(output / "model"), revision=None, pooling=None)
     encoders = {"trained": best, "untrained": initial}
     embedded = {name: embed(one, benchmark, encode) for name, one in encoders.items()}
     rankings = {name: [rank_vectors(*both, benchmark, DEPTH)] for name, both in embedded.items()}
     rankings["BM25"] = [rank_all(bm25_scorer(benchmark), benchmark, DEPTH)]
-    config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
     card = json.loads((output / "data_card.json").read_text(encoding="utf-8"))
     made_of = {"data": facts["data"]["fingerprint"], "model": fingerprint(best), "untrained": fingerprint(initial)}
     cut = count_cut(best, benchmark)
@@ -204,7 +204,7 @@ def _finished(recipe: Recipe) -> Path | None:
     if not (recipe.resume and (output / "results.json").exists() and (output / "config.yaml").exists()):
         return None
     trained = json.loads((output / "results.json").read_text(encoding="utf-8")).get("training", {})
-    config = load_yaml((output / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(output / "config.yaml")
     ended = trained.get("stopped") == "patience" or trained.get("step") == recipe.train.steps
     if recipe.train.steps is None:  # the number of steps follows from the data, which have not changed
         ended = ended or (trained.get("stopped") == "end" and config["train"].get("tokens") == recipe.train.tokens)

@@ -7,15 +7,16 @@
 """
 
 import json
+import os
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hybridir.runtime.home import at_home
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.progress import say
 from hybridir.runtime.words import did_you_mean
 
@@ -28,7 +29,8 @@ def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
     What was set back of `encoder` is printed. Fields that stand on the command line count as ever.
 
     Raises:
-        ValueError: a file switches on a term of the loss that there is not (see `check_terms`).
+        ValueError: a file cannot be read, has another value in the place of a section, or switches on a term of the
+            loss that there is not (see `check_terms`).
     """
     has_length = any(field.name == "train" for field in fields(recipe))
     sections = {f.name: asdict(f.default_factory()) for f in fields(recipe) if f.name in ("encoder", "loss")}  # type: ignore
@@ -41,6 +43,9 @@ def leave_behind(recipe: type[Any], arguments: list[str]) -> list[str]:
         if option != "--config":
             continue
         content = _content(file)
+        for field in fields(recipe):
+            if is_dataclass(field.type) and not isinstance(value := content.get(field.name, {}), dict | str):
+                raise ValueError(f"{file} has {field.name} {value!r}, but it is a section: write its fields below it")
         if gone := loss and check_terms(_section(content, "loss"), loss, file):
             kept = {name: value for name, value in content["loss"].items() if name not in gone}
             say(f"note: {file} has loss.{', loss.'.join(gone)} with weight 0, which this version does not have")
@@ -93,12 +98,9 @@ def check_terms(written: Mapping[str, Any], known: Collection[str], where: str) 
 
 
 def _content(file: str) -> dict[str, Any]:
-    """The sections of a config file; empty if there is none. That a file is broken, the parser tells."""
-    try:
-        found = load_yaml(Path(at_home(file)).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    """The content of a config file; empty if there is none, which the parser tells."""
+    path = at_home(file)
+    return read_yaml(Path(path)) if os.path.isfile(path) else {}
 
 
 def _section(content: dict[str, Any], name: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         found = load_yaml(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): repair it, or name another folder") from None
+        raise ValueError(f"{file} cannot be read ({error}): repair it, or name another") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{file} is not a mapping of names to values: repair it, or name another folder")
+        raise ValueError(f"{file} is not a mapping of names to values: repair it, or name another")
     return found
 
 

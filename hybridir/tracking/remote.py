@@ -14,7 +14,7 @@ from typing import Any
 
 from hybridir.reports.in_short import data_name
 from hybridir.runtime.history import Tail, read_history
-from hybridir.runtime.plain_yaml import load_yaml
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.secrets import masked, without_secrets
 from hybridir.tracking.registry import Candidate, register
 from hybridir.tracking.result_metrics import flatten, is_number, numbers_of
@@ -133,9 +133,9 @@ class MlflowRun:
 
     def _describe(self) -> None:
         """Posts new parameters, and all tags. MLflow's parameters cannot change: new values are tags `changed.NAME`."""
+        config = read_yaml(self._output / "config.yaml")
         from mlflow.entities import Param, RunTag
 
-        config = load_yaml((self._output / "config.yaml").read_text(encoding="utf-8"))
         params = {name: _param(value) for name, value in flatten(config).items()}
         run = self._client.get_run(self.run_id).data
         had = run.params
@@ -193,13 +193,13 @@ class MlflowRun:
 
     def _post_dataset(self) -> None:
         """Posts the training data as the run's input: its name as pages say it, and its fingerprint."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
         card = self._output / "data_card.json"
         fingerprint = json.loads(card.read_text(encoding="utf-8")).get("fingerprint") if card.exists() else None
         if not fingerprint:
             return
-        data = load_yaml((self._output / "config.yaml").read_text(encoding="utf-8")).get("data", {})
+        data = read_yaml(self._output / "config.yaml").get("data", {})
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
         name = data_name({"sources": (), "name": "", "path": "", "format": "data"} | data).removeprefix("the ")
         source = json.dumps({"uri": without_secrets(data.get("path") or name)})
         dataset = Dataset(name, fingerprint[:36], "local", source)  # MLflow's limit for a digest

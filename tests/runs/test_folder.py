@@ -7,26 +7,36 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from helpers import foreign_server, job, read_lines
 
-from hybridir.data.config import BenchmarkConfig
-from hybridir.experiments.one_run import Runner
+from hybridir.data.config import BenchmarkConfig, Source
+from hybridir.experiments.one_run import ArmRun, Runner, _check_made
 from hybridir.experiments.studies import STUDIES
 from hybridir.experiments.study import StudyRecipe
 from hybridir.experiments.study_job import run_study, study_kind
 from hybridir.experiments.tuning import TuneRecipe
 from hybridir.experiments.tuning_job import TUNING, run_tune
 from hybridir.model.config import EncoderConfig
+from hybridir.reports.model_card import write_model_card
+from hybridir.retrieval.systems import System, _label
 from hybridir.runs.backend import Backend, track_nothing
 from hybridir.runs.evaluation_run import EVALUATION, Evaluation, run_evaluation
+from hybridir.runs.fill_in import trains_on
 from hybridir.runs.folder import NAME, Kind, begin_folder, kind_of, open_folder, opened, output_folder
+from hybridir.runs.measured_on import choose
 from hybridir.runs.recipe import MAY_CHANGE, Recipe, ScalingConfig
-from hybridir.runs.training_run import TRAINING, run_training
+from hybridir.runs.training_run import TRAINING, _finished, measure_run, run_training
+from hybridir.runtime.command_line import parse
+from hybridir.tracking.__main__ import _write
+from hybridir.tracking.remote import MlflowRun
 
+ANY: Any = SimpleNamespace
+"""Stands for what is not looked at before the config."""
 ONE_PROCESS = ScalingConfig(num_workers=0)
 
 
@@ -164,6 +174,38 @@ def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=name):
         open_folder(Recipe(output=str(tmp_path), resume=True), TRAINING)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "kind": kind_of,
+    "resume": lambda run: open_folder(Recipe(output=str(run), resume=True), TRAINING),
+    "finished": lambda run: _finished(Recipe(output=str(run), resume=True)),
+    "command line": lambda run: parse(Recipe, "train", None, ["--config", str(run / "config.yaml")]),
+    "measures": lambda run: measure_run(run, ANY, EncoderConfig(), nothing, {}),
+    "model card": write_model_card,
+    "parameters": lambda run: MlflowRun._describe(ANY(_output=run)),
+    "data set": lambda run: MlflowRun._post_dataset(ANY(_output=run)),
+    "tracked later": lambda run: _write(run, None),
+    "trained on": lambda run: choose(BenchmarkConfig(), [System("a", (EncoderConfig(name=str(run)),), ("",))]),
+    "made of": lambda run: trains_on(Source(path=str(run)), BenchmarkConfig(name="sample")),
+    "name": lambda run: _label(str(run)),
+    "made for a study": lambda run: _check_made(ArmRun(arm="a", recipe=Recipe(output=str(run)))),
+}
+"""What reads the `config.yaml` of a folder."""
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "", "a: \udc80"])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_config_that_cannot_be_read_is_named_by_all_readers(reader: str, text: str, tmp_path: Path) -> None:
+    run = tmp_path / "train-20260101-120000"
+    (run / "model").mkdir(parents=True)
+    (run / "config.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
+    if reader != "kind":
+        (run / NAME).write_text(json.dumps({"kind": TRAINING.name, "job": TRAINING.job}), encoding="utf-8")
+    for name in ("results.json", "data_card.json"):
+        (run / name).write_text('{"fingerprint": "f"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{run}/config.yaml (?s:.*): repair it, or name another"):
+        READERS[reader](run)
 
 
 def go_on(folder: Path, steps: int, *more: str) -> CompletedProcess[str]:
