@@ -71,7 +71,7 @@ def describe_rejected(
 ) -> str:
     """For messages: the number of rejected rows by reason, and the first of them, each on a line of its own.
 
-    Of unknown language codes all are named.
+    All unknown language codes are listed, not only the first.
     """
     lines = []
     for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
@@ -267,7 +267,7 @@ def _number_groups(key_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _set_apart(
     key_N: np.ndarray, language_N: np.ndarray, question_N: np.ndarray, text_N: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """The keys of the groups in which further answers are groups of their own, and the number of their rows."""
+    """The keys of the groups, with further answers in groups of their own; and how many rows these are."""
     _, first, slot_N = _number_groups(key_N ^ (language_N.astype(np.uint64) * _MIX))  # by group and language
     first_N = first[slot_N]
     apart = np.flatnonzero((question_N == question_N[first_N]) & (text_N != text_N[first_N]))

@@ -66,7 +66,7 @@ def same_as(text: str, others: Iterable[str]) -> Iterator[bool]:
 
 
 def _begin(text: str) -> str:
-    """The first visible character without its accents; empty if it is an accent, as these have no fixed order."""
+    """The first visible character without its accents; empty if it is an accent, as their order varies."""
     if text[:1].isalnum() and text[0].isascii():
         return text[0]
     found = _SEEN.search(text)

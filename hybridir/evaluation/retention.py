@@ -17,7 +17,7 @@ from hybridir.evaluation.intervals import LEVEL, Labels, macro_mean
 CHANCE = float(np.sum(1 / np.arange(1, 11)))
 """The expected RR@10 of a random ranking, times the number of passages, if one of many is relevant: about 2.93."""
 FLOOR = 0.05
-"""A plain value below this leaves nothing to lose; nor does one whose interval reaches down to three times chance."""
+"""Below this plain value, or if its interval reaches down to three times chance, no relative drop is given."""
 
 
 class Relative(NamedTuple):

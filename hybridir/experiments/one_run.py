@@ -108,7 +108,7 @@ class ArmRun:
 
 
 def check_definition(run: ArmRun) -> None:
-    """Raises `ValueError` if a run that has results has them of another definition of its arm, or of a condition."""
+    """Raises `ValueError` if a run has results of another definition of its arm, or of a condition."""
     if not (run.results.exists() and (run.output / NAME).exists()):  # without: of a version that did not write it down
         return
     measured = read_results(run.results).get("conditions", {})

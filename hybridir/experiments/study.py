@@ -78,8 +78,8 @@ class StudyRecipe(Recipe):
         conditions: noise on the benchmark's queries; every arm is measured on them too, besides the plain benchmark,
             without training again. Omitted: those of the study.
         quick: try the whole study within minutes: 30 steps, at most 2 seeds, 4 conditions and 240 facts of the sample,
-            and fewer arms where there are many. No claim is judged. What files say beyond that is made shorter; on the
-            command line it is refused.
+            and fewer arms where there are many. No claim is judged. Larger values in a file are lowered; on the command
+            line they are an error.
         margin: difference in mAP (or recall, ...) within which two arms count as equal. The smaller one of `margin` and
             `margin_share` counts.
         margin_share: the margin as a share of the baseline's value. For rank distances, it is the only margin.

@@ -144,7 +144,9 @@ def _run_all(recipe: StudyRecipe, runs: Sequence[ArmRun], runner: Runner) -> dic
         return errors
     expected = _expect(recipe, todo, runner)
     about = f": about {duration(sum(expected.values()) / runner.at_once)}" if expected else ""
-    say(f"{len(todo)} runs, {runner.at_once} at a time{about}")
+    trained = sum(run.results.exists() for run in todo)
+    measured = f"; {trained} of them are trained, and measured under what they lack" if trained else ""
+    say(f"{len(todo)} runs, {runner.at_once} at a time{about}{measured}")
     with ArmProgress(todo, expected) as progress:
         left = todo
         while left:
@@ -256,8 +258,8 @@ def _plan(recipe: StudyRecipe, arms: Sequence[Arm]) -> Grid:
         train = runs[0].recipe.train
         length = next((f"{value:,} {name}" for name in LENGTHS if (value := getattr(train, name))), "")
         size = ("", "") if arm.made_of else (length, str(train.batch_size))
-        rows.append((arm.name, arm.about, *size, f"{sum(run.finished for run in runs)} of {len(runs)}"))
-    return Grid("the arms", ("arm", "what it does", "length", "batch", "runs finished"), rows)
+        rows.append((arm.name, arm.about, *size, f"{sum(run.results.exists() for run in runs)} of {len(runs)}"))
+    return Grid("the arms", ("arm", "what it does", "length", "batch", "runs trained"), rows)
 
 
 def _verdicts(results: dict[str, Any]) -> Grid:

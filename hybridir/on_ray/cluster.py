@@ -53,7 +53,7 @@ _LOCAL = {
 }
 
 _TOKEN = secrets.token_hex(32)
-"""Of local clusters of this process. Without it Ray writes one to ~/.ray, which all users of the machine can read."""
+"""For local clusters of this process. Without it Ray writes one to ~/.ray, which all users of the machine can read."""
 
 
 @contextlib.contextmanager

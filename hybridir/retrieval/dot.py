@@ -22,8 +22,8 @@ def dot_scorer(query_QD: np.ndarray, passage_PD: np.ndarray) -> Scorer:
     """Scores by dot product, which is cosine similarity for normalised embeddings.
 
     A score is a float64 sum rounded once to float32, and depends on its two vectors alone, not on how many are scored
-    together, nor on the processor: a product in float64 gives it, except where its own error leaves two roundings open.
-    Those few are summed again in a fixed order.
+    together, nor on the processor: a product in float64 usually decides how it is rounded. Where the error of that
+    product allows two roundings, the sum is made again in a fixed order.
     """
 
     def score(queries: slice, passages: slice) -> np.ndarray:

@@ -71,7 +71,7 @@ _word = lru_cache(2**18)(hash_of)
 
 
 def grams(found: Sequence[str]) -> np.ndarray:
-    """uint64: a hash of every `WORDS` words in a row; of all together if there are fewer; empty if there are none."""
+    """uint64: a hash of every `WORDS` words in a row; one of all words if there are fewer; empty if there are none."""
     size = min(WORDS, len(found))
     hash_N = np.fromiter(map(_word, found), np.uint64, len(found))
     grams_N = np.full(len(found) - size + 1 if size else 0, size, dtype=np.uint64)

@@ -80,8 +80,8 @@ def attack_results(rankers: Mapping[str, Ranker], benchmark: Benchmark, config: 
 
     For each system: `won` (queries with a right passage first without edits), `plain` RR@10; for `random`, `best_of_m`
     and `attack` the `success` (share of the won that are beaten), `RR@10`, and `texts` embedded for each query won; and
-    `search`, the attack minus the best of m, paired, as a mean over `queries`: of `success`, and of `RR@10` lost if all
-    edits are spent on every query (`stop` is false).
+    `search`, the paired difference between the attack and the best of m, as a mean over `queries`: in `success`, and in
+    the `RR@10` lost if all edits are spent on every query (`stop` is false).
     """
     places = chosen(benchmark, config)
     queries = [benchmark.queries[n] for n in places]

@@ -71,9 +71,9 @@ def without_secrets(text: str) -> str:
 
     Masked are user and password in URIs, the values in query strings and fragments of URIs, headers that log in, keys
     of known shapes, and the values of environment variables whose name suggests a secret (TOKEN, PASSWORD, ..._KEY) and
-    passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64. Such a value
-    stays in the name of a folder or file in a local path, for that would be found no more: a value that may be a word
-    in any, a longer one if the path is there, or if it is the whole name.
+    passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64. Names
+    in local paths are not masked where that would make a path that does not exist: short values, which may be words,
+    in any name; longer ones if the path exists, or if the value is the whole name.
     """
     if values := _values(tuple(os.environ.items())):
         names = [

@@ -244,8 +244,8 @@ def _read_passages(
 ) -> tuple[Passages, dict[str, int], list[str]]:
     """The passages of one language.
 
-    Also returns the positions of those with an id that is `wanted` (`EMPTY`: no text), and the ids of those that are
-    the query with the same id.
+    Also returns the position of each id that is `wanted` (`EMPTY` if it has no text), and the ids of the passages whose
+    text is that of the query with the same id.
     """
     places: dict[str, int] = {}
     empty: dict[int, tuple[str, int]] = {}
