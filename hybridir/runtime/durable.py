@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -22,6 +22,8 @@ PERMANENT = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
 }
 """Numbers of storage errors that a retry cannot fix."""
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Numbers of errors that can come from nothing but writing, whatever else is done meanwhile."""
 UNFINISHED = ".*.tmp"
 """Pattern of the names of files and folders that are being written, or whose writer was killed."""
 
@@ -74,16 +76,18 @@ def check_links(folder: Path) -> None:
 def replaced(file: Path) -> Iterator[Path]:
     """Gives a temporary path to write to, and puts what was written there in the place of `file`.
 
-    Readers find the old file or the whole new one, even after a crash; after an error the old one stays.
+    Readers find the old file or the whole new one, even after a crash; after an error the old one stays. That a disk is
+    full is told as by `storage_explained`.
     """
     written = file.with_name(f".{file.name[:100]}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield written
-        sync(written)
-        written.replace(file)
-        sync(file.parent)
-    finally:
-        written.unlink(missing_ok=True)
+    with storage_explained(file, _FULL):
+        try:
+            yield written
+            sync(written)
+            written.replace(file)
+            sync(file.parent)
+        finally:
+            written.unlink(missing_ok=True)
 
 
 def replace_text(file: Path, text: str) -> None:
@@ -103,26 +107,28 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     """Yields an empty temporary folder to fill, which then replaces `folder`.
 
     Only one process at a time may do so. `folder` is always either complete or absent; after an error the old one
-    stays. Temporary folders that a killed process has left are removed.
+    stays. Temporary folders that a killed process has left are removed. That a disk is full is told as by
+    `storage_explained`.
     """
     work, old = (folder.with_name(f".{folder.name}{end}.tmp") for end in ("", ".old"))
-    remove(work)
-    work.mkdir(parents=True)
-    try:
-        yield work
-        for file in (*work.rglob("*"), work):
-            sync(file)
-        if os.path.lexists(folder):
-            remove(old)
-            folder.rename(old)
-        work.rename(folder)
-        sync(folder.parent)
-    finally:
-        with suppress(OSError):
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            remove(old)
-            remove(work)
+    with storage_explained(folder, _FULL):
+        remove(work)
+        work.mkdir(parents=True)
+        try:
+            yield work
+            for file in (*work.rglob("*"), work):
+                sync(file)
+            if os.path.lexists(folder):
+                remove(old)
+                folder.rename(old)
+            work.rename(folder)
+            sync(folder.parent)
+        finally:
+            with suppress(OSError):
+                if old.exists() and not folder.exists():
+                    old.rename(folder)
+                remove(old)
+                remove(work)
 
 
 def remove(path: Path) -> None:
@@ -148,19 +154,30 @@ def made_once(folder: Path) -> Iterator[Path | None]:
             yield work
 
 
+class _Explained(OSError):
+    """A storage error that names the place and the remedy already."""
+
+
 @contextmanager
-def storage_explained(path: Path) -> Iterator[None]:
-    """Inside the block, a storage error becomes an `OSError` that names `path`, the free space and the remedy."""
+def storage_explained(path: Path, numbers: Collection[int] = ()) -> Iterator[None]:
+    """Inside the block, a storage error becomes an `OSError` that names `path`, the free space and the remedy.
+
+    With `numbers`, only errors with one of these.
+    """
     try:
         yield
+    except _Explained:
+        raise
     except Exception as error:  # safetensors raises a class of its own, with the error number only in the message
         found = re.search(r"os error (\d+)", str(error))
         number = error.errno if isinstance(error, OSError) else found and int(found[1])
-        if not number:
+        if not number and isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", str(error)):
+            number = errno.ENOSPC  # NumPy keeps the number to itself
+        if not number or (numbers and number not in numbers):
             raise
         free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
-        raise OSError(
+        raise _Explained(
             number,
-            f"{path} cannot be written: {os.strerror(number)} ({free / 1e6:,.1f} MB are free). "
-            "Everything saved before is intact: make room there or fix the permissions, then continue with --resume",
+            f"{path} cannot be written: {os.strerror(number)} ({free / 1e6:,.1f} MB are free). Everything saved before "
+            "is intact: make room there or fix the permissions, then start again, with --resume if results had begun",
         ) from error

@@ -56,7 +56,7 @@ class History:
 
 def note(directory: Path, text: str) -> None:
     """Appends an event to the run in `directory`; `progress.Follow` shows it on the screen."""
-    with appended(directory / EVENTS) as file:
+    with storage_explained(directory / EVENTS), appended(directory / EVENTS) as file:
         file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
 
 

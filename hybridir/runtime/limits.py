@@ -9,6 +9,8 @@ from hybridir.runtime.cpus import usable_cpus
 
 _FILES = re.compile(r"Too many open files|os error 2[34]\b", re.I)
 _PROCESSES = re.compile(r"can't start new thread|Resource temporarily unavailable|pthread_create|os error 11\b", re.I)
+_DISK = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b|requested and \d+ written", re.I)
+_LENGTH = re.compile(r"File too large|os error 27\b", re.I)
 _MEMORY = re.compile(r"Cannot allocate memory|Unable to allocate|os error 12\b|^$", re.I)
 
 
@@ -19,6 +21,10 @@ def remedy(error: BaseException) -> str:
         return _raised("open files", resource.RLIMIT_NOFILE, "-n", "nofile")
     if _PROCESSES.search(said):
         return _raised("threads and processes", resource.RLIMIT_NPROC, "-u", "nproc")
+    if _LENGTH.search(said) and (limit := resource.getrlimit(resource.RLIMIT_FSIZE)[0]) != resource.RLIM_INFINITY:
+        return f"a file may have at most {limit} bytes here: raise the limit by `ulimit -f unlimited`"
+    if _DISK.search(said) and "make room" not in said:
+        return "a disk is full: make room where --output, --cache and TMPDIR lie (`df` shows how much there is)"
     if (isinstance(error, MemoryError) or str(error)) and _MEMORY.search(str(error)):
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         told = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -v` is {limit // 1024} KB)"

@@ -6,12 +6,18 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers import ROOT
+from safetensors.torch import save_file
 
-from hybridir.runtime.durable import made_once, replaced, replaced_folder
+from hybridir.runtime.durable import made_once, replace_text, replaced, replaced_folder
 from hybridir.runtime.history import History, note
 from hybridir.runtime.owner import OWNER, WRITER, own, owned, writing
+from hybridir.runtime.secrets import errors_masked
 from hybridir.tracking.machine import Sampler
 from hybridir.tracking.state import only_writer
 
@@ -64,6 +70,82 @@ def test_an_error_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.Monk
         pass
     assert [file.name for file in folder.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 64 KB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("only an administrator can make a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+LONG = "x" * 100_000
+
+
+def fill_text(file: Path) -> None:
+    replace_text(file, LONG)
+
+
+def fill_array(file: Path) -> None:
+    with replaced(file) as written, open(written, "wb") as opened:
+        np.save(opened, np.zeros(100_000))
+
+
+def fill_arrow(file: Path) -> None:
+    with replaced(file) as written, pa.OSFile(str(written), "wb") as opened:
+        opened.write(LONG.encode())
+
+
+def fill_parquet(file: Path) -> None:
+    with replaced(file) as written:
+        pq.write_table(pa.table({"n": np.random.default_rng(0).random(100_000)}), written)
+
+
+def fill_folder(folder: Path) -> None:
+    with made_once(folder) as work:
+        assert work
+        np.save(work / "a.npy", np.zeros(100_000))
+
+
+def fill_weights(folder: Path) -> None:
+    with replaced_folder(folder) as work:
+        save_file({"a": torch.zeros(100_000)}, work / "model.safetensors")
+
+
+def fill_history(file: Path) -> None:
+    History(file.parent, 0).append({"step": 0, "text": LONG})
+
+
+def fill_events(file: Path) -> None:
+    note(file.parent, LONG)
+
+
+@pytest.mark.parametrize(
+    ("name", "fill"),
+    [
+        *(("a", fill) for fill in (fill_text, fill_array, fill_arrow, fill_parquet, fill_folder, fill_weights)),
+        *(("history.jsonl", fill_history), ("events.jsonl", fill_events)),
+    ],
+)
+def test_a_disk_that_fills_is_told_with_the_place_and_what_to_do(
+    name: str, fill: Callable[[Path], None], small_disk: Path
+) -> None:
+    file = small_disk / name
+    told = rf"error: \[Errno 28\] {file} cannot be written: No space left on device .* make room there .* --resume"
+    with pytest.raises(SystemExit, match=f"^{told}[^\\n]*$"), errors_masked(OSError):
+        fill(file)
+    assert {path.name for path in small_disk.iterdir()} <= {"history.jsonl", "events.jsonl", "a.lock"}
+
+
+def test_a_disk_that_fills_elsewhere_is_told() -> None:
+    with pytest.raises(SystemExit, match=r"No space left.*\na disk is full: make room where --output"):  # noqa: SIM117
+        with errors_masked(), open("/dev/full", "w", encoding="utf-8") as file:
+            file.write("x")
 
 
 # Folders that somebody else made

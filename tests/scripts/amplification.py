@@ -15,6 +15,7 @@ file at a time, at 7ce0a4c, the commit before the first bound of growth, with
     dictionary                   2 MB  0.0 s   MemoryError at 6 GB of address space
     many negatives               0 MB  0.0 s     79 MB   1.7 s
     mmarco                      30 MB  0.4 s    120 MB  30.4 s
+    mmarco without queries      12 MB  1.5 s   over 60 s of a CPU (`ulimit -t 60`)
     row groups                   0 MB  0.7 s     63 MB  24.8 s
     the most memory: delta     169 MB  0.7 s
     the most time: miracl repeats      9.7 s
