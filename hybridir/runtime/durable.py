@@ -49,6 +49,8 @@ def open_alone(file: Path, flags: int) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link; a pipe that nobody reads, or a socket
             raise refused from None
+        if error.errno == errno.EISDIR:
+            raise ValueError(f"{file} is a folder, but a file is to be written there: remove it") from None
         raise
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
@@ -63,13 +65,17 @@ def appended(file: Path) -> TextIO:
 
 
 def check_links(folder: Path) -> None:
-    """`ValueError` if a folder somewhere inside `folder` is a symbolic link: what is written there lands elsewhere."""
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            if os.path.islink(os.path.join(parent, name)):
-                raise ValueError(
-                    f"{parent}/{name} is a symbolic link to another folder: remove it, or name another --output"
-                )
+    """`ValueError` if something in `folder` is no ordinary file or folder.
+
+    What is written to a folder that is a symbolic link lands elsewhere; who reads a pipe waits for ever.
+    """
+    for parent, names, files in os.walk(folder):
+        for path in (os.path.join(parent, name) for name in names):
+            if os.path.islink(path):
+                raise ValueError(f"{path} is a symbolic link to another folder: remove it, or name another --output")
+        for path in (os.path.join(parent, name) for name in files):
+            if not os.path.isfile(path) and os.path.exists(path):
+                raise ValueError(f"{path} is a pipe, socket or device: remove it, or name another --output")
 
 
 @contextmanager
@@ -83,6 +89,8 @@ def replaced(file: Path) -> Iterator[Path]:
     with storage_explained(file, _FULL):
         try:
             yield written
+            if file.is_dir() and not file.is_symlink():
+                raise ValueError(f"{file} is a folder, but a file is to be written there: remove it")
             sync(written)
             written.replace(file)
             sync(file.parent)

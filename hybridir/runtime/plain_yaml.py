@@ -13,6 +13,8 @@ _MOST_REPEATED = 10_000
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """The content of a YAML or JSON file; `ValueError` if it cannot be read or is no mapping."""
+    if file.exists() and not file.is_file():  # who reads a pipe waits for ever
+        raise ValueError(f"{file} is no ordinary file: remove it, or name another")
     try:
         found = load_yaml(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError) as error:

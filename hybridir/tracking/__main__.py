@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from hybridir.runs.recipe import TrackingConfig
+from hybridir.runtime.durable import check_links
 from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.progress import say
 from hybridir.runtime.secrets import errors_masked, without_secrets
@@ -29,6 +30,7 @@ def main() -> None:
 def _write(output: Path, uri: str | None) -> None:
     if not (output / "config.yaml").exists():
         raise ValueError(f"{output} holds no run (there is no config.yaml): give the --output folder of a run")
+    check_links(output)
     config = read_yaml(output / "config.yaml").get("tracking", {})
     goal = target(TrackingConfig(**config | ({"uri": uri} if uri else {})), output, [uri] if uri else [])
     try:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from hybridir.runtime.durable import made_once, replace_text, replaced, replaced_folder
 from hybridir.runtime.history import History, note
 from hybridir.runtime.owner import OWNER, WRITER, own, owned, writing
+from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.secrets import errors_masked
 from hybridir.tracking.machine import Sampler
 from hybridir.tracking.state import only_writer
@@ -188,8 +189,33 @@ def test_what_is_changed_in_place_is_no_link(name: str, link: Callable[..., None
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     for name in (OWNER, "events.jsonl"):
         os.mkfifo(tmp_path / name)
-        with pytest.raises(ValueError, match="no ordinary file"):
+        with pytest.raises(ValueError, match=f"{name} is (a link or no ordinary file|a pipe)"):
             APPENDING[name](tmp_path)
+        (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "run" / "seed-0").mkdir(parents=True)
+    (tmp_path / "run" / "gone").symlink_to("nowhere")  # is replaced like a file
+    with own(tmp_path / "run"):
+        pass
+    (tmp_path / "run" / "seed-0" / "results.json").symlink_to(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"results\.json is a pipe, socket or device: remove it"):
+        own(tmp_path / "run").__enter__()
+    with pytest.raises(ValueError, match="pipe is no ordinary file: remove it"):
+        read_yaml(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", [*APPENDING, "page.html"])
+def test_a_folder_in_the_place_of_a_file_is_named(name: str, tmp_path: Path) -> None:
+    """It stays as it is, and nothing is left beside it."""
+    if name == "history.discarded.jsonl":
+        (tmp_path / "history.jsonl").write_text('{"step": 0, "attempt": 1}\n', encoding="utf-8")
+    (tmp_path / name / "inner").mkdir(parents=True)
+    before = {*tmp_path.iterdir()}
+    with pytest.raises(
+        (ValueError, OSError), match=f"{name} is a folder, but a file is to be written there: remove it"
+    ):
+        APPENDING.get(name, lambda output: replace_text(output / name, "new"))(tmp_path)
+    assert {*tmp_path.iterdir()} == before
 
 
 def test_an_owner_that_is_asked_for_changes_nothing(canary: Path) -> None:
