@@ -58,6 +58,8 @@ _PART = re.compile(r"[^/]+")
 _PATH = re.compile(r"(?:~|\.\.?)?(?:/[\w. -]+)+/?")
 _KEY = re.compile(r"(?=[a-zA-Z]*\d)(?=[A-Z\d]*[a-z])(?=[a-z\d]*[A-Z])[a-zA-Z\d]{10,}")
 """As in base64, which may begin with a slash: ten characters or more, among them digits, small and capital letters."""
+_WORDS = re.compile(r"[a-zA-Z][a-z]*\d{0,4}(?:[-_.][a-zA-Z][a-z]*\d{0,4})*")
+"""What a person may name a folder, and no key looks like: `airflow`, `Airflow2`, `airflow-postgres`."""
 _SHORTEST = 6
 """Characters. Shorter values of environment variables are not masked: they may be ordinary words."""
 _LONGEST_WORD = 16
@@ -72,8 +74,8 @@ def without_secrets(text: str) -> str:
     Masked are user and password in URIs, the values in query strings and fragments of URIs, headers that log in, keys
     of known shapes, and the values of environment variables whose name suggests a secret (TOKEN, PASSWORD, ..._KEY) and
     passwords inside others (DATABASE_URL), also when they are escaped as in JSON or URIs, or in base64. Names
-    in local paths are not masked where that would make a path that does not exist: short values, which may be words,
-    in any name; longer ones if the path exists, or if the value is the whole name.
+    in local paths that are there are not masked, for they would be found no more; in other paths, words are not (see
+    `_WORDS`): short ones in any name, longer ones if they are the whole name.
     """
     if values := _values(tuple(os.environ.items())):
         names = [
@@ -87,10 +89,8 @@ def without_secrets(text: str) -> str:
             for path, start, end in names:
                 if start <= found.start() and found.end() <= end:
                     whole = found[0] == text[start:end].rstrip(",;.)")
-                    if (
-                        len(found[0]) < _SAFE_INSIDE
-                        or whole
-                        or os.path.lexists(_BEFORE_A_PATH.sub("", text[path:end], count=1))
+                    if (_WORDS.fullmatch(found[0]) and (whole or len(found[0]) < _SAFE_INSIDE)) or os.path.lexists(
+                        _BEFORE_A_PATH.sub("", text[path:end], count=1)
                     ):
                         return found[0]
             return MASK

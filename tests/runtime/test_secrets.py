@@ -233,6 +233,18 @@ def test_long_values_are_kept_only_in_paths_that_are_there(tmp_path: Path, monke
     assert without_secrets("/mnt/airflow-postgres/x") == "/mnt/airflow-postgres/x"
 
 
+@pytest.mark.parametrize("value", ["k3Jd9f2L", "k3jd9f2lsq", "canary4711longer", "3f2a9c41-77de-4b1c", "tokenOfMine"])
+def test_keys_are_kept_in_no_path_that_is_not_there(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the path of a request that a client's message shows, without its server."""
+    monkeypatch.setenv("MY_TOKEN", value)
+    (tmp_path / value).mkdir()
+    assert without_secrets(f"see {tmp_path}/{value}/new") == f"see {tmp_path}/{value}/new"
+    for text in (f"url: /v1/{value}/send", f"POST /v1/{value}", f"a/{value} b", f"Bearer /{value}"):
+        assert without_secrets(text) == text.replace(value, MASK)
+
+
 def test_errors_end_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "canary-7261")
     for error in (ValueError("of canary-7261"), RuntimeError("of canary-7261"), SystemExit("of canary-7261")):
