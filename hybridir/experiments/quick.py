@@ -11,7 +11,7 @@ from hybridir.runtime.plain_yaml import load_yaml
 QUICK_STEPS, QUICK_SEEDS, QUICK_CONDITIONS, QUICK_FACTS = 30, 2, 4, 240
 """Steps, and the most seeds, conditions and facts of the sample, of a quick trial of a study."""
 _CHANGED = (
-    *(f"train.{name}" for name in ("steps", "epochs", "tokens", "warmup_steps")),
+    *(f"train.{name}" for name in ("steps", "epochs", "tokens", "warmup_steps", "warmup_ratio")),
     *("validation.every", "seeds", "conditions", "benchmark.facts"),
 )
 
@@ -20,7 +20,8 @@ def shortened(recipe: StudyRecipe) -> StudyRecipe:
     """The recipe of a trial of the study, if it is `quick`."""
     if not recipe.quick:
         return recipe
-    train = replace(recipe.train, steps=QUICK_STEPS, epochs=None, tokens=None, warmup_steps=QUICK_STEPS // 10)
+    length = {"steps": QUICK_STEPS, "epochs": None, "tokens": None}
+    train = replace(recipe.train, **length, warmup_steps=QUICK_STEPS // 10, warmup_ratio=None)  # type: ignore[arg-type]
     return replace(
         recipe,
         seeds=min(recipe.seeds, QUICK_SEEDS),

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hybridir.data.corpus import Corpus
-from hybridir.experiments.one_run import ArmRun, Runner, check_definition
+from hybridir.experiments.one_run import ArmRun, Runner, check_definition, read_results
 from hybridir.experiments.progress import ArmProgress, duration
 from hybridir.experiments.quick import shortened
 from hybridir.experiments.study import Arm, Study, StudyRecipe, arm_runs, chosen_arms, seeds
@@ -80,7 +80,7 @@ def run_study(study: Study, recipe: StudyRecipe, runner: Runner) -> tuple[Path, 
                 **({"composed_conditions": list(study.composed_conditions)} if study.composed_conditions else {}),
                 "margin": {"most": recipe.margin, "share": recipe.margin_share},
                 **({"family": study.family} if study.family else {}),
-                "notes": [*benchmark.notes, *_notes(study, recipe)],
+                "notes": [*benchmark.notes, *_notes(study, recipe), *_warmup_notes(recipe.train, runs)],
                 "provenance": provenance(benchmark, public(recipe), {"data": corpus.fingerprint}),
             }
             finished = [_finished(arm, runs, errors) for arm in arms]
@@ -225,6 +225,27 @@ def _notes(study: Study, recipe: StudyRecipe) -> list[str]:
     judged = bool(study.family) and not recipe.quick
     told = {best: recipe.validation.keep == "best", family: judged, quick: recipe.quick}
     return [words for words, there in told.items() if there]
+
+
+def _warmup_notes(train: TrainConfig, runs: Sequence[ArmRun]) -> list[str]:
+    """What to know of the warm-ups of a study's runs; said on the screen too."""
+    found = []
+    if train.tokens and train.warmup_ratio is None and train.warmup_steps:
+        found.append(
+            f"The arms train on equal tokens, but warm up over train.warmup_steps ({train.warmup_steps:,}), which hold "
+            "more tokens in arms of longer steps. To warm up over equal tokens, set train.warmup_ratio, such as 0.1."
+        )
+    within = {
+        run.arm: f"Arm {run.arm}: {words}."
+        for run in runs
+        if not run.made_of
+        and run.finished
+        and (words := run.recipe.train.too_short(read_results(run.results)["training"]["step"]))
+    }
+    found += within.values()
+    for words in found:
+        say(words)
+    return found
 
 
 def _finished(arm: Arm, runs: Sequence[ArmRun], errors: dict[Path, str]) -> Finished:

@@ -23,6 +23,8 @@ class TrainConfig:
             from nothing.
         weight_decay: weight decay of matrices; biases, norms and the temperature have none.
         warmup_steps: steps over which the learning rate rises linearly from 0.
+        warmup_ratio: the share of the run over which it rises, instead of `warmup_steps`: of its tokens with `tokens`,
+            so that runs of equal tokens rise over equal tokens, whatever their steps hold; of its steps otherwise.
         schedule: after the warm-up, `linear` falls to 0 at the end, over steps, or over `tokens` if these are
             given; `constant` keeps the peak.
         clip_norm: gradients with a larger norm are scaled down to this norm; 0 is off.
@@ -44,6 +46,7 @@ class TrainConfig:
     lr: float | None = None
     weight_decay: float = 0.01
     warmup_steps: int = 40
+    warmup_ratio: float | None = None
     schedule: Literal["linear", "constant"] = "linear"
     clip_norm: float = 1.0
     chunk_tokens: int | None = None
@@ -59,6 +62,8 @@ class TrainConfig:
                 raise ValueError(f"train.{name} is {value}: it must be at least 1")
         if self.epochs is not None and not self.epochs > 0:
             raise ValueError(f"train.epochs is {self.epochs}: it must be above 0")
+        if self.warmup_ratio is not None and not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"train.warmup_ratio is {self.warmup_ratio}: it must be at least 0 and below 1")
         lengths = {f"train.{name}": getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) > 1:
             given = " and ".join(f"{name} is {value:g}" for name, value in lengths.items())
@@ -70,7 +75,21 @@ class TrainConfig:
         `done` is what counts as done, tokens or steps, before each step and after the last: [steps + 1].
         """
         assert self.lr is not None, "the recipe is filled in"
-        rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        warm = done[min(self.warmup_steps, len(done) - 1)]
+        if self.warmup_ratio is None:
+            rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
+            warm: float = done[min(self.warmup_steps, len(done) - 1)]
+        else:
+            warm = self.warmup_ratio * done[-1]
+            rising = min(1.0, done[step + 1] / max(1, warm))
         falling = (done[-1] - done[step]) / max(1, done[-1] - warm)
         return self.lr * min(rising, falling if self.schedule == "linear" else 1.0)
+
+    def too_short(self, steps: int) -> str:
+        """What to know of a run of `steps` steps that ends within its warm-up; empty if it does not."""
+        if self.warmup_ratio is not None or steps >= self.warmup_steps:
+            return ""
+        has, rate = f"{steps:,} step{'s' * (steps != 1)}", f"{steps / self.warmup_steps:.0%}"
+        return (
+            f"The run has {has}, fewer than train.warmup_steps ({self.warmup_steps:,}): the learning rate only rises, "
+            f"to {rate} of train.lr. Set train.warmup_ratio, such as 0.1, or train longer"
+        )

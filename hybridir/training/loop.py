@@ -104,6 +104,8 @@ def train(
     model = DualEncoder(encoder, job.loss).to(device).train()
     if job.lora.rank and rank() == 0:
         note(job.output, trainable(model))
+    if (short := job.train.too_short(job.steps)) and rank() == 0:
+        note(job.output, short)
     if job.train.bf16 and device.type == "cpu" and not multiplies_bfloat16() and rank() == 0:
         note(job.output, "train.bf16 is on, but this CPU has no bfloat16 (AMX, AVX512-BF16): float32 would be faster")
     if job.train.gradient_checkpointing:

@@ -513,7 +513,7 @@ def test_arms_of_a_rival_bring_what_they_are_made_of(cache: Path, tmp_path: Path
 def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> None:
     tracking = TrackingConfig(experiment="study", system_metrics_every=0)
     recipe = recipe_of(tmp_path / "out", cache, tracking=tracking, seeds=1, arms=("mono", "mean"))
-    recipe = replace(recipe, train=replace(recipe.train, steps=None, tokens=5000))
+    recipe = replace(recipe, train=replace(recipe.train, steps=None, tokens=5000, warmup_steps=300))
     run_study(study_of(), recipe, Runner(arms_here(here()), 1, follow, record))
     again = replace(recipe, resume=True)
     run_study(study_of(), again, Runner(arms_here(here()), 1, follow, record))
@@ -532,6 +532,14 @@ def test_runs_stand_below_the_study_in_mlflow(cache: Path, tmp_path: Path) -> No
     for name, arm in found.items():  # each ends with the step that reaches the number of tokens
         lines = list(read_history(tmp_path / "out" / "arms" / name / "seed-0" / "history.jsonl"))
         assert arm["tokens"] - lines[-1]["tokens"] < 5000 <= arm["tokens"] == sum(line["tokens"] for line in lines)
+    notes = results_of(tmp_path / "out")["notes"]
+    assert any(
+        "warm up over train.warmup_steps (300), which hold more tokens in arms of longer steps" in n for n in notes
+    )
+    for name, arm in found.items():
+        short = f"Arm {name}: The run has {arm['steps']:.0f} steps, fewer than train.warmup_steps (300)"
+        assert any(note.startswith(short) for note in notes)
+    assert not any(note.startswith("Arm mean") for note in notes)
 
 
 @pytest.mark.slow

@@ -605,6 +605,31 @@ def test_learning_rates_fall_with_tokens() -> None:
     assert rates == [2.0, 2.0, 1.4, 1.0, 0.2]
 
 
+def test_learning_rates_rise_with_tokens() -> None:
+    """With `warmup_ratio` they rise to the first half of 100 tokens, whether a step has 10 tokens or 20."""
+    half = TrainConfig(warmup_ratio=0.5, lr=2.0)
+    assert [half.lr_at(step, [0, 10, 40, 60, 100]) for step in range(4)] == pytest.approx([0.4, 1.6, 2.0, 1.6])
+    short, long = range(0, 101, 10), range(0, 101, 20)
+    rising = [half.lr_at(step, short) for step in range(5)]
+    assert [half.lr_at(step, long) for step in range(2)] == pytest.approx([rising[1], rising[3]])
+    falling = [half.lr_at(step, long) for step in (3, 4)]
+    assert falling == pytest.approx([half.lr_at(step, short) for step in (6, 8)])
+    by_steps, same = TrainConfig(warmup_steps=2, lr=1.0), TrainConfig(warmup_ratio=0.25, lr=1.0)
+    assert [same.lr_at(n, range(9)) for n in range(8)] == [by_steps.lr_at(n, range(9)) for n in range(8)]
+    with pytest.raises(ValueError, match=r"train\.warmup_ratio is 1\.0: it must be at least 0 and below 1"):
+        TrainConfig(warmup_ratio=1.0)
+
+
+def test_a_run_that_ends_within_its_warm_up_says_so(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", train={"steps": 1, "warmup_steps": 4})
+    train_here(run)
+    events = (run.job.output / "events.jsonl").read_text(encoding="utf-8")
+    assert "The run has 1 step, fewer than train.warmup_steps (4)" in events
+    assert "only rises, to 25% of train.lr. Set train.warmup_ratio, such as 0.1, or train longer" in events
+    assert not TrainConfig(warmup_steps=4).too_short(4)
+    assert not TrainConfig(warmup_ratio=0.5).too_short(1)
+
+
 def test_learning_rates_are_those_used(make_run: MakeRun, tmp_path: Path) -> None:
     """The first step of Adam moves every weight that has a gradient by the learning rate."""
     run = make_run(tmp_path / "run", train={"steps": 4, "weight_decay": 0.0, "checkpoint_every": 1, "keep_last": 9})
