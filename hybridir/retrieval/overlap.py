@@ -11,10 +11,11 @@ Shapes: G groups, N texts, M grams or texts of the benchmark.
 import hashlib
 import json
 import os
+import re
 import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +31,7 @@ from hybridir.data.formats import BENCHMARKS
 from hybridir.data.intake import hash_of
 from hybridir.data.records import OVERLAP, PARTS, Benchmark, benchmark_fingerprint
 from hybridir.data.sources import benchmark_at, read_benchmark
+from hybridir.data.storage import PLACEHOLDER
 from hybridir.data.texts import as_read
 from hybridir.model.check import as_published
 from hybridir.model.config import EncoderConfig
@@ -40,11 +42,18 @@ from hybridir.retrieval.nearest import top_k
 from hybridir.retrieval.systems import fingerprint
 from hybridir.runtime.durable import made_once
 from hybridir.runtime.progress import say, watch
+from hybridir.runtime.secrets import without_secrets
 
 WORDS = 13
 """Words, or characters, in a row."""
 UNSPACED = ("zh", "th", "ja", "km", "lo", "my")
 """Languages that put no spaces between words."""
+_UNSPACED_LETTERS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+"""Letters that these languages are written with."""
+UNKNOWN = "und"
+"""CLDR's code for a language that is not known: a benchmark that nobody is measured on needs no other."""
 _PRIME = np.uint64(0x100000001B3)
 SIDES = ("query", "passage")
 
@@ -81,6 +90,12 @@ def grams(found: Sequence[str]) -> np.ndarray:
     return grams_N
 
 
+def _grams_of(text: str, language: str) -> np.ndarray:
+    """The grams of a text of a benchmark; in an unknown language, of its characters too if some are of `UNSPACED`."""
+    also = UNSPACED[:1] if language == UNKNOWN and _UNSPACED_LETTERS.search(text) else ()
+    return np.concatenate([grams(words(text, one)) for one in (language, *also)])
+
+
 @dataclass(frozen=True)
 class Held:
     """The texts of benchmarks that must not be trained on: by side, (name, language, text)."""
@@ -104,7 +119,7 @@ class Held:
     @cached_property
     def _grams(self) -> tuple[np.ndarray, np.ndarray]:
         """All grams, ascending, and the number of the text of each; queries come first."""
-        both = [grams(words(text, language)) for side in SIDES for _, language, text in self.texts[side]]
+        both = [_grams_of(text, language) for side in SIDES for _, language, text in self.texts[side]]
         gram_M = np.concatenate([np.empty(0, np.uint64), *both])
         order = np.argsort(gram_M, kind="stable")
         return gram_M[order], np.repeat(np.arange(len(both)), [len(one) for one in both])[order]
@@ -153,7 +168,7 @@ def without_overlap(corpus: Corpus, data: DataConfig, cache: Path) -> Corpus:
     Raises:
         ValueError: a benchmark or the encoder cannot be read, or no pair is left.
     """
-    benchmarks = [read_benchmark(_named(one)) for one in data.exclude]
+    benchmarks = [_read(one) for one in data.exclude]
     name = data.exclude_encoder
     encoder = as_published(EncoderConfig(name=model_of(name))) if name else None
     made_of = [corpus.fingerprint, corpus.directory.name, *map(benchmark_fingerprint, benchmarks)]
@@ -176,13 +191,20 @@ def without_overlap(corpus: Corpus, data: DataConfig, cache: Path) -> Corpus:
     return left
 
 
-def _named(benchmark: BenchmarkConfig | str) -> BenchmarkConfig:
-    """A benchmark by its fields, its name, or its folder."""
-    if isinstance(benchmark, BenchmarkConfig):
-        return benchmark
-    if benchmark in BENCHMARKS:
-        return BenchmarkConfig(name=benchmark)
-    return BenchmarkConfig(name=benchmark_at(benchmark), path=benchmark)
+def _read(benchmark: BenchmarkConfig | str) -> Benchmark:
+    """A benchmark by its fields, its name, or its folder, whose language need not be known."""
+    if isinstance(one := benchmark, str):
+        one = BenchmarkConfig(name=one) if one in BENCHMARKS else BenchmarkConfig(path=one)
+    try:
+        if one.path and not one.name:
+            one = replace(one, name=benchmark_at(one.path))
+        if one.name == "beir" and not (one.language or one.languages or PLACEHOLDER in one.path):
+            one = replace(one, language=UNKNOWN)
+        return read_benchmark(one)
+    except ValueError as error:
+        fields = ". Fields of a benchmark stand in braces: --data.exclude '[{name: beir, path: DIR, split: test}]'"
+        named = f"data.exclude has {without_secrets(one.path) or one.name}"
+        raise ValueError(f"{named}: {error}{fields * ('benchmark.' in str(error))}") from None
 
 
 def _found(corpus: Corpus, held: Held, near: Near | None) -> Iterator[list[str]]:

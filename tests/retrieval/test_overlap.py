@@ -8,7 +8,7 @@ import pytest
 from helpers import corpus_of, job, read_lines
 from made import benchmark
 
-from hybridir.data.config import DataConfig
+from hybridir.data.config import BenchmarkConfig, DataConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import OVERLAP, Pair, Passage
 from hybridir.data.sources import find_shards
@@ -116,6 +116,40 @@ def test_passage_groups_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Corpus.open(whole.directory).n_pairs == 5
     with pytest.raises(ValueError, match="all pairs overlap with made, so none is left"):
         without_overlap(corpus_of(pairs[:2], tmp_path), DataConfig(exclude=("sample",)), tmp_path)
+
+
+@pytest.mark.parametrize("fields", [False, True])
+def test_a_folder_needs_no_language(tmp_path: Path, fields: bool) -> None:
+    """A BEIR folder is named alone: its texts are found in rows of any language, by words or by characters."""
+    folder = tmp_path / "held"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {"1": ENGLISH, "2": CHINESE}
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": i, "text": x}) + "\n" for i, x in texts.items()))
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "Who built the bridge?"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\t1\t1\nq\t2\t1\n")
+    pairs = (
+        pair("a", "en", "What is said?", f"It was said: {ENGLISH}"),
+        pair("b", "zh", "什么？", f"据说{CHINESE[4:17]}。"),
+        pair("c", "de", "who built the bridge", "Mönche."),
+        pair("d", "en", "Where is the market?", "In the square."),
+    )
+    whole = corpus_of(pairs, tmp_path)
+    named = BenchmarkConfig(path=str(folder)) if fields else str(folder)
+    left = without_overlap(whole, DataConfig(exclude=(named,)), tmp_path)
+    assert [left.pair(int(row))["group_id"] for row in left.row_of[left.row_of >= 0]] == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        ("no-such", r"data.exclude has no-such: benchmark.path 'no-such' does not exist.*\[{name: beir, path: DIR"),
+        (BenchmarkConfig(name="ber"), r"data.exclude has ber: benchmark.name 'ber' is unknown"),
+    ],
+)
+def test_an_error_names_the_field(exclude: BenchmarkConfig | str, message: str, tmp_path: Path) -> None:
+    whole = corpus_of((pair("a", "en", "Who?", "Monks."),), tmp_path)
+    with pytest.raises(ValueError, match=message):
+        without_overlap(whole, DataConfig(exclude=(exclude,)), tmp_path)
 
 
 def test_texts_that_are_near(float64: Path) -> None:
