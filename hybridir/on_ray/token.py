@@ -20,23 +20,27 @@ def check_token_file() -> None:
     """`ValueError` if others can read the file with the token: whoever has it can run commands as this user."""
     file = token_file()
     with contextlib.suppress(OSError):
-        of_file, of_folder, shown = file.stat(), file.parent.stat(), shlex.quote(str(file))
+        of_file, shown = file.stat(), shlex.quote(str(file))
+        if not stat.S_ISREG(of_file.st_mode):
+            raise ValueError(f"{file} is no ordinary file: remove it, and make a token there")
         if of_file.st_mode & 0o077:
             raise ValueError(
                 f"{file} can be read by other users, who could then run anything on the cluster as you: "
                 f"chmod 600 {shown}, and make a new token if others use this machine"
             )
-        if {of_file.st_uid, of_folder.st_uid} - {os.geteuid(), 0}:
-            raise ValueError(
-                f"{file} or its folder belongs to another user, who then knows your token: put a token of your own "
-                "into a folder of your own (python -m hybridir.on_ray.token makes one), and name it by "
-                "RAY_AUTH_TOKEN_PATH"
-            )
-        if of_folder.st_mode & 0o022 and not of_folder.st_mode & stat.S_ISVTX:
-            raise ValueError(
-                f"other users can put a token of theirs in place of {file}: chmod go-w "
-                f"{shlex.quote(str(file.parent))}, and make a new token if others use this machine"
-            )
+        for folder in dict.fromkeys((file.parent, file.resolve().parent)):  # a link can be changed at both ends
+            of_folder = folder.stat()
+            if {of_file.st_uid, of_folder.st_uid} - {os.geteuid(), 0}:
+                raise ValueError(
+                    f"{file} or its folder belongs to another user, who then knows your token: put a token of your own "
+                    "into a folder of your own (python -m hybridir.on_ray.token makes one), and name it by "
+                    "RAY_AUTH_TOKEN_PATH"
+                )
+            if of_folder.st_mode & 0o022 and not of_folder.st_mode & stat.S_ISVTX:
+                raise ValueError(
+                    f"other users can put a token of theirs in place of {file}: chmod go-w "
+                    f"{shlex.quote(str(folder))}, and make a new token if others use this machine"
+                )
 
 
 def main() -> None:

@@ -122,6 +122,29 @@ def test_a_token_that_others_can_read_is_refused(named: bool, tmp_path: Path, mo
         cluster(1).__enter__()
 
 
+def test_a_token_is_an_ordinary_file_that_nobody_else_can_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a link leads to it: both folders count."""
+    file, shared, own = tmp_path / "ray" / "token", tmp_path / "shared", tmp_path / "own"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    for folder, mode in ((file.parent, 0o700), (shared, 0o777), (own, 0o755)):
+        folder.mkdir()
+        folder.chmod(mode)
+        (folder / "real").write_text("a" * 40, encoding="utf-8")
+        (folder / "real").chmod(0o600)
+    file.symlink_to(own / "real")
+    token.check_token_file()
+    file.unlink()
+    file.symlink_to(shared / "real")
+    with pytest.raises(ValueError, match=rf"in place of {file}: chmod go-w {shared},"):
+        token.check_token_file()
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    with pytest.raises(ValueError, match="token is no ordinary file: remove it"):
+        token.check_token_file()
+
+
 def test_a_long_folder_for_temporary_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     assert len(os.fsencode(tmp_path)) > 26
