@@ -156,7 +156,7 @@ MOST_USED = (
     *("data.path", "data.format", "data.columns", "data.languages"),
     *("sampling.method", "sampling.alpha", "sampling.negatives", "sampling.translations"),
     *("sampling.noise", "sampling.noise.kinds", "encoder.name", "loss"),
-    *("train.epochs", "train.steps", "train.batch_size", "train.lr", "train.bf16", "validation.metric"),
+    *("train.epochs", "train.steps", "train.tokens", "train.batch_size", "train.lr", "train.bf16", "validation.metric"),
     *("benchmark.name", "benchmark.path", "scaling.num_workers", "scaling.use_gpu", "output", "resume", "dry_run"),
 )
 """The fields and sections of training, studies and tuning that `--help` shows; `--help_all` shows the others too."""

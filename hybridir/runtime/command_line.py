@@ -5,7 +5,7 @@ import shutil
 import textwrap
 from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -73,7 +73,9 @@ def parse(
     following = pairwise([*files_first(arguments), ""])
     arguments = [f"{one}=true" if one in flags and after.lower() not in _WORDS else one for one, after in following]
     if shown and {"-h", "--help"} & {*arguments}:
-        print(f"usage: {usage}\n\n{description or ''}\n\n{_short_help(parser, shown)}\n\n{_ALL}")
+        width = shutil.get_terminal_size((120, 24)).columns
+        about, more = (textwrap.fill(words, width, break_on_hyphens=False) for words in (description or "", _ALL))
+        print(f"usage: {usage}\n\n{about}\n\n{_short_help(parser, shown, width)}\n\n{more}")
         raise SystemExit(0)
     if default and not _names_data(arguments):
         arguments = ["--config", str(default), *arguments]
@@ -97,17 +99,18 @@ def parse(
     return recipe(**instances)
 
 
-def _short_help(parser: ArgumentParser, shown: Collection[str]) -> str:
-    """A line for each field or section in `shown`: the values that it takes, its fields, or else its first sentence."""
+def _short_help(parser: ArgumentParser, shown: Collection[str], width: int) -> str:
+    """An entry for each field or section in `shown`: its values or fields, all of them, or else its first sentence."""
     actions = {action.dest: action for action in parser._actions}
     names = [name for name in ("config", *shown) if name in actions]
-    width, widest = shutil.get_terminal_size((120, 24)).columns, max(map(len, names), default=0)
+    widest = max(map(len, names), default=0)
     lines = []
     for name in names:
         below = [dest[len(name) + 1 :].partition(".")[0] for dest in actions if dest.startswith(f"{name}.")]
         listed = ", ".join(_values(getattr(actions[name], "_typehint", None)) or dict.fromkeys(below))
-        told = listed or _SENTENCE_END.split(f"{actions[name].help} ")[0]
-        lines.append(f"  --{name:{widest}}  {textwrap.shorten(told, max(30, width - widest - 6), placeholder=' ...')}")
+        text = listed or _SENTENCE_END.split(f"{actions[name].help} ")[0]
+        told = textwrap.wrap(text, max(30, width - widest - 6), break_on_hyphens=False, break_long_words=False)
+        lines += [f"{option:{widest + 4}}  {part}" for option, part in zip_longest([f"  --{name}"], told, fillvalue="")]
     return "\n".join(lines)
 
 

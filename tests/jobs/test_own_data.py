@@ -15,6 +15,9 @@ from helpers import ROOT, job
 from hybridir.data.config import Source
 from hybridir.data.formats import BENCHMARKS, PAIR_READERS, sample
 from hybridir.data.records import Pair
+from hybridir.evaluation.validation_metrics import METRICS
+from hybridir.perturbations import PERTURBATIONS
+from hybridir.training.losses import LOSSES
 
 SMALL = [
     *("--scaling.num_workers", "0", "--train.warmup_steps", "2", "--validation.batches", "2"),
@@ -155,14 +158,21 @@ def test_the_sample_is_the_default_only_without_data(pairs: Path) -> None:
 
 
 @pytest.mark.parametrize("job_name", ["train", "evaluate", "study", "tune"])
-def test_help_is_short_and_help_all_is_whole(job_name: str) -> None:
+def test_help_is_short_and_help_all_is_whole(job_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study = ["alpha"] if job_name == "study" else []
+    monkeypatch.setenv("COLUMNS", "80")
     short, whole = (job_help(job_name, [*study, option]) for option in ("--help", "--help_all"))
     assert 15 <= len(re.findall(r"^  --\w+\.?\w*", short, flags=re.M)) <= 32
-    assert len(short.splitlines()) <= 40
+    assert len(short.splitlines()) <= 64
+    assert max(map(len, short.splitlines())) <= 80
+    assert not re.search(r" \.\.\.$", short, flags=re.M)
     assert "--benchmark.name" in short
     assert "--benchmark.facts" not in short
     assert "--benchmark.facts" in whole
+    if job_name == "train":
+        assert "--train.tokens" in short
+        words = {word.strip("`,") for word in short.split()}
+        assert words >= {*LOSSES, *PERTURBATIONS, *PAIR_READERS, *BENCHMARKS, *METRICS}
 
 
 def job_help(name: str, arguments: list[str]) -> str:
