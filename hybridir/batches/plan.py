@@ -268,17 +268,23 @@ class Plan:
                     names = self.languages[fillers[0][0]] if kind == "mono" else ", ".join(self.languages)
                     lacking.append((distinct, len(groups), kind, names))
         if lacking:
-            raise self._too_large(*min(lacking))
+            short = [names for _, _, kind, names in lacking if kind == "mono"]
+            others = len(short) < len(self._language_pairs["mono"][0])
+            raise self._too_large(*min(lacking), ", ".join(short) if others else "")
 
-    def _too_large(self, distinct: int, groups: int, kind: str, names: str) -> TooLarge:
-        """The error about the languages that have the fewest passages."""
-        remedies = [f"Lower train.batch_size to {distinct}"] * (distinct > 1)
-        remedies += [f"leave {names} out of sampling.languages"] * (kind == "mono")
-        remedies += ["add data"] * (not remedies)
+    def _too_large(self, distinct: int, groups: int, kind: str, names: str, left_out: str) -> TooLarge:
+        """The error about the languages with the fewest passages; without those of `left_out`, if any, it would do."""
+        remedies = [f"lower train.batch_size to {distinct}"] * (distinct > 1)
+        if self.part == "validation":
+            remedies += ["raise data.validation_share"]
+        if left_out and kind == "mono":
+            remedies += [f"leave {left_out} out of sampling.languages"]
+        remedies = remedies or ["add data"]
+        told = " or ".join(remedies)
         shared = f"; {groups} groups share these passages: check passage_id and passage_group_id"
         return TooLarge(
             f"a {kind} batch needs {self.batch_size} groups with different passages in {names}, and there are "
-            f"{distinct}. {' or '.join(remedies)}{shared * (groups > distinct)}",
+            f"{distinct}. {told[0].upper()}{told[1:]}{shared * (groups > distinct)}",
             distinct,
         )
 

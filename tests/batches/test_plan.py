@@ -326,8 +326,21 @@ def test_batch_too_large_names_the_language(tmp_path):
     with pytest.raises(ValueError, match=r"a cross batch needs 21 groups .* in de, en, zh, and there are 20"):
         Plan(corpus, Sampling(mono=0, cross=1), 21, seed=0)
     Plan(corpus, Sampling(languages=("de", "en")), 20, seed=0).batch(0)
-    with pytest.raises(ValueError, match="in de, and there are 20"):
+    with pytest.raises(ValueError, match=r"in de, and there are 20\. Lower train\.batch_size to 20$"):
         Plan(corpus, Sampling(languages=("de", "en")), 21, seed=0)
+
+
+def test_languages_are_left_out_only_where_others_are_enough(tmp_path):
+    corpus = complete(tmp_path, {"ar": 1, "de": 20, "zh": 5})
+    with pytest.raises(ValueError, match=r"are 1\. Leave ar, zh out of sampling\.languages$"):
+        Plan(corpus, Sampling(mono=1, cross=0), 6, seed=0)
+    with pytest.raises(ValueError, match=r"are 1\. Add data$"):
+        Plan(corpus, Sampling(mono=1, cross=0, languages=("ar",)), 2, seed=0)
+    parts = {"train": 11, "validation": 1}
+    records = [pair(f"{part}{n}", x, split=part) for part in parts for n in range(parts[part]) for x in ("de", "en")]
+    small = corpus_of(records, tmp_path)
+    with pytest.raises(ValueError, match=r"2 groups .* in de, and there are 1\. Raise data\.validation_share$"):
+        Plan(small, Sampling(mono=1, cross=0), 2, seed=0, part="validation")
 
 
 def test_passages_that_are_the_same_do_not_fill_a_batch(tmp_path):
