@@ -76,7 +76,8 @@ def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
             infos = sorted(system.get_file_info(pafs.FileSelector(inner)), key=lambda i: i.path)
         kept = [i for i in infos if i.is_file and i.path.endswith(suffixes) and not i.base_name.startswith(".")]
         if not kept:
-            raise ValueError(f"{without_secrets(path)!r} has no file that ends with {', '.join(suffixes)}")
+            lacks = "does not end" if info.is_file else "has no file that ends"
+            raise ValueError(f"{without_secrets(path)!r} {lacks} with {', '.join(suffixes)}")
         files += [
             File(path.replace(inner, i.path, 1) if "://" in path else i.path, language, i.size, i.mtime_ns or 0)
             for i in kept

@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hybridir.data.config import BenchmarkConfig
-from hybridir.data.own_passages import read_passages
+from hybridir.data.config import BenchmarkConfig, DataConfig
+from hybridir.data.own_passages import holds_pairs, passages_of, read_passages
 from hybridir.data.passages import Passages
 from hybridir.data.sources import read_benchmark
 from hybridir.model.check import as_published, check_encoder
@@ -23,6 +25,7 @@ from hybridir.retrieval.sharded import Means
 from hybridir.retrieval.shards import Index, lay_out
 from hybridir.retrieval.systems import Way, made_of
 from hybridir.runs.backend import Backend, quiet_libraries
+from hybridir.runs.corpus import check_rejected, read_corpus
 from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
@@ -31,8 +34,11 @@ from hybridir.runtime.progress import say, watch
 INDEX = Kind(
     name="index",
     job="jobs/encode.py",
-    may_change=MAY_CHANGE | {"path", "language", "benchmark", "export", "retrieval.memory", "retrieval.shard"},
+    may_change=MAY_CHANGE
+    | {"path", "language", "columns", "benchmark", "export", "retrieval.memory", "retrieval.shard"},
 )
+_OPTION = re.compile(r"\bdata\.(columns|language|path)\b")
+"""What reading pairs calls fields that have no section here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +46,11 @@ class Encoding:
     """The recipe of an index: passages and the encoder of their vectors.
 
     Args:
-        path: JSONL files with passages: `id`, `text`, optional `title`, and `language`. In the path, `{language}`
-            stands for any language code. With --resume, passages that are new are encoded, and those that are no longer
-            there are dropped.
+        path: JSONL files with passages: `id`, `text`, optional `title`, and `language`; or pairs as for training (CSV
+            and the like), whose passages are taken, each once. In the path, `{language}` stands for any language code.
+            With --resume, passages that are new are encoded, and those that are no longer there are dropped.
         language: language code of passages that name none.
+        columns: for pairs: names of columns that differ from those of the format, `{query: question, passage: answer}`.
         benchmark: a benchmark whose passages are taken, if there is no `path`.
         encoder: the encoder: a model folder, a run's folder, or a hub id.
         retrieval: how vectors are kept.
@@ -55,6 +62,7 @@ class Encoding:
 
     path: str = ""
     language: str | None = None
+    columns: dict[str, str] | None = None
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
@@ -133,6 +141,15 @@ def _anywhere(encoder: EncoderConfig) -> EncoderConfig:
 
 
 def _passages(recipe: Encoding) -> Passages:
+    if recipe.path and (recipe.columns or holds_pairs(recipe.path)):
+        data = DataConfig(path=recipe.path, language=recipe.language, columns=recipe.columns, validation_share=0.0)
+        try:
+            with tempfile.TemporaryDirectory() as cache:
+                corpus = read_corpus(data, Path(cache))
+                check_rejected(corpus, data.max_rejected)
+                return passages_of(corpus, recipe.path)
+        except ValueError as error:
+            raise ValueError(_OPTION.sub(r"\1", str(error))) from None
     if recipe.path:
         return read_passages(recipe.path, recipe.language)
     return read_benchmark(recipe.benchmark).passages

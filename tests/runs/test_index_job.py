@@ -1,5 +1,6 @@
 """An index from its recipe to a search: interrupted, extended, refused, exported, asked."""
 
+import csv
 import io
 import json
 import re
@@ -19,6 +20,7 @@ from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
 from hybridir.retrieval.config import RetrievalConfig
 from hybridir.retrieval.encode_shards import Done, Work, encode_shards_here
+from hybridir.runs import index_job
 from hybridir.runs.index_job import Encoding, run_encoding
 from hybridir.runs.search_job import Search, _shown, run_search, searcher
 
@@ -165,6 +167,51 @@ def test_the_commands(made: Path, float64: Path, tmp_path: Path) -> None:
     lines = run("search", output, "no", "--k", "3", "--languages", "[de]").strip().splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
     assert {line.split()[2] for line in lines} == {"de"}
+
+
+PAIRS = [  # group, language, question, answer: two questions have one answer
+    ("7", "en", "Where do I park?", "Behind the house."),
+    ("7", "de", "Wo parke ich?", "Hinter dem Haus."),
+    ("8", "en", "Is there a garage?", "Behind the house."),
+    ("9", "en", "When is breakfast?", "From seven."),
+]
+
+
+@pytest.mark.parametrize("name", ["faq.csv", "faq.jsonl", "other.csv", "folder"])
+def test_what_trains_is_searched(name: str, float64: Path, tmp_path: Path) -> None:
+    """The answers of pairs, each once, by the id of the first pair; with the columns that training is told."""
+    fields = ["group_id", "language", *(("question", "answer") if name == "other.csv" else ("query", "passage"))]
+    rows = [dict(zip(fields, row, strict=True)) for row in PAIRS]
+    path = file = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+        file = path / "some.jsonl"
+    if file.suffix == ".csv":
+        with open(file, "w", newline="", encoding="utf-8") as opened:
+            writer = csv.DictWriter(opened, fields)
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"query": "question", "passage": "answer"} if name == "other.csv" else None
+    found = index_job._passages(recipe(tmp_path, float64, path=str(path), columns=columns))
+    assert [(one.full_id, one.text) for one in found] == [
+        ("en:7", "Behind the house."),
+        ("de:7", "Hinter dem Haus."),
+        ("en:9", "From seven."),
+    ]
+    if columns:
+        with pytest.raises(ValueError, match=r"has no column query, passage.* as in --columns '\{query: question"):
+            index_job._passages(recipe(tmp_path, float64, path=str(path)))
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "faq.txt").write_text("Where?\n")
+    with pytest.raises(ValueError, match=r"faq.txt' does not end with .jsonl, .jsonl.gz"):
+        read_passages(str(tmp_path / "faq.txt"))
+    (tmp_path / "faq.jsonl").write_text('{"question": "Where?", "answer": "Here."}\n')
+    with pytest.raises(ValueError, match=r"missing field \(text.*every line is a passage, {id, text, language}"):
+        read_passages(str(tmp_path / "faq.jsonl"), "en")
 
 
 def test_what_is_wrong_is_said(made: Path, float64: Path, small_run: object, tmp_path: Path) -> None:
