@@ -7,6 +7,7 @@ results of another kind for its own.
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,15 +19,19 @@ import yaml
 
 from hybridir.runs.recipe import fixed_part, public
 from hybridir.runtime.durable import replace_text
+from hybridir.runtime.history import EVENTS
 from hybridir.runtime.owner import OWNER, WRITER, own
 from hybridir.runtime.plain_yaml import load_yaml, read_yaml
 from hybridir.runtime.progress import say, say_last
 from hybridir.training.identity import check_saved_terms, with_defaults
+from hybridir.training.loop import STOP
 
 NAME = "folder.json"
 """The file that names the kind of results in the folder."""
 _NO_RESULTS = {NAME, OWNER, WRITER, "config.yaml", "tracking.json", "tracking.lock", "system.jsonl"}
 """Files left by a job that failed before it had any result: a job may start in such a folder without `--resume`."""
+_PREPARED = {"initial", "rejected.jsonl", "data_card.json", "data_card.md", EVENTS, STOP, "units/texts"}
+"""What a job writes while it prepares: no results either, if a job has begun there. A new start removes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +99,14 @@ def open_folder(recipe: Any, kind: Kind, begun: bool = True) -> None:
             loss that this version does not have.
     """
     output = Path(recipe.output)
-    there = kind_of(output)
-    if there and there != {"kind": kind.name, "job": kind.job}:
+    there, left = kind_of(output), _results(output)
+    if there and there != _said(kind) and (left or recipe.resume):
         raise ValueError(
             f"{output} holds another kind of results: {_described(there)}, not {_described(_said(kind))}. Name another "
             f"--output{_instead(there['job'], output)}"
         )
     if not recipe.resume:
-        found = {path.name for path in output.iterdir() if path.suffix != ".tmp"} if output.exists() else set()
-        if found - _NO_RESULTS:
+        if left:
             if not there:
                 raise ValueError(f"{output} holds files that no job has written: name another --output")
             remedy = "add --resume to continue with them, or name another --output"
@@ -131,9 +135,18 @@ def _as_meant(name: str, value: Any) -> Any:
 
 
 def begin_folder(recipe: Any, kind: Kind, more: Mapping[str, Any] | None = None) -> None:
-    """Makes the folder, and writes `config.yaml` (with the entries of `more`) and the kind. It can then be resumed."""
+    """Makes the folder, and writes `config.yaml` (with the entries of `more`) and the kind. It can then be resumed.
+
+    A new start removes what an earlier one prepared there that was refused or killed before it had any result.
+    """
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
+    if not recipe.resume and kind_of(output) and not _results(output):
+        for name in _PREPARED:
+            if (output / name).is_dir():
+                shutil.rmtree(output / name)
+            else:
+                (output / name).unlink(missing_ok=True)
     replace_text(output / "config.yaml", _config(recipe) + (yaml.safe_dump(dict(more)) if more else ""))
     replace_text(output / NAME, json.dumps(_said(kind) | {"may_change": sorted(kind.may_change)}, indent=1))
     say(f"results go to {output}")
@@ -157,6 +170,21 @@ def kind_of(output: Path) -> dict[str, str]:
     if "average_of" in config:
         return {"kind": "mean of weights", "job": ""}
     return {"kind": "training run", "job": "jobs/train.py"}
+
+
+def _results(output: Path) -> bool:
+    """Whether a folder holds more than a job leaves that was refused or killed while it prepared: its own results, or
+    files of somebody else. Half-written files and folders (`*.tmp`) and folders without files are nothing.
+    """
+    history = output / "history.jsonl"
+    nothing = _NO_RESULTS | (_PREPARED if kind_of(output) else set())
+    nothing |= {history.name} if history.exists() and not history.stat().st_size else set()  # opened before step 1
+    for path in output.rglob("*"):
+        inside = path.relative_to(output)
+        within = (inside, *inside.parents)
+        if not path.is_dir() and not any(one.suffix == ".tmp" or str(one) in nothing for one in within):
+            return True
+    return False
 
 
 def _said(kind: Kind) -> dict[str, str]:

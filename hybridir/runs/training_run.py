@@ -71,7 +71,7 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
     before = Path(recipe.output, "config.yaml") if recipe.resume else None
     old = before.read_text(encoding="utf-8") if before and before.exists() else ""
     output = open_output(recipe)
-    with track(recipe.tracking, output), _config_kept(output, old):
+    with _config_kept(output, old):
         problems = Problems()
         with problems.noted():
             read_benchmark = benchmark_reader(recipe.benchmark)
@@ -79,6 +79,7 @@ def _run_training(recipe: Recipe, backend: Backend, track: Track) -> Path:
         benchmark = read_benchmark(prepared.corpus)
         for note in benchmark.notes:
             say(note)
+    with track(recipe.tracking, output), _config_kept(output, old):  # only now: no refused start is tracked
         state = train_model(recipe, prepared, backend)
         say(f"evaluating on {benchmark.name}")
         facts = {

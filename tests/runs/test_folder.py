@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import foreign_server, job, read_lines
+from helpers import foreign_server, job, read_lines, small_recipe
 
 from hybridir.data.config import BenchmarkConfig, Source
 from hybridir.experiments.one_run import ArmRun, Runner, _check_made
@@ -24,12 +24,12 @@ from hybridir.experiments.tuning_job import TUNING, run_tune
 from hybridir.model.config import EncoderConfig
 from hybridir.reports.model_card import write_model_card
 from hybridir.retrieval.systems import System, _label
-from hybridir.runs.backend import Backend, track_nothing
+from hybridir.runs.backend import Backend, here, track_nothing
 from hybridir.runs.evaluation_run import EVALUATION, Evaluation, run_evaluation
 from hybridir.runs.fill_in import trains_on
 from hybridir.runs.folder import NAME, Kind, begin_folder, kind_of, open_folder, opened, output_folder
 from hybridir.runs.measured_on import choose
-from hybridir.runs.recipe import MAY_CHANGE, Recipe, ScalingConfig
+from hybridir.runs.recipe import MAY_CHANGE, Recipe, ScalingConfig, TrackingConfig
 from hybridir.runs.training_run import TRAINING, _finished, measure_run, run_training
 from hybridir.runtime.command_line import parse
 from hybridir.tracking.__main__ import _write
@@ -98,6 +98,51 @@ def test_a_job_that_is_stopped_says_how_to_resume(tmp_path: Path, capsys: pytest
         begin_and_stop(recipe)
     told = f"continue with: python jobs/evaluate.py --config {tmp_path}/run/config.yaml --resume"
     assert told in capsys.readouterr().out
+
+
+def test_a_refused_start_leaves_its_folder_free(cache: Path, tmp_path: Path) -> None:
+    """For a corrected start, and for another job; what was prepared for the refused one goes."""
+    run = tmp_path / "run"
+    tracked: list[Path] = []
+
+    def track(config: TrackingConfig, output: Path, ended: bool = False) -> Any:
+        tracked.append(output)
+        return nullcontext()
+
+    recipe = small_recipe(run, cache, train={"batch_size": 500})
+    with pytest.raises(ValueError, match="a mono batch needs 500 groups"):
+        run_training(recipe, nullcontext(here()), track)
+    assert (run / "initial").exists()
+    assert not tracked
+    open_folder(JOBS["evaluate"][1](str(run)), EVALUATION)
+    corrected = replace(recipe, train=replace(recipe.train, batch_size=8), encoder=EncoderConfig(name="other"))
+    open_folder(corrected, TRAINING)
+    open_folder(replace(corrected, resume=True), TRAINING, begun=False)
+    begin_folder(replace(corrected, resume=True), TRAINING)
+    assert (run / "initial").exists()
+    begin_folder(corrected, TRAINING)
+    assert {path.name for path in run.iterdir()} == {NAME, "config.yaml"}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_what_counts_as_a_result(job: str, tmp_path: Path) -> None:
+    """A step or a checkpoint does, and a file of somebody else; what is left of preparations does not."""
+    kind, recipe_for, _ = JOBS[job]
+    begin_folder(recipe := recipe_for(str(tmp_path)), kind)
+    for name in ("initial/model.safetensors", "data_card.md", "checkpoints/1.tmp/state.json", "history.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    open_folder(recipe, kind)
+    for name in ("history.jsonl", "checkpoints/1/state.json", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match="holds results already"):
+            open_folder(recipe, kind)
+        (tmp_path / name).unlink()
+    (tmp_path / NAME).unlink()
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(ValueError, match="holds files that no job has written"):
+        open_folder(recipe, kind)
 
 
 @pytest.mark.parametrize("resume", [False, True])
