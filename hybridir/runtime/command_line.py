@@ -4,6 +4,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -20,6 +21,14 @@ from hybridir.runtime.words import did_you_mean
 
 Config = TypeVar("Config")
 _SENTENCE_END = re.compile(r"[.;:] (?=[^`]*(?:`[^`]*`[^`]*)*$)")  # not within `code`
+_NO_NUMBER = re.compile(
+    r"""Parser key "([\w.]+)":\s+Does not validate against any of the Union subtypes
+  Subtypes: \[<class '(int|float)'>, <class 'NoneType'>\].*?Given value: ([^\n]*)""",
+    re.DOTALL,
+)
+_NO_SECTION = re.compile(
+    r"""Parser key "([\w.]+)":\s+Unable to load config '([^\n]*)'(?:\n.*Unable to load config .*)?"""
+)
 _WORDS = ("true", "false", "yes", "no")
 _OTHER_DATA = ("--config", "--data", "--data.path", "--data.sources", "--data.format")
 """Options that say which data are meant, so that the default file is not read."""
@@ -89,7 +98,9 @@ def parse(
         ) from None
     except ArgumentError as error:
         known = [name for action in parser._actions for name in action.option_strings]
-        raise ArgumentError(None, f"{error}{_nearest(str(error), known)}{_unquoted(str(error))}") from None
+        raise ArgumentError(
+            None, f"{_plain(str(error), known)}{_nearest(str(error), known)}{_unquoted(str(error))}"
+        ) from None
     for name, value in parsed.items():
         if not name.endswith("_prefix"):  # the only texts that are no names of things
             parsed[name] = _at_home(value)
@@ -147,6 +158,27 @@ def _nearest(message: str, known: list[str]) -> str:
     found: Iterator[str] = (m[1] or m[2] for m in re.finditer(r"(--[\w.]+)|option '(\w+)'", message))
     unknown = [name for name in dict.fromkeys(found) if name not in known]
     return "".join(did_you_mean(name, known if name.startswith("--") else fields) for name in unknown)
+
+
+def _plain(message: str, known: list[str]) -> str:
+    """A message of jsonargparse in one line where a number, or a section, was given another value."""
+
+    def number(found: re.Match[str]) -> str:
+        name, kind, value = found.groups()
+        with suppress(ValueError, OverflowError):
+            if kind == "int" and int(float(value)) == float(value):
+                return f"{name} is {value}: write a whole number, {int(float(value))}"
+        return f"{name} is {value}: write a {'whole ' * (kind == 'int')}number"
+
+    def section(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        below = [one[len(name) + 3 :].partition(".")[0] for one in known if one.startswith(f"--{name}.")]
+        fields = ", ".join(one for one in dict.fromkeys(below) if one != "help")
+        return (
+            f"{name} is {value}, but it is a section with fields of its own: {fields}. Set one of them (--{name}.FIELD)"
+        )
+
+    return _NO_SECTION.sub(section, _NO_NUMBER.sub(number, message))
 
 
 def _unquoted(message: str) -> str:

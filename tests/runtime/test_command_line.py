@@ -47,6 +47,26 @@ def test_typos_are_mended(tmp_path: Path) -> None:
         recipe("--config", str(tmp_path / "config.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("train.tokens", "1e6", "train.tokens is 1e6: write a whole number, 1000000"),
+        ("train.steps", "1.5", "train.steps is 1.5: write a whole number"),
+        ("train.lr", "fast", "train.lr is fast: write a number"),
+        (
+            "sampling.translations",
+            "2",
+            "sampling.translations is 2, but it is a section with fields of its own: passage, query, languages. "
+            "Set one of them (--sampling.translations.FIELD)",
+        ),
+    ],
+)
+def test_wrong_values_are_told_in_one_line(option: str, value: str, words: str) -> None:
+    with pytest.raises(ArgumentError) as raised:
+        parse(TuneRecipe, "program", None, [f"--{option}", value])
+    assert str(raised.value) == words
+
+
 def test_unquoted_norwegian(tmp_path: Path) -> None:
     """YAML reads `no` as False."""
     file = tmp_path / "config.yaml"
