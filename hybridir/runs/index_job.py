@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from hybridir.retrieval.sharded import Means
 from hybridir.retrieval.shards import Index, lay_out
 from hybridir.retrieval.systems import Way, made_of
 from hybridir.runs.backend import Backend, quiet_libraries
-from hybridir.runs.corpus import check_rejected, read_corpus
+from hybridir.runs.corpus import cache_folder, check_rejected, read_corpus
 from hybridir.runs.folder import Kind, begin_folder, opened
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
@@ -35,9 +34,9 @@ INDEX = Kind(
     name="index",
     job="jobs/encode.py",
     may_change=MAY_CHANGE
-    | {"path", "language", "columns", "benchmark", "export", "retrieval.memory", "retrieval.shard"},
+    | {"path", "language", "columns", "max_rejected", "benchmark", "export", "retrieval.memory", "retrieval.shard"},
 )
-_OPTION = re.compile(r"\bdata\.(columns|language|path)\b")
+_OPTION = re.compile(r"\bdata\.(columns|language|max_rejected|path)\b")
 """What reading pairs calls fields that have no section here."""
 
 
@@ -51,24 +50,28 @@ class Encoding:
             With --resume, passages that are new are encoded, and those that are no longer there are dropped.
         language: language code of passages that name none.
         columns: for pairs: names of columns that differ from those of the format, `{query: question, passage: answer}`.
+        max_rejected: for pairs: the index is not made if a larger share of the rows is rejected.
         benchmark: a benchmark whose passages are taken, if there is no `path`.
         encoder: the encoder: a model folder, a run's folder, or a hub id.
         retrieval: how vectors are kept.
         export: forms to export the index to, in `export/`: `npy`, `parquet`, and `flat`, `ivf`, `hnsw` of faiss.
         scaling: workers and devices.
         output: folder for the index. Omitted: outputs/encode-DATE-TIME.
+        cache: folder for pairs that were read, shared by jobs. Omitted: `cache` beside the output.
         resume: continue, extend or change the index in `output`.
     """
 
     path: str = ""
     language: str | None = None
     columns: dict[str, str] | None = None
+    max_rejected: float = 0.01
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     export: tuple[str, ...] = ()
     scaling: ScalingConfig = field(default_factory=lambda: ScalingConfig(num_workers=0))
     output: str = ""
+    cache: str = ""
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -144,10 +147,9 @@ def _passages(recipe: Encoding) -> Passages:
     if recipe.path and (recipe.columns or holds_pairs(recipe.path)):
         data = DataConfig(path=recipe.path, language=recipe.language, columns=recipe.columns, validation_share=0.0)
         try:
-            with tempfile.TemporaryDirectory() as cache:
-                corpus = read_corpus(data, Path(cache))
-                check_rejected(corpus, data.max_rejected)
-                return passages_of(corpus, recipe.path)
+            corpus = read_corpus(data, cache_folder(recipe, Path(recipe.output)))
+            check_rejected(corpus, recipe.max_rejected)
+            return passages_of(corpus, recipe.path)
         except ValueError as error:
             raise ValueError(_OPTION.sub(r"\1", str(error))) from None
     if recipe.path:

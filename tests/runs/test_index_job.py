@@ -203,6 +203,12 @@ def test_what_trains_is_searched(name: str, float64: Path, tmp_path: Path) -> No
     if columns:
         with pytest.raises(ValueError, match=r"has no column query, passage.* as in --columns '\{query: question"):
             index_job._passages(recipe(tmp_path, float64, path=str(path)))
+    elif name == "faq.csv":
+        file.write_text(file.read_text() + "10,en,,Nobody asks for it.\n")
+        with pytest.raises(ValueError, match=r"1 of 5 rows .* but max_rejected is 1.0%") as raised:
+            index_job._passages(recipe(tmp_path, float64, path=str(path)))
+        assert Path(str(raised.value).split("all of them: ")[1].split("\n")[0]).exists()
+        assert len(index_job._passages(recipe(tmp_path, float64, path=str(path), max_rejected=0.2))) == 3
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
