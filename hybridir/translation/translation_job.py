@@ -94,8 +94,9 @@ def run_translation(recipe: Translation, read: ShardReader, run: Run) -> Path:
         if (output / "results.json").exists():
             say(f"the translation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "README.md"
-        begin_folder(recipe, TRANSLATION)
         corpus, work = _prepare(recipe, output, read)
+        begin_folder(recipe, TRANSLATION)
+        write_texts(corpus, Path(work.folder, "texts"), recipe.unit)
         units = [Unit(n, one) for one in recipe.languages for n in range(work.texts.n_shards)]
         waiting = [unit for unit in units if read_unit(work.file(unit)) is None]
         say(f"{len(units) - len(waiting)} of {len(units)} units of {recipe.unit} texts are translated")
@@ -110,6 +111,7 @@ def preview_translation(recipe: Translation, read: ShardReader, run: Run) -> Non
     quiet_libraries()
     with tempfile.TemporaryDirectory(dir=recipe.cache or None) as folder:
         corpus, work = _prepare(replace(recipe, cache=recipe.cache or folder), Path(folder), read)
+        write_texts(corpus, Path(work.folder, "texts"), recipe.unit)
         say(f"{corpus.n_pairs:,} pairs in {recipe.source}, {sum(n for n, _ in work.texts.sizes()):,} different texts")
         units = [Unit(n, one) for one in recipe.languages for n in range(work.texts.n_shards)]
         tell_estimate(recipe, work, units, run)
@@ -131,7 +133,7 @@ def tell_estimate(recipe: Translation, work: Work, units: Sequence[Unit], run: R
 
 
 def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corpus, Work]:
-    """Checks the model, reads the corpus, writes its texts; returns the corpus and what workers need."""
+    """Checks the model and reads the corpus; returns it and what workers need. Writes to the cache alone."""
     if not recipe.languages:
         raise ValueError("languages is empty: name the language codes to translate into, such as --languages '[de,fr]'")
     cache = cache_folder(recipe, output)
@@ -145,7 +147,7 @@ def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corp
         raise ValueError(f"data.sources has pairs in {', '.join(corpus.languages)}: only {recipe.source} is translated")
     check_rejected(corpus, recipe.data.max_rejected)
     scaling = recipe.scaling
-    work = Work(
+    return corpus, Work(
         folder=str(output / "units"),
         model=recipe.model,
         identity=identity,
@@ -154,8 +156,6 @@ def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corp
         use_gpu=scaling.use_gpu,
         threads=scaling.cpus_per_worker if scaling.num_workers else 0,
     )
-    write_texts(corpus, Path(work.folder, "texts"), recipe.unit)
-    return corpus, work
 
 
 def _watched(recipe: Translation, work: Work, n_pairs: int, units: Sequence[Unit], run: Run) -> Iterator[Done]:

@@ -242,13 +242,14 @@ def test_the_estimate_comes_before_the_start(folder: Path, tmp_path: Path, capsy
         ({"model": ModelConfig(name="/nowhere/x", revision="a" * 40)}, "does not say which family"),
         ({"model": ModelConfig(name="google/madlad400-x", revision="a" * 40)}, "no translation model at"),
         ({"form": "csv"}, "form is 'csv'"),
+        ({"data": DataConfig(path="/nowhere.csv")}, "'/nowhere.csv' does not exist"),
         ({"data": DataConfig(languages=("de",))}, "data.languages is .*: leave it out"),
     ],
 )
 def test_mistakes_are_told_before_the_start(folder: Path, tmp_path: Path, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run_translation(dataclasses.replace(recipe(folder, tmp_path / "out"), **options), read_here, translate_here)
-    assert not (tmp_path / "out" / "units").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_paper_s_translation_asks_for_commits_and_its_study_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
