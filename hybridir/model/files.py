@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,24 @@ def model_of(name: str) -> str:
     """The model folder of a training run, if `name` is the folder of a run; else `name`."""
     inner = os.path.join(name, "model")
     return inner if os.path.isdir(inner) and os.path.exists(os.path.join(name, "config.yaml")) else name
+
+
+def check_trained(name: str) -> None:
+    """Raises `ValueError` with a remedy if `name` is the output folder of a job, and no model lies at its top."""
+    models = ("modules.json", "config.json")
+    if not os.path.isfile(os.path.join(name, "folder.json")) or any(Path(name, one).exists() for one in models):
+        return
+    said = read_settings(name, None, "folder.json")
+    kind, job = said.get("kind"), said.get("job")
+    if os.path.isdir(os.path.join(name, "model")):
+        raise ValueError(f"{name} is the folder of a {kind}, not a model: name the model in it, {name}/model")
+    if kind != "training run":
+        raise ValueError(f"{name} is the folder of another job ({kind}), not a model: name a model or a training run")
+    config = shlex.quote(os.path.join(name, "config.yaml"))
+    raise ValueError(
+        f"the training run in {name} has no trained model yet: continue it with python {job} --config {config} "
+        "--resume, or name another run"
+    )
 
 
 def _check_inside(name: str, path: str) -> None:

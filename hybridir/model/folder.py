@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from safetensors.torch import save_file
 
 from hybridir.model.families import family_of
-from hybridir.model.files import check_links, find, read_json, read_settings
+from hybridir.model.files import check_links, check_trained, find, read_json, read_settings
 from hybridir.model.head import Head
 from hybridir.model.modules import (
     LENGTH,
@@ -86,6 +86,7 @@ def read_layout(name: str, revision: str | None) -> Layout:
     """Reads the layout of a plain or sentence-transformers folder or hub id; `ValueError` if it holds no encoder."""
     from transformers import AutoConfig
 
+    check_trained(name)
     modules = read_modules(name, revision)
     backbone = modules[0][1] if modules else ""
     if os.path.isdir(name):

@@ -21,9 +21,10 @@ from hybridir.experiments.study import StudyRecipe
 from hybridir.experiments.study_job import run_study, study_kind
 from hybridir.experiments.tuning import TuneRecipe
 from hybridir.experiments.tuning_job import TUNING, run_tune
+from hybridir.model.check import check_encoder
 from hybridir.model.config import EncoderConfig
 from hybridir.reports.model_card import write_model_card
-from hybridir.retrieval.systems import System, _label
+from hybridir.retrieval.systems import System, _label, check_member, find_systems
 from hybridir.runs.backend import Backend, here, track_nothing
 from hybridir.runs.evaluation_run import EVALUATION, Evaluation, run_evaluation
 from hybridir.runs.fill_in import trains_on
@@ -143,6 +144,29 @@ def test_what_counts_as_a_result(job: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").unlink()
     with pytest.raises(ValueError, match="holds files that no job has written"):
         open_folder(recipe, kind)
+
+
+@pytest.mark.parametrize(
+    ("there", "files", "message"),
+    [
+        ("train", (), r"the training run in .*/out has no trained model yet: continue it with python jobs/train\.py "),
+        ("train", ("model",), r"out is the folder of a training run, not a model: name the model in it, .*/out/model$"),
+        ("study", (), r"out is the folder of another job \(study\), not a model"),
+    ],
+)
+def test_a_folder_without_a_model_is_told_for_what_it_is(
+    there: str, files: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    kind, recipe_for, _ = JOBS[there]
+    begin_folder(recipe_for(str(tmp_path / "out")), kind)
+    for name in files:
+        (tmp_path / "out" / name).mkdir()
+    with pytest.raises(ValueError, match=message):
+        check_encoder(EncoderConfig(name=str(tmp_path / "out")))  # as `--encoder.name` of a training run
+    if not files:
+        (member,) = find_systems([str(tmp_path / "out")])[0].members
+        with pytest.raises(ValueError, match=message):
+            check_member(member)
 
 
 @pytest.mark.parametrize("resume", [False, True])
