@@ -21,6 +21,7 @@ from hybridir.evaluation.bias_summary import BIAS, bias_numbers
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 from hybridir.model.folder import read_layout
+from hybridir.reports.tables import left_out
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.plain_yaml import read_yaml
 from hybridir.runtime.secrets import without_secrets
@@ -209,11 +210,14 @@ The publisher of the model states its licence, which must respect those of the d
 
 def _results(results: dict[str, Any], trained: list[str]) -> str:
     systems = _systems(results)
+    main = {name: one for name, one in MEASURES.items() if one.main and "parallel" not in one.needs}
+    in_settings = (found.get(setting, {}) for found in systems.values() for setting in SETTINGS)
+    out, untold = left_out({name: of.get(name) for name in main} for of in in_settings)
     rows = [
         (setting, one.title, *(_cell(found, (setting, name), f".{one.digits}f") for found in systems.values()))
         for setting in SETTINGS
-        for name, one in MEASURES.items()
-        if one.main and "parallel" not in one.needs and name in results[setting]
+        for name, one in main.items()
+        if name in results[setting] and name not in out
     ]
     table = Grid(f"{results['benchmark']}, mean over languages", ("setting", "measure", *systems), rows).to_markdown()
     languages = []
@@ -225,7 +229,7 @@ def _results(results: dict[str, Any], trained: list[str]) -> str:
         languages.append((code if code in trained else f"{code} (only tested)", *cells))
     by_language = Grid("mAP by language of the query", ("language", *SETTINGS), languages).to_markdown()
     note = "In brackets: 95 % intervals over clusters of questions, for this one training run.\n"
-    return f"{table}\n{by_language}\n{note}"
+    return f"{table}\n{by_language}\n{note}" + f"{untold}\n" * bool(untold)
 
 
 def _bias(results: dict[str, Any]) -> str:

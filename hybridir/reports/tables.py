@@ -1,5 +1,6 @@
 """The table of results for the screen, and the sentences below comparisons."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from rich.text import Text
 from hybridir.evaluation.metrics import MEASURES
 from hybridir.evaluation.settings import SETTINGS
 
+_FIRST_K = re.compile(r"(?:R|success)@(?!1$)\d+")
+"""Measures that are 1 if all right answers, or one, are among the first k, for k above 1."""
 _FIRST, _FRAME = max(map(len, SETTINGS)) + 2, 3
 """Columns of the screen: of the names of settings, which are indented, and of what frames a cell."""
 
@@ -21,9 +24,18 @@ def settings_of(results: Mapping[str, Any]) -> list[str]:
     return [name for name in SETTINGS if "mAP" in results.get(name, {})][: 1 if one else None]
 
 
-def repeats_success(values: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether R@1 is success@1 in all these values, as it is where no query has several right answers."""
-    return all(of.get("R@1") == of.get("success@1") for of in values)
+def left_out(values: Iterable[Mapping[str, Any]]) -> tuple[set[str], str]:
+    """The measures that tell nothing in a table of these values, and a sentence about them; "" if it needs none.
+
+    R@1 where it is success@1, as no query has several right answers. And R@k and success@k, k above 1, that are 1 for
+    every system: so they are for any system, where k reaches the number of passages that are searched.
+    """
+    values = list(values)
+    found = {name: {of[name] for of in values if of.get(name) is not None} for name in MEASURES}
+    full = [name for name in found if _FIRST_K.fullmatch(name) and found[name] == {1.0}]
+    repeated = {"R@1"} if all(of.get("R@1") == of.get("success@1") for of in values) else set()
+    note = f"Left out, as 1 for every system in every setting: {', '.join(MEASURES[name].title for name in full)}."
+    return {*full, *repeated}, note if full else ""
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class ResultsTable:
     """The main measures in each setting, below the name of each system (name -> results), for the screen.
 
     80 columns are enough: a name too long for its column goes on in the next line, and measures that have no room
-    beside the others stand in a further table. R@1 is left out where it is success@1.
+    beside the others stand in a further table. Without those of `left_out`.
     """
 
     title: str
@@ -43,13 +55,15 @@ class ResultsTable:
             for system, results in self.systems.items()
         }
         values = [of for found in rows.values() for _, of in found]
-        main = {name: one for name, one in MEASURES.items() if one.main and any(name in of for of in values)}
-        if repeats_success(values):
-            main.pop("R@1", None)
+        main = [{name: of[name] for name, one in MEASURES.items() if one.main and name in of} for of in values]
+        out, told = left_out(main)
+        shown = [name for name in MEASURES if name not in out and any(name in of for of in main)]
         title = self.title
-        for names in _side_by_side({name: _width(name, values) for name in main}, options.max_width):
+        for names in _side_by_side({name: _width(name, values) for name in shown}, options.max_width):
             yield _table(title, rows, names)
             title = f"{self.title}, further measures"
+        if told:
+            yield Text(told)
 
 
 def _table(title: str, rows: Mapping[str, Sequence[tuple[str, Mapping[str, float]]]], names: Sequence[str]) -> Table:

@@ -367,6 +367,21 @@ def test_recall_at_1_is_left_out_where_it_is_success(tmp_path: Path) -> None:
     assert "R@1 of a question" not in page.text
 
 
+def test_recall_that_reaches_the_pool_is_left_out(tmp_path: Path) -> None:
+    """The column goes where all have 1, as where no more passages are searched; a note says so."""
+    for lowest, told in ((0.9, False), (1.0, True)):
+        results = full()
+        systems = (results, *results["systems"].values())
+        for one in systems:
+            for setting in ("monolingual", "crosslingual", "multilingual"):
+                one[setting] |= {"R@10": 1.0} if one.get(setting) else {}
+        results["monolingual"]["R@10"] = lowest
+        page = page_of(results, tmp_path)
+        assert ("R@10" in page.rows[0]) == (not told)
+        assert ("Left out, as 1 for every system in every setting: R@10." in page.text) == told
+        assert ("R@10." in (tmp_path / "table.md").read_text(encoding="utf-8")) == told
+
+
 def test_one_language_shows_one_setting(tmp_path: Path) -> None:
     results = full() | {"languages": ["en"]}
     for one in (results, *results["systems"].values()):

@@ -61,6 +61,20 @@ def test_recall_at_1_is_shown_where_it_is_not_success(success: float) -> None:
     assert ("R@1 " in "\n".join(shown({"ours": results(success)}))) == (success != 0.25)
 
 
+@pytest.mark.parametrize("last", [1.0, 0.9])
+def test_recall_that_reaches_the_pool_is_left_out(last: float) -> None:
+    """R@10 among ten passages or fewer is 1 for every system: a note says so. If one system is below 1, it is shown."""
+    systems = {name: results(0.5) for name in ("ours", "BM25")}
+    for one in systems.values():
+        for setting in SETTINGS:
+            one[setting] = one[setting] | {"R@10": 1.0, "R@1": 1.0}
+    systems["BM25"]["multilingual"]["R@10"] = last
+    text = "\n".join(shown(systems))
+    told = "Left out, as 1 for every system in every setting: R@10."
+    assert (told in text, text.count("R@10")) == (last == 1, 1)
+    assert "R@1 " in text  # 1 is what a perfect system reaches
+
+
 def test_one_language_shows_one_setting() -> None:
     """All settings are the same then, as on the page."""
     text = "\n".join(shown({"ours": results(0.5) | {"languages": ["en"], "crosslingual": {"n_queries": 0}}}))

@@ -35,7 +35,7 @@ from hybridir.reports.html.parts import (
     with_interval,
 )
 from hybridir.reports.html.plots import dots, legend, limits
-from hybridir.reports.tables import repeats_success, settings_of
+from hybridir.reports.tables import left_out, settings_of
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
@@ -45,8 +45,8 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
     shown = [s for s in settings_of(results) if any("mAP" in one.get(s, {}) for one in systems.values())]
     wanted = [m for m, one in MEASURES.items() if one.main or "parallel" not in one.needs]  # the rest: see bias_panel
     found = [one.get(s, {}) for one in systems.values() for s in shown]
-    repeated = {"R@1"} if repeats_success(found) else set()
-    names = [m for m in wanted if m not in repeated and any(m in of for of in found)]
+    out, untold = left_out(found)
+    names = [m for m in wanted if m not in out and any(m in of for of in found)]
     if not names:
         return None
     rows: list[tuple[str, ...]] = []
@@ -69,6 +69,7 @@ def headline(results: dict[str, Any], systems: Systems) -> Section | None:
         "Retrieval quality by setting, with 95\u00a0% intervals", ("setting", "system", *map(title_of, names)), rows
     )
     told = [without_secrets(one) for one in (*results.get("notes", []), *_few_clusters(results))]
+    told += [untold] * bool(untold)
     languages = (
         " when question and passage share a language (monolingual), when they never do (cross-lingual), and when the "
         "passages of all languages are searched at once (multilingual)"

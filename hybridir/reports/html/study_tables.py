@@ -36,7 +36,7 @@ from hybridir.reports.html.parts import (
     terms,
     title_of,
 )
-from hybridir.reports.tables import repeats_success
+from hybridir.reports.tables import left_out
 from hybridir.runtime.secrets import without_secrets
 from hybridir.runtime.tables import Grid
 
@@ -91,9 +91,15 @@ def tables(results: dict[str, Any]) -> Section | None:
     arms = _finished(results)
     if not arms:
         return None
-    shown = _in_settings(lambda one: one.main)
-    if repeats_success(arm.get(setting, {}) for arm in arms.values() for setting in SETTING_NAMES):
-        shown = [what for what in shown if what[1] != "R@1"]
+    wanted = _in_settings(lambda one: one.main)
+    found = [
+        {m: of.get(m) for s, m in wanted if s == setting}
+        for arm in arms.values()
+        for setting in SETTING_NAMES
+        if (of := arm.get(setting))
+    ]
+    out, untold = left_out(found)
+    shown = [what for what in wanted if what[1] not in out]
     headers = {_named(*what): what for what in shown}
     columns = {
         header: (what[1], [point(arm, arm.get("intervals", {}), *what) for arm in arms.values()])
@@ -126,6 +132,7 @@ def tables(results: dict[str, Any]) -> Section | None:
     told = [
         f"{direction(m for _, m in shown)} The best value of a column is bold; its lead over the next may be chance."
     ]
+    told += [untold] * bool(untold)
     if published:
         told.append(f"Rows marked as published were not measured here: {results.get('published_note', '')}")
     return Section(
