@@ -61,6 +61,12 @@ def test_half_of_the_queries_lose_a_letter_and_all_else_stays(clean: BatchSource
     assert 30 < changed < 66  # of 96, with probability 0.5 each: 48 - 18 to 48 + 18 is 3.7 standard deviations
 
 
+def test_golden_draws() -> None:
+    """Changes where the numbers of the noise of published runs would change."""
+    rng = uniform_numbers(11, draws.QUERY_NOISE, 3, 5)
+    assert rng(3).tolist() == [0.4193455588882885, 0.16734584229292016, 0.4426374163303386]
+
+
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_any_number_of_workers_gets_the_same_noise(noisy: BatchSource, world_size: int) -> None:
     for step in (0, 1, 7, 1000):
