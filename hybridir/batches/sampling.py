@@ -84,6 +84,7 @@ class Translations:
         passage: number of translations of each positive passage.
         query: number of translations of each query.
         languages: languages to draw translations from, also others than `sampling.languages`. Omitted: the latter.
+            In another order they give other draws.
     """
 
     passage: int = 0

@@ -173,9 +173,9 @@ def _plain(message: str, known: list[str]) -> str:
     def section(found: re.Match[str]) -> str:
         name, value = found.groups()
         below = [one[len(name) + 3 :].partition(".")[0] for one in known if one.startswith(f"--{name}.")]
-        fields = ", ".join(one for one in dict.fromkeys(below) if one != "help")
+        listed = ", ".join(one for one in dict.fromkeys(below) if one != "help")
         return (
-            f"{name} is {value}, but it is a section with fields of its own: {fields}. Set one of them (--{name}.FIELD)"
+            f"{name} is {value}, but it is a section with fields of its own: {listed}. Set one of them (--{name}.FIELD)"
         )
 
     return _NO_SECTION.sub(section, _NO_NUMBER.sub(number, message))
