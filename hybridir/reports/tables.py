@@ -101,21 +101,22 @@ def _side_by_side(widths: Mapping[str, int], most: int) -> list[list[str]]:
     return tables
 
 
-def bases(compared: Sequence[dict[str, Any]]) -> list[str]:
-    """Sentences that say how intervals and p of differences are computed, and for which models they hold."""
+def bases(compared: Sequence[dict[str, Any]], p: bool = True) -> list[str]:
+    """Sentences that say how intervals (and `p`) of differences are computed, and for which models they hold."""
     kinds: dict[tuple[str, int], list[str]] = {}
     for row in compared:
         names = kinds.setdefault((row["over"], row["seeds"]), [])
         if row["baseline"] not in names:
             names.append(row["baseline"])
-    return [f"Against {', '.join(names)}: {_basis(*kind)}." for kind, names in kinds.items()]
+    return [f"Against {', '.join(names)}: {_basis(*kind, p)}." for kind, names in kinds.items()]
 
 
-def _basis(over: str, seeds: int) -> str:
+def _basis(over: str, seeds: int, p: bool) -> str:
     if over == "clusters":
         of = f"the mean of these {seeds} training seeds" if seeds > 1 else "these models as they are"
-        return f"intervals resample clusters of questions, p is from a paired randomisation test over them, for {of}"
-    found = f"intervals and p are from a t test over clusters of questions and {seeds} training seeds"
+        test = ", p is from a paired randomisation test over them" * p
+        return f"intervals resample clusters of questions{test}, for {of}"
+    found = f"intervals{' and p' * p} are from a t test over clusters of questions and {seeds} training seeds"
     if over == "clusters and seeds":
         return f"{found}, and hold for other seeds too"
     return f"{found} of one system; they hold for other seeds of that system, and for the one model of the other system"

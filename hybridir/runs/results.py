@@ -1,6 +1,7 @@
 """From rankings to `results.json`, `report.html` and the table on the screen, for training runs and evaluations."""
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,8 +15,9 @@ from hybridir.evaluation.comparisons import comparisons, intervals, language_int
 from hybridir.evaluation.conditions import condition_results
 from hybridir.evaluation.scores import Scores, join, stack, write_scores
 from hybridir.evaluation.settings import SETTINGS, measure, summarise
+from hybridir.reports.html.comparisons import for_screen
 from hybridir.reports.html.pages import write_report
-from hybridir.reports.tables import ResultsTable, bases, settings_of
+from hybridir.reports.tables import ResultsTable
 from hybridir.retrieval.search import Ranking
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.progress import say
@@ -25,6 +27,8 @@ from hybridir.runtime.versions import versions
 EXAMPLE_LANGUAGES, EXAMPLE_DEPTH = 12, 5
 """The number of languages with example queries on the page, and of passages shown for each query."""
 
+WIDTH = 80
+"""Columns of sentences on the screen."""
 Rankings = Mapping[str, Sequence[Ranking]]
 """By name of the system, the measured one first, then its baselines: one ranking for each training seed."""
 
@@ -75,12 +79,13 @@ def write_results(
     }
     if "untrained" in systems:
         results["untrained"] = {setting: systems["untrained"][setting] for setting in SETTINGS}
-    write_report(results | {"encoder": first}, output)
+    on_page = results | {"encoder": first}
+    write_report(on_page, output)
     write_scores(under, output / "per_query.parquet")
     write_json(results, output)
     if "about" in facts:
         say(facts["about"])
-    _show(benchmark, systems, compared)
+    _show(benchmark, systems, on_page)
 
 
 def write_json(results: dict[str, Any], output: Path) -> None:
@@ -168,17 +173,12 @@ def _system(ranking: Ranking, scores: Scores, benchmark: Benchmark) -> dict[str,
     }
 
 
-def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], compared: Sequence[dict[str, Any]]) -> None:
+def _show(benchmark: Benchmark, systems: dict[str, dict[str, Any]], results: dict[str, Any]) -> None:
     sizes = f"{len(benchmark.queries)} queries, {len(benchmark.passages)} passages"
     show(ResultsTable(f"{benchmark.name}: {sizes}", systems))
-    settings = settings_of(next(iter(systems.values())))
-    shown = [r for r in compared if (r["measure"], r["language"]) == ("mAP", "") and r["setting"] in settings]
-    for row in shown:
-        low, high = row["interval"]
-        names = f"{row['system']} - {row['baseline']}"
-        say(f"{row['setting']} mAP, {names}: {row['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]")
-    for sentence in bases(shown):
-        say(f"({sentence.removesuffix('.')})")
+    told = for_screen(results)
     if len(benchmark.languages) > 1:
-        answers = max(len(relevant) for relevant in benchmark.relevant)
-        say(f"(R@1 of a query with {answers} right answers is at most {1 / answers:.3f}: it finds one of them at best)")
+        n = max(len(relevant) for relevant in benchmark.relevant)
+        told.append(f"(R@1 of a query with {n} right answers is at most {1 / n:.3f}: it finds one of them at best)")
+    for sentence in told:
+        say(textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

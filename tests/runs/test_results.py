@@ -11,6 +11,7 @@ from made import own_first, parallel, ranked
 from hybridir.data.records import Benchmark, benchmark_fingerprint
 from hybridir.evaluation.scores import stack
 from hybridir.evaluation.settings import measure
+from hybridir.reports.html.comparisons import for_screen
 from hybridir.runs.provenance import provenance
 from hybridir.runs.results import examples, write_results
 
@@ -61,7 +62,32 @@ def test_results_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "one query was left out" in page
     assert "There are only 3 clusters of questions" in page
-    assert "monolingual mAP, ours - theirs: +0.000" in capsys.readouterr().out
+    _, _, told = capsys.readouterr().out.rpartition("\u2518")  # below the table
+    assert max(map(len, told.splitlines())) <= 80
+    words = " ".join(told.split())
+    assert "ours is not distinguishable from theirs in monolingual (+0.000 [+0.000, +0.000], detectable 0.000)" in words
+    assert words.partition(" (Against")[0] in " ".join(page.split())
+    assert "(Against theirs: intervals resample clusters of questions, for these models as they are)" in words
+    assert "(Detectable: the smallest difference" in words
+    assert "randomisation" not in words
+    assert "randomisation" in page
+
+
+def test_the_screen_explains_only_what_it_shows() -> None:
+    """A clear difference has no detectable one; and only where interval and test disagree, both are asked for."""
+    one = {"system": "a", "baseline": "b", "setting": "monolingual", "measure": "mAP", "language": "", "seeds": 1}
+    one |= {"difference": 0.2, "interval": [0.1, 0.3], "p": 0.01, "detectable": 0.05, "over": "clusters"}
+    results = {"encoder": "a", "languages": ["de", "en"], "monolingual": {"mAP": 0.5}}
+    basis = "(Against b: intervals resample clusters of questions, for these models as they are)"
+    better, *legend = for_screen(results | {"comparisons": [one]})
+    assert better.startswith("a is better than b in monolingual (+0.200 [+0.100, +0.300]) retrieval")
+    assert legend == [basis]
+    unclear, *legend = for_screen(results | {"comparisons": [one | {"p": 0.2}]})
+    assert unclear.startswith("a is not distinguishable from b in monolingual (+0.200 [+0.100, +0.300]) retrieval")
+    assert legend[0] == basis
+    assert legend[1].startswith("(A verdict needs an interval without 0 and a p of at most .05")
+    (_, basis) = for_screen(results | {"comparisons": [one | {"over": "clusters and seeds", "seeds": 3}]})
+    assert basis.startswith("(Against b: intervals are from a t test over clusters of questions and 3 training seeds")
 
 
 def test_a_fingerprint_changes_with_the_judgements() -> None:

@@ -31,6 +31,8 @@ ALPHA = 0.05
 _DISAGREE = "interval and test disagree"
 _WORDS = {"better than": ("better",), "worse than": ("worse",), "not distinguishable from": ("", _DISAGREE)}
 """What a sentence says, and the verdicts for which it says so."""
+_DETECTABLE = "Detectable: the smallest difference that a benchmark of this size finds four times in five."
+_NEEDS = "A verdict needs an interval without 0 and a p of at most .05; no verdict does not mean equal."
 _SPOKEN = {"trained": "The trained model", "untrained": "the untrained one"}
 """What a sentence calls the systems of a training run."""
 
@@ -60,7 +62,7 @@ def comparisons(results: dict[str, Any]) -> Section | None:
 
 def verdicts(results: dict[str, Any]) -> list[str]:
     """A sentence against each other system: in which settings mAP is better, worse, or not distinguishable."""
-    found = [one for one in _compared(results) if not one.get("language") and one["measure"] == "mAP"]
+    found = _overall(results)
     sentences = []
     for baseline in dict.fromkeys(one["baseline"] for one in found):
         parts: list[str] = []
@@ -72,6 +74,20 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         who = _SPOKEN.get(results["encoder"], results["encoder"])
         sentences.append(f"{who} is {listed(parts)}, by mAP, with 95\u00a0% intervals.")
     return sentences
+
+
+def for_screen(results: dict[str, Any]) -> list[str]:
+    """The sentences of `verdicts`, and in brackets what explains them."""
+    found = _overall(results)
+    legend = bases(found, p=False)
+    legend += [_DETECTABLE] * (not all(map(_verdict, found)))
+    legend += [_NEEDS] * (_DISAGREE in map(_verdict, found))
+    return [*verdicts(results), *(f"({sentence.removesuffix('.')})" for sentence in legend)]
+
+
+def _overall(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The differences in mAP over all languages."""
+    return [one for one in _compared(results) if not one.get("language") and one["measure"] == "mAP"]
 
 
 def _difference(one: dict[str, Any]) -> str:
@@ -95,8 +111,8 @@ def _notes(found: Sequence[dict[str, Any]]) -> list[str]:
         *bases(found),
         "Holm p: p corrected for the number of languages, or pairs of languages, that were tested.",
         *["If the Holm p is missing, there are too few clusters for any p to pass the correction."] * missing,
-        "Detectable: the smallest difference that a benchmark of this size finds four times in five.",
-        "A verdict needs an interval without 0 and a p of at most .05; no verdict does not mean equal.",
+        _DETECTABLE,
+        _NEEDS,
     ]
 
 
