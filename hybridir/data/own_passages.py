@@ -5,6 +5,7 @@ Alone they are a JSON object a line, with `id` (or `_id`, `docid`), `text`, `tit
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from hybridir.data.config import Source
 from hybridir.data.corpus import Corpus
@@ -23,7 +24,8 @@ _LINE = "every line is a passage, {id, text, language} with an optional title, o
 def read_passages(path: str, language: str | None = None) -> Passages:
     """The passages in a file, or in all files of a folder, that end with `.jsonl` or `.jsonl.gz`.
 
-    In the path, `{language}` stands for any language code; `language` is that of rows that name none.
+    Of a folder in BEIR's layout, `corpus.jsonl` alone. In the path, `{language}` stands for any language code;
+    `language` is that of rows that name none.
 
     Raises:
         ValueError: there is no file, a line is no passage, or an id stands twice in a language; with file and line.
@@ -78,7 +80,9 @@ def _checked(passages: Passages, path: str) -> Passages:
 
 
 def _read(source: Source) -> Iterator[Passage]:
-    for file in find_files(source, (".jsonl", ".jsonl.gz")):
+    files = find_files(source, (".jsonl", ".jsonl.gz"))
+    corpora = [file for file in files if PurePath(file.name).name.startswith("corpus.jsonl")]
+    for file in corpora or files:
         for line, (_, content) in enumerate(read_lines(file.path), start=1):
             try:
                 row = parse_json(content)

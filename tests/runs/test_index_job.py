@@ -220,6 +220,14 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
         read_passages(str(tmp_path / "faq.jsonl"), "en")
 
 
+def test_the_queries_of_a_beir_folder_are_no_passages(tmp_path: Path) -> None:
+    for name in ("corpus", "queries"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"_id": "1", "text": "{name}"}}\n', encoding="utf-8")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t1\t1\n", encoding="utf-8")
+    assert [one.text for one in read_passages(str(tmp_path), "en")] == ["corpus"]
+
+
 def test_what_is_wrong_is_said(made: Path, float64: Path, small_run: object, tmp_path: Path) -> None:
     file = tmp_path / "passages.jsonl"
     for content, message in (
