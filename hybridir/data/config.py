@@ -25,7 +25,7 @@ class Source:
         language: language code of all rows that do not have their own.
         languages: language codes to read. Omitted: all, but the nine training languages for the sample.
         max_negatives: number of hard negatives kept per pair (the first ones). Omitted: all, but 8 for mmarco.
-        split: for beir and hf:// only: the split that holds the pairs.
+        split: for beir, hf:// and published sets only: the split that holds the pairs, as in the names of files.
         subset: for hf:// only: the configuration (subset) of the dataset; or, with a slash, a pattern of its files.
         revision: for hf:// only: the commit to read, 40 hexadecimal digits (required, so that a run can be repeated).
         facts: for the sample only: number of facts; each gives one pair in every language.

@@ -99,11 +99,14 @@ class Fields:
         return f"{{{', '.join(f'{field}: {column}' for field, column in shown.items())}}}"
 
 
-def shards(source: Source, fields: Fields) -> list[Shard]:
-    """The shards of the files of a source in its format; the other files of a folder are reported as notes."""
+def shards(source: Source, fields: Fields, names: str = "*") -> list[Shard]:
+    """The shards of the files of a source in its format; the other files of a folder are reported as notes.
+
+    `names` is the pattern of the files that are read of a folder.
+    """
     found, fields = [], fields.of_columns(source.columns)
     endings = _ENDINGS.get(source.format, _OTHERS)
-    files = find_files(source, (*endings, ".json") if plain(source.path).endswith(".json") else endings)
+    files = find_files(source, (*endings, ".json") if plain(source.path).endswith(".json") else endings, names)
     taken = {file.path for file in files}
     skipped = [file.name for file in find_files(source, ("",)) if file.path not in taken]
     if skipped:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -54,8 +55,10 @@ class File:
         return f"{self.name} {self.size} {self.changed}"
 
 
-def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
+def find_files(source: Source, suffixes: tuple[str, ...], names: str = "*") -> list[File]:
     """The files at `source.path` (a file or a folder) with one of the endings `suffixes`, language by language.
+
+    Of a folder, only those whose names match the pattern `names`.
 
     Raises:
         ValueError: the path is empty or does not exist, or has no such file.
@@ -73,11 +76,13 @@ def find_files(source: Source, suffixes: tuple[str, ...]) -> list[File]:
             )
         infos = [info]
         if info.type == pafs.FileType.Directory:
-            infos = sorted(system.get_file_info(pafs.FileSelector(inner)), key=lambda i: i.path)
+            inside = system.get_file_info(pafs.FileSelector(inner))
+            infos = sorted((i for i in inside if fnmatchcase(i.base_name, names)), key=lambda i: i.path)
         kept = [i for i in infos if i.is_file and i.path.endswith(suffixes) and not i.base_name.startswith(".")]
         if not kept:
             lacks = "does not end" if info.is_file else "has no file that ends"
-            raise ValueError(f"{without_secrets(path)!r} {lacks} with {', '.join(suffixes)}")
+            named = f" and is named {names}, as published: name the file itself by data.path" if names != "*" else ""
+            raise ValueError(f"{without_secrets(path)!r} {lacks} with {', '.join(suffixes)}{named}")
         files += [
             File(path.replace(inner, i.path, 1) if "://" in path else i.path, language, i.size, i.mtime_ns or 0)
             for i in kept

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybridir.data.config import DataConfig, Source
-from hybridir.data.records import NO_ANSWER, Pair, Rejected
+from hybridir.data.records import NO_ANSWER, SKIPPED, Pair, Rejected
 from hybridir.data.sets import SETS, documents
 from hybridir.data.sets.published import window
 from hybridir.data.sources import find_shards
 
+TRAIN = "train-00000-of-00001.parquet"
 PLOT = "A farmer finds a map. " * 30 + "The captain is Ada Lovelace, who sails north. " + "They dig for gold. " * 30
 STORY = "NEW DELHI, India (CNN) -- A court acquitted Moninder Singh Pandher on Friday. He was freed."
 AT = STORY.index("Moninder Singh Pandher")
@@ -34,10 +37,10 @@ def write(name: str, folder: Path) -> None:
     if name == "wikiqa":
         about = {"question_id": "Q1", "question": "how are glacier caves formed?", "document_title": "Glacier cave"}
         texts = ["A glacier cave is a cave in ice.", "Meltwater forms it.", "Heat from vents forms it, too."]
-        parquet(folder / "train.parquet", [about | {"answer": one, "label": n > 0} for n, one in enumerate(texts)])
-        table = pq.read_table(folder / "train.parquet")
+        parquet(folder / TRAIN, [about | {"answer": one, "label": n > 0} for n, one in enumerate(texts)])
+        table = pq.read_table(folder / TRAIN)
         table = table.set_column(4, "label", table["label"].cast(pa.int64()))
-        pq.write_table(table, folder / "train.parquet")
+        pq.write_table(table, folder / TRAIN)
     elif name == "mr-tydi":
         passage = {"docid": "25267#12", "title": "Quantum field theory", "text": "It began with electromagnetism."}
         row = {"query_id": "1", "query": "When was quantum field theory developed?", "positive_passages": [passage]}
@@ -45,17 +48,15 @@ def write(name: str, folder: Path) -> None:
         with gzip.open(folder / "train.jsonl.gz", "wt") as file:
             file.write(json.dumps(row) + "\n")
     elif name == "natural-questions":
-        parquet(
-            folder / "train.parquet", [{"query": "the si unit of the electric field is", "answer": "Electric field."}]
-        )
+        parquet(folder / TRAIN, [{"query": "the si unit of the electric field is", "answer": "Electric field."}])
     elif name == "yahoo-answers":
         rows = [{"question": "why is the sky blue", "answer": one} for one in ("Scattering.", "Rayleigh.")]
-        parquet(folder / "train.parquet", rows)
+        parquet(folder / TRAIN, rows)
     elif name == "duorc":
         about = {"plot_id": "/m/03", "plot": PLOT, "title": "Gold", "question": "Who is the captain?"}
         answers: list[list[str]] = [["ada lovelace"], ["Nobody at all"], []]
         rows = [about | {"question_id": f"q{n}", "answers": one} for n, one in enumerate(answers)]
-        parquet(folder / "train.parquet", [row | {"no_answer": not row["answers"]} for row in rows])
+        parquet(folder / TRAIN, [row | {"no_answer": not row["answers"]} for row in rows])
     elif name == "squadshifts":
         start = PLOT.index("Ada Lovelace")
         about = {"title": "Gold", "context": PLOT, "question": "Who is the captain?"}
@@ -189,8 +190,33 @@ def test_the_hub_is_asked_for_the_training_files_at_a_commit(name: str, monkeypa
     with pytest.raises(ValueError, match="no network"):
         find_shards(DataConfig(format=name, revision="0" * 40))
     kind = "parquet" if about.files.endswith(".parquet") else "json"
-    files = {"train": f"hf://datasets/{about.hub}@{'0' * 40}/{about.files}"}
+    files = {"train": f"hf://datasets/{about.hub}@{'0' * 40}/{about.files.replace('{split}', 'train')}"}
     assert calls == [((kind,), {"data_files": files, "split": "train", "streaming": True})]
+    with pytest.raises(ValueError, match="no network"):
+        find_shards(DataConfig(format=name, revision="0" * 40, split="dev"))
+    assert "train" not in calls[1][1]["data_files"]["dev"]
+
+
+@pytest.mark.parametrize(("name", "other"), [("wikiqa", "validation-0.parquet"), ("mfaq", "valid.jsonl")])
+def test_other_splits_in_the_folder_are_not_trained_on(name: str, other: str, tmp_path: Path) -> None:
+    write(name, folder := tmp_path / name)
+    (file,) = folder.iterdir()
+    shutil.copyfile(file, folder / other)
+    pairs, rejected = read(DataConfig(format=name, path=str(folder)))
+    assert {pair.file for pair in pairs} == {str(file)}
+    assert [one.value for one in rejected if one.reason == SKIPPED] == [str(folder / other)]
+    split = other.partition(".")[0].partition("-")[0]
+    for config in (DataConfig(path=str(folder), split=split), DataConfig(path=str(folder / other))):
+        assert {pair.file for pair in read(replace(config, format=name))[0]} == {str(folder / other)}
+    file.unlink()
+    with pytest.raises(ValueError, match=r"has no file that ends with .* and is named train.*name the file itself"):
+        read(DataConfig(format=name, path=str(folder)))
+
+
+def test_a_split_of_files_made_by_hand_is_refused(tmp_path: Path) -> None:
+    write("entity-questions", tmp_path / "made")
+    with pytest.raises(ValueError, match=r"data\.split is 'dev', which entity-questions does not use"):
+        read(DataConfig(format="entity-questions", path=str(tmp_path / "made"), split="dev"))
 
 
 @pytest.mark.parametrize("name", ["newsqa", "entity-questions"])
@@ -224,7 +250,6 @@ def test_a_document_is_read_entry_by_entry(name: str, tmp_path: Path, monkeypatc
 def test_a_pattern_of_files_is_read_by_the_library_itself(tmp_path: Path) -> None:
     """A local folder stands for the hub's."""
     write("wikiqa", tmp_path / "data")
-    (tmp_path / "data" / "train.parquet").rename(tmp_path / "data" / "train-0.parquet")
     pairs, rejected = read(DataConfig(format="wikiqa", path=f"hf://{tmp_path}"))
     assert (len(pairs), len(rejected)) == COUNTS["wikiqa"]
 

@@ -34,5 +34,5 @@ ABOUT = Published(
     page="https://huggingface.co/datasets/ibm-research/duorc",
     fields=rows.Fields(pairs_of, frozenset((*_READ, "title")), _READ),
     hub="ibm-research/duorc",
-    files="SelfRC/train-*.parquet",
+    files="SelfRC/{split}-*.parquet",
 )

@@ -16,7 +16,12 @@ from hybridir.data.sets.published import Published
 
 
 def find_shards(source: Source) -> list[Shard]:
-    """A shard for each JSON file."""
+    """A shard for each JSON file. `ValueError` for a split: such files do not say which they are of."""
+    if source.split != Source.split:
+        raise ValueError(
+            f"data.split is {source.split!r}, which entity-questions does not use: leave it out, and name the files "
+            "of that split by data.path"
+        )
     return document_shards(source, ABOUT, r"\s*\[", _has_passages)
 
 

@@ -28,5 +28,5 @@ ABOUT = Published(
         pairs_of, frozenset(("domain", "qa_pairs", "num_pairs", "id", "language")), ("domain", "qa_pairs")
     ),
     hub="clips/mfaq",
-    files="data/en/train.jsonl",
+    files="data/en/{split}.jsonl",
 )

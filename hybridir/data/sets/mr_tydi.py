@@ -8,5 +8,5 @@ ABOUT = Published(
     page="https://huggingface.co/datasets/castorini/mr-tydi",
     fields=FIELDS,
     hub="castorini/mr-tydi",
-    files="mrtydi-v1.1-english/train.jsonl.gz",
+    files="mrtydi-v1.1-english/{split}.jsonl.gz",
 )

@@ -18,5 +18,5 @@ ABOUT = Published(
     page="https://huggingface.co/datasets/sentence-transformers/natural-questions",
     fields=rows.Fields(pairs_of, frozenset(("query", "answer")), ("query", "answer")),
     hub="sentence-transformers/natural-questions",
-    files="pair/train-*.parquet",
+    files="pair/{split}-*.parquet",
 )

@@ -17,7 +17,7 @@ class Published:
         page: where it is described, and can be fetched.
         fields: how its rows become pairs.
         hub: id of the dataset on the Hugging Face hub; empty if the files have to be fetched by hand.
-        files: pattern of its training files there.
+        files: pattern of its files there, in which `{split}` stands for `source.split`.
         by_hand: what to do if `hub` is empty.
     """
 
@@ -32,15 +32,17 @@ class Published:
 def shards(source: Source, about: Published) -> list[Shard]:
     """The shards of a set: from the hub at `source.revision` if no path is given, else of its files in `source.path`.
 
-    The texts are English. `ValueError` if the revision is no commit, or files must be fetched by hand.
+    In a folder, the files are named as on the hub, so that no other split is read. The texts are English. `ValueError`
+    if the revision is no commit, or files must be fetched by hand.
     """
     source = replace(source, language=source.language or "en")
+    files = about.files.replace("{split}", source.split)
     if source.path.startswith("hf://") or (about.hub and not source.path):
-        path, files = source.path or f"{hub.PREFIX}{about.hub}", source.subset or about.files
-        return hub.find_shards(replace(source, path=path, subset=files), about.fields)
+        path = source.path or f"{hub.PREFIX}{about.hub}"
+        return hub.find_shards(replace(source, path=path, subset=source.subset or files), about.fields)
     if not source.path:
         raise ValueError(f"data.format {source.format} cannot be fetched by itself: {about.by_hand} ({about.page})")
-    return rows.shards(source, about.fields)
+    return rows.shards(source, about.fields, files.rpartition("/")[2])
 
 
 def pair(group_id: str, query: str, text: str, passage_group_id: str, language: str | None, domain: str = "") -> Pair:

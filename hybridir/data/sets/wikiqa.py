@@ -28,5 +28,5 @@ ABOUT = Published(
     page="https://huggingface.co/datasets/microsoft/wiki_qa",
     fields=rows.Fields(pairs_of, frozenset((*_READ, "document_title")), _READ),
     hub="microsoft/wiki_qa",
-    files="data/train-*.parquet",
+    files="data/{split}-*.parquet",
 )

@@ -18,5 +18,5 @@ ABOUT = Published(
     page="https://huggingface.co/datasets/sentence-transformers/yahoo-answers",
     fields=rows.Fields(pairs_of, frozenset(("question", "answer")), ("question", "answer")),
     hub="sentence-transformers/yahoo-answers",
-    files="question-answer-pair/train-*.parquet",
+    files="question-answer-pair/{split}-*.parquet",
 )
