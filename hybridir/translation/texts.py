@@ -3,6 +3,7 @@
 A text that stands in many pairs, such as a passage with several questions, is translated once.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -21,7 +22,10 @@ _PLACES = pa.schema([("query", pa.int64()), ("passage", pa.int64()), ("negatives
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts on disk: `texts.arrow` has a batch for each shard, `places.arrow` one for each chunk of the corpus."""
+    """Texts on disk: `texts.arrow` has a batch for each shard, `places.arrow` one for each chunk of the corpus.
+
+    `made_of` has a hash of all texts in order, and of how they are cut.
+    """
 
     folder: Path
 
@@ -51,10 +55,16 @@ def write_texts(corpus: Corpus, folder: Path, size: int) -> Texts:
     """Writes the distinct texts of a corpus to `folder`, `size` in each shard, unless they are there already.
 
     They are in the order of their first occurrence. Memory: 40 bytes a text.
+
+    Raises:
+        ValueError: the texts there are those of other pairs, or of the same in another order.
     """
+    hashes = np.fromiter((hash_of(text) for text in chain.from_iterable(_texts(corpus))), dtype=np.uint64)
+    made_of = hashlib.sha256(hashes.data)  # corpus.fingerprint is the same in another order
+    for part in (corpus.negative_start, corpus.chunk_start, np.array([size])):
+        made_of.update(np.ascontiguousarray(part).data)
     with made_once(folder) as work:
         if work:
-            hashes = np.fromiter((hash_of(text) for text in chain.from_iterable(_texts(corpus))), dtype=np.uint64)
             _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
             rank = np.empty(len(first), dtype=np.int64)
             rank[np.argsort(first)] = np.arange(len(first))
@@ -62,6 +72,13 @@ def write_texts(corpus: Corpus, folder: Path, size: int) -> Texts:
             is_first[first] = True
             _write_shards(corpus, work / "texts.arrow", is_first, size)
             _write_places(corpus, work / "places.arrow", number_N)
+            (work / "made_of").write_text(made_of.hexdigest(), encoding="utf-8")
+    record = folder / "made_of"
+    if not record.exists() or record.read_text(encoding="utf-8") != made_of.hexdigest():
+        raise ValueError(
+            f"{folder} has the texts of other pairs, or of these in another order: give the old ones by data.path. If "
+            "the new ones are meant, remove that folder; what is translated of texts that stayed in place is kept"
+        )
     return Texts(folder)
 
 

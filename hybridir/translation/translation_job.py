@@ -95,8 +95,11 @@ def run_translation(recipe: Translation, read: ShardReader, run: Run) -> Path:
             say(f"the translation in {output} is finished: nothing is changed. Name another --output for a new one")
             return output / "README.md"
         corpus, work = _prepare(recipe, output, read)
-        begin_folder(recipe, TRANSLATION)
+        if not recipe.resume:
+            begin_folder(recipe, TRANSLATION)  # removes the texts of a start that came no further
         write_texts(corpus, Path(work.folder, "texts"), recipe.unit)
+        if recipe.resume:
+            begin_folder(recipe, TRANSLATION)  # only now, as other pairs are refused
         units = [Unit(n, one) for one in recipe.languages for n in range(work.texts.n_shards)]
         waiting = [unit for unit in units if read_unit(work.file(unit)) is None]
         say(f"{len(units) - len(waiting)} of {len(units)} units of {recipe.unit} texts are translated")

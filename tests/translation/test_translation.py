@@ -69,17 +69,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(folder: Path, output: Path, family: str = "m2m-100", **options: Any) -> Translation:
     wanted: dict[str, Any] = {
+        "data": DataConfig(format="jsonl", path=str(folder / "pairs.jsonl"), license="CC0-1.0"),
         "gates": GatesConfig(apply=("empty",), length=0),
         "unit": 32,
         "languages": LANGUAGES,
         "model": ModelConfig(name=str(folder / family), family=family, batch_tokens=256),
     }
-    return Translation(
-        data=DataConfig(format="jsonl", path=str(folder / "pairs.jsonl"), license="CC0-1.0"),
-        output=str(output),
-        cache=str(folder / "cache"),
-        **wanted | options,
-    )
+    return Translation(output=str(output), cache=str(folder / "cache"), **wanted | options)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +149,35 @@ def test_interrupted_after_every_unit_it_ends_as_an_undisturbed_one(folder: Path
             run_translation(recipe(folder, output, resume=starts > 1), read_here, once)
     assert (len(made), set(made.values()), starts) == (3 * 3, {1}, 3 * 3 + 1), "90 texts in units of 32"
     assert written(output) == written(whole)
+
+
+def test_it_continues_with_the_same_pairs_wherever_they_lie_and_with_no_others(folder: Path, tmp_path: Path) -> None:
+    """Reversed rows have the fingerprint of the old ones, but other places."""
+
+    def interrupted(work: Work, units: Sequence[Unit]) -> Iterator[Done]:
+        yield from translate_here(work, units[:1])
+        if units[0].shard != PROBE:
+            raise Interrupted
+
+    def moved(lines: list[str], **options: Any) -> Translation:
+        (tmp_path / "moved.jsonl").write_text("".join(lines), encoding="utf-8")
+        data = DataConfig(format="jsonl", path=str(tmp_path / "moved.jsonl"), license="CC0-1.0")
+        return recipe(folder, tmp_path / "out", languages=("de",), data=data, **options)
+
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    with pytest.raises(Interrupted):
+        run_translation(recipe(folder, tmp_path / "out", languages=("de",)), read_here, interrupted)
+    before = (tmp_path / "out" / "config.yaml").read_bytes()
+    for others in (lines[::-1], lines[:-1], [lines[0].replace("?", "!"), *lines[1:]]):
+        with pytest.raises(
+            ValueError, match=r"units/texts has the texts of other pairs.*give the old ones by data\.path"
+        ):
+            run_translation(moved(others, resume=True), read_here, translate_here)
+    assert (tmp_path / "out" / "config.yaml").read_bytes() == before
+    run_translation(moved(lines, resume=True), read_here, translate_here)
+    fresh = run_translation(recipe(folder, tmp_path / "fresh", languages=("de",)), read_here, translate_here).parent
+    translated = Path("train", "de.jsonl")
+    assert (tmp_path / "out" / translated).read_bytes() == (fresh / translated).read_bytes()
 
 
 def test_a_damaged_unit_is_made_again(folder: Path, whole: Path) -> None:
