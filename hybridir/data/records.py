@@ -86,6 +86,10 @@ class BadRow(Exception):
         super().__init__(reason, value)
         self.reason, self.value = reason, value
 
+    def at(self, file: str, line: int) -> Rejected:
+        """What is rejected, with its place."""
+        return Rejected(file=file, line=line, reason=self.reason, value=self.value)
+
 
 UNKNOWN = "unknown language code"
 """A reason for which all values are counted."""

@@ -43,13 +43,14 @@ class Fields:
     """How the rows of a format become pairs.
 
     Attributes:
-        pairs_of: (row, language of the file or None) -> the pairs in the row; raises `BadRow`.
+        pairs_of: (row, language of the file or None) -> the pairs in the row; raises `BadRow`, or yields one for a part
+            of the row, so that its other pairs stay.
         names: the fields that `pairs_of` reads. It also reads all fields that begin with `prefix`.
         required: the fields without which there is no pair, besides `language`.
         columns: field -> its column in the data, where that has another name.
     """
 
-    pairs_of: Callable[[Row, str | None], Iterable[Pair]]
+    pairs_of: Callable[[Row, str | None], Iterable[Pair | BadRow]]
     names: frozenset[str]
     required: tuple[str, ...]
     prefix: str = "\0"
@@ -223,11 +224,11 @@ def records(
             row = fields.named(row)
             if row.get("license"):
                 licences.add(id_of(row, "license"))
-            for pair in fields.pairs_of(row, language):
-                n_pairs += 1
-                yield pair.at(file, line)
+            for one in fields.pairs_of(row, language):
+                n_pairs += isinstance(one, Pair)
+                yield one.at(file, line)
         except BadRow as bad:
-            yield Rejected(file=file, line=line, reason=bad.reason, value=bad.value)
+            yield bad.at(file, line)
     if looked_at and not n_pairs:
         fields.check(names, language, file)
     yield from (Rejected(file=file, reason=LICENSED, value=licence) for licence in sorted(licences))

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,8 +168,50 @@ def test_squadshifts_from_its_page_is_that_of_the_hub(tmp_path: Path) -> None:
     ]
     assert [(one.reason, one.value) for one in rejected] == [
         ("wrong value", "the answer 'Ada' does not stand at 0 of its context"),
-        *(("wrong type", f"a paragraph is not laid out as SQuAD's: {one!r:.80}") for one in bad),
+        ("wrong type", f"a question is not laid out as SQuAD's: {bad[0]['qas'][0]!r:.80}"),
+        *(("wrong type", f"a paragraph is not laid out as SQuAD's: {one!r:.80}") for one in bad[1:]),
     ]
+
+
+def _mfaq(folder: Path) -> tuple[str, str]:
+    good = {"question": "How?", "answer": "So."}
+    row = {"domain": "a.com", "qa_pairs": [good, "odd", {"question": "Why?"}, good | {"answer": "Thus."}]}
+    (folder / "train.jsonl").write_text(json.dumps(row) + "\n")
+    return "a pair must be an object; found 'odd'", "answer; the row has question"
+
+
+def _newsqa(folder: Path) -> tuple[str, str]:
+    good, bad = ({"q": "Who?", "consensus": {"s": AT, "e": end}} for end in (AT + 23, 999))
+    document(
+        folder / "made.json",
+        {"data": [{"storyId": "x", "text": STORY, "type": "train", "questions": [good, "odd", bad, good]}]},
+    )
+    return (
+        "a question and its consensus must be objects; found 'odd'",
+        f"the answer {{'s': {AT}, 'e': 999}} is outside of the text of x",
+    )
+
+
+def _squadshifts(folder: Path) -> tuple[str, str]:
+    good = {"question": "Who?", "answers": [{"text": "They", "answer_start": PLOT.index("They")}]}
+    odd = good | {"id": "2", "answers": [{"text": "Ada", "answer_start": 0}]}
+    paragraph = {"context": PLOT, "qas": [good | {"id": "1"}, odd, {"id": "3"}, good | {"id": "4"}]}
+    document(folder / "made.json", {"data": [{"title": "Gold", "paragraphs": [paragraph]}]})
+    return (
+        "the answer 'Ada' does not stand at 0 of its context",
+        "a question is not laid out as SQuAD's: {'id': '3'}",
+    )
+
+
+@pytest.mark.parametrize("make", [_mfaq, _newsqa, _squadshifts])
+def test_a_bad_question_takes_no_other_of_its_row_with_it(
+    make: Callable[[Path], tuple[str, str]], tmp_path: Path
+) -> None:
+    """Of four questions in a row, the second and the third are bad."""
+    told = make(tmp_path)
+    pairs, rejected = read(DataConfig(format=make.__name__[1:], path=str(tmp_path)))
+    assert len({pair.group_id for pair in pairs}) == 2
+    assert [(one.value, one.line) for one in rejected] == [(one, 1) for one in told]
 
 
 @pytest.mark.parametrize("name", [name for name, module in SETS.items() if module.ABOUT.hub])

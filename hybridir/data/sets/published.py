@@ -1,11 +1,13 @@
 """What published training sets have in common: where they are, their licence, and how their files are read."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hybridir.data import rows
 from hybridir.data.config import Source
 from hybridir.data.formats import hub
-from hybridir.data.records import Pair, Passage, Shard
+from hybridir.data.records import BadRow, Pair, Passage, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,15 @@ def pair(group_id: str, query: str, text: str, passage_group_id: str, language: 
         passage_group_id=passage_group_id,
         domain=domain,
     )
+
+
+def each(items: Iterable[Any], pair_of: Callable[[Any], Pair]) -> Iterator[Pair | BadRow]:
+    """The pair of each item in a row, or what is wrong with that item."""
+    for item in items:
+        try:
+            yield pair_of(item)
+        except BadRow as bad:
+            yield bad
 
 
 def window(text: str, start: int, end: int, words: int = 100) -> str:

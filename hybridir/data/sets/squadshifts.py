@@ -8,12 +8,14 @@ passages of a context are one passage group, as they may overlap.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from hybridir.data import rows
 from hybridir.data.config import Source
 from hybridir.data.records import BadRow, Pair, Row, Shard
 from hybridir.data.sets.documents import SQUAD, document_shards
-from hybridir.data.sets.published import Published, pair, shards, window
+from hybridir.data.sets.published import Published, each, pair, shards, window
 from hybridir.data.storage import find_files
 
 
@@ -28,24 +30,32 @@ def _only_json(source: Source) -> bool:
     return all(file.path.endswith(".json") for file in find_files(source, (".json", ".jsonl", ".jsonl.gz", ".parquet")))
 
 
-def _of_article(row: Row, language: str | None) -> Iterator[Pair]:
+def _of_article(row: Row, language: str | None) -> Iterator[Pair | BadRow]:
     """The pairs of an article as SQuAD has it."""
     for paragraph in rows.list_of(row, "paragraphs"):
         try:
-            asked = [
-                one
-                | {"context": paragraph["context"]}
-                | {"answers": {key: [given[key] for given in one["answers"]] for key in ("text", "answer_start")}}
-                for one in paragraph["qas"]
-            ]
+            context, questions = paragraph["context"], list(paragraph["qas"])
         except (TypeError, KeyError):
-            raise BadRow("wrong type", f"a paragraph is not laid out as SQuAD's: {paragraph!r:.80}") from None
-        for one in asked:
-            yield from pairs_of(one, language)
+            yield BadRow("wrong type", f"a paragraph is not laid out as SQuAD's: {paragraph!r:.80}")
+            continue
+        yield from each(questions, partial(_of_question, context, language))
+
+
+def _of_question(context: Any, language: str | None, question: Any) -> Pair:
+    try:
+        answers = {key: [given[key] for given in question["answers"]] for key in ("text", "answer_start")}
+        row = question | {"context": context, "answers": answers}
+    except (TypeError, KeyError):
+        raise BadRow("wrong type", f"a question is not laid out as SQuAD's: {question!r:.80}") from None
+    return _pair_of(row, language)
 
 
 def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     """The pair of a question; `BadRow` if its first answer does not stand where it is said to stand."""
+    yield _pair_of(row, language)
+
+
+def _pair_of(row: Row, language: str | None) -> Pair:
     context, answers = rows.text_of(row, "context"), row.get("answers") or {}
     try:
         answer, start = answers["text"][0], answers["answer_start"][0]
@@ -55,7 +65,7 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
     if not stands:
         raise BadRow("wrong value", f"the answer {answer[:40]!r} does not stand at {start} of its context")
     text, group = window(context, start, start + len(answer)), hashlib.sha256(context.encode()).hexdigest()[:16]
-    yield pair(rows.id_of(row, "id"), rows.text_of(row, "question"), text, f"context {group}", language)
+    return pair(rows.id_of(row, "id"), rows.text_of(row, "question"), text, f"context {group}", language)
 
 
 _ARTICLES = rows.Fields(_of_article, frozenset(("title", "paragraphs")), ("paragraphs",))
