@@ -601,6 +601,21 @@ def test_broken_triples_are_told_once(tmp_path: Path) -> None:
     }
 
 
+def test_what_is_missing_of_mmarco_is_told_with_its_page(tmp_path: Path) -> None:
+    source = as_mmarco(tmp_path / "mmarco")
+    for missing in ("queries", "collections"):
+        (tmp_path / "mmarco" / "google" / missing).rename(tmp_path / missing)
+        with pytest.raises(ValueError, match=rf"google/{missing}.*does not exist.* at {mmarco.PAGE}$"):
+            sources.find_shards(data(source))
+
+
+def test_the_licence_of_mmarco_is_that_of_ms_marco(tmp_path: Path) -> None:
+    source = as_mmarco(tmp_path / "mmarco")
+    config = data(source)
+    corpus = read_corpus(config, tmp_path / "cache")
+    assert sources.licenses(config, corpus) == "other: MS MARCO's terms, for non-commercial research only"
+
+
 def test_languages_not_asked_for_are_counted_apart(tmp_path: Path) -> None:
     corpus = read_corpus(data(as_jsonl(tmp_path / "data"), languages=("de", "en")), tmp_path)
     assert (corpus.languages, corpus.n_read, corpus.n_pairs) == (("de", "en"), 2 * N, 2 * N)
@@ -709,8 +724,8 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, capsys: pytest.CaptureF
         ({"format": "jsonl", "path": "s4://bucket/x"}, "'s4://bucket/x' cannot be opened"),
         ({"format": "jsonl", "path": "hf://datasets/a/b"}, "name the commit of a/b"),
         ({"format": "beir", "path": "hf://datasets/a/b"}, "is read as jsonl, parquet"),
-        ({"format": "mmarco", "path": "/nowhere"}, "does not exist"),
-        ({"format": "mmarco"}, "data.path is empty: name the folder of one translator of mMARCO"),
+        ({"format": "mmarco", "path": "/nowhere"}, f"/nowhere/collections' does not exist.* at {mmarco.PAGE}$"),
+        ({"format": "mmarco"}, f"name the folder of one translator of mMARCO, as data/google at {mmarco.PAGE}$"),
         ({"path": "x", "sources": (Source(),)}, "move that into data.sources"),
         ({"sources": (Source(facts=20), Source(facts=30))}, "two sources of data are called 'sample'"),
         ({"max_rejected": 2}, "data.max_rejected is 2"),

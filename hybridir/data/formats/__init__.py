@@ -38,6 +38,7 @@ ROWS: dict[str, rows.Fields] = {
 LICENSES = {
     "sample": "Unicode-3.0",  # of CLDR
     "lareqa": "XQuAD-R: CC-BY-SA-4.0, MLQA-R: CC-BY-NC-4.0",  # README at `lareqa.SOURCE`, at that commit
+    "mmarco": "other: MS MARCO's terms, for non-commercial research only",  # as its makers say; the code is Apache-2.0
 }
 """Licences of formats that are only used by published data."""
 BENCHMARKS: dict[str, BenchmarkFormat] = {

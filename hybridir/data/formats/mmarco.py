@@ -20,6 +20,7 @@ from hybridir.data.records import BadRow, Pair, Rejected, Shard
 from hybridir.runtime.secrets import without_secrets
 
 TRIPLES = "triples.train.ids.small.tsv"
+PAGE = "https://huggingface.co/datasets/unicamp-dl/mmarco"
 KEPT = 8
 """Hard negatives kept per pair if `max_negatives` is not set; the triples have about 75 per pair."""
 
@@ -27,10 +28,10 @@ KEPT = 8
 def find_shards(source: Source) -> list[Shard]:
     """One shard per language."""
     if not (root := source.path):
-        raise ValueError("data.path is empty: name the folder of one translator of mMARCO, as data/google")
+        raise ValueError(f"data.path is empty: name the folder of one translator of mMARCO, as data/google at {PAGE}")
     codes = {str(name).lower(): code_of(code) for code, name in Locale.parse("en").languages.items()}
     files = {}
-    for file in storage.find_files(Source(path=storage.child(root, "collections")), ("_collection.tsv",)):
+    for file in _files(storage.child(root, "collections"), "_collection.tsv"):
         name = storage.plain(file.path).rpartition("/")[2].removesuffix("_collection.tsv")
         if name not in codes:
             raise ValueError(f"{file.name}: {name!r} is not the English name of a language")
@@ -41,7 +42,7 @@ def find_shards(source: Source) -> list[Shard]:
     for language in chosen:
         collection, name = files[language]
         path = storage.child(root, "queries", source.split, f"{name}_queries.{source.split}.tsv")
-        queries = storage.find_files(Source(path=path), (".tsv",))[0]
+        queries = _files(path, ".tsv")[0]
         kept = KEPT if source.max_negatives is None else source.max_negatives
         read = partial(
             _read, collection.path, queries.path, triples.path, language, kept, tell_triples=language == chosen[0]
@@ -51,15 +52,22 @@ def find_shards(source: Source) -> list[Shard]:
     return found
 
 
+def _files(path: str, ending: str) -> list[storage.File]:
+    """The files at a path. Their error says where the set is to be had."""
+    try:
+        return storage.find_files(Source(path=path), (ending,))
+    except ValueError as error:
+        raise ValueError(f"{error}. data.path must be a folder of mMARCO, as data/google at {PAGE}") from None
+
+
 def _find_triples(root: str) -> storage.File:
     for folder in (root, storage.parent(root)):
         try:
-            return storage.find_files(Source(path=storage.child(folder, TRIPLES)), (TRIPLES,))[0]
+            return _files(storage.child(folder, TRIPLES), TRIPLES)[0]
         except ValueError:
             continue
     raise ValueError(
-        f"no {TRIPLES} in {without_secrets(root)} or the folder above: it is among the files of mMARCO, "
-        "https://huggingface.co/datasets/unicamp-dl/mmarco"
+        f"no {TRIPLES} in {without_secrets(root)} or the folder above: it is among the files of mMARCO, {PAGE}"
     )
 
 
