@@ -13,7 +13,7 @@ from hybridir.retrieval.dot import dot_scorer, pair_scores
 from hybridir.retrieval.nearest import rank_vectors, top_k
 from hybridir.retrieval.search import Ranking, rank_all
 
-QUERIES, PASSAGES, DIMENSION = 90, 700, 300
+QUERIES, PASSAGES, DIMENSION = 50, 500, 300
 LANGUAGES = ("de", "en", "zh")
 
 

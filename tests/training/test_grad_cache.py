@@ -100,7 +100,7 @@ def test_gradients_and_terms_are_those_of_the_whole_batch(
     batch, model = views(taught, kind).batch(0), build(initial, LOSS[terms])
     assert (batch.lengths == 0).any()
     wanted = found(model, add_gradients(model, batch, CPU, TrainConfig()))
-    for tokens in TOKENS:
+    for tokens in TOKENS if terms == "all" else (SOME,):
         model.zero_grad()
         assert_same(found(model, add_gradients(model, batch, CPU, TrainConfig(chunk_tokens=tokens))), wanted)
     # Gradients are added to those that are there, as by any backward pass.
