@@ -271,6 +271,17 @@ def test_what_must_be_fetched_by_hand_names_its_page(name: str, tmp_path: Path) 
         read(DataConfig(format=name, path=str(tmp_path)))
 
 
+def test_pyserini_s_passages_are_refused_with_the_layout_that_is_read(tmp_path: Path) -> None:
+    """As its convert_trec_run_to_dpr_retrieval_run.py writes them, which is not as DPR does."""
+    context = {"docid": "2", "score": "9.5", "text": "Vidar\nA politician.", "has_answer": True}
+    content = {"0": {"question": "Who?", "answers": ["politician"], "contexts": [context]}}
+    document(tmp_path / "run.json", content)
+    with pytest.raises(ValueError, match=r"does not have the layout.*begins with '\{") as told:
+        read(DataConfig(format="entity-questions", path=str(tmp_path)))
+    assert "as DPR's dense_retriever.py writes it" in str(told.value)
+    assert "Pyserini" not in str(told.value)
+
+
 @pytest.mark.parametrize("name", ["newsqa", "entity-questions"])
 def test_a_document_is_read_entry_by_entry(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where an entry goes on in the next characters that are read, and up to the end of a list that is cut off."""

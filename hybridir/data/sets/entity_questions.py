@@ -1,8 +1,9 @@
 """EntityQuestions (Sciavolino et al. 2021, arXiv 2109.08535): simple questions about facts of Wikidata.
 
-The set has no passages. They come from a passage index (such as Wikipedia's 21 million passages, by BM25), in the
-format that DPR writes (arXiv 2004.04906): a list of questions, each with `ctxs`, the passages found, best first. The
-positive is the first of them that has an answer, the hard negatives are those before it that have none.
+The set has no passages. They come from a passage index (such as Wikipedia's 21 million passages), in the format that
+`dense_retriever.py` of DPR writes (arXiv 2004.04906): a list of questions, each with `ctxs`, the passages found, best
+first (Pyserini's converter for DPR writes another one: an object by question, with `contexts`). The positive is the
+first of them that has an answer, the hard negatives are those before it that have none.
 """
 
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ ABOUT = Published(
     license="MIT for the questions (from memory, not looked up); the passages are Wikipedia's, CC-BY-SA",
     page="https://github.com/princeton-nlp/EntityQuestions",
     fields=rows.Fields(pairs_of, frozenset(("question", "answers", "ctxs")), ("question", "ctxs")),
-    by_hand="fetch dataset.zip, find passages for its questions by a passage index (DPR or Pyserini write such files, "
-    "with `ctxs`), and name the folder of these JSON files by data.path",
+    by_hand="fetch dataset.zip, find passages for its questions by a passage index, in a list as DPR's "
+    "dense_retriever.py writes it (each question with `ctxs`: id, title, text, has_answer), and name the folder of "
+    "these JSON files by data.path",
 )
