@@ -5,6 +5,7 @@ in `assemble`, as they need more than one text: `length` compares the ratio of l
 `meaning` compares source and translation by a multilingual encoder.
 """
 
+import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import cache
 import regex
 from babel.core import get_global
 
+from hybridir.model.config import EncoderConfig
 from hybridir.translation.sentences import UNSPACED
 
 LENGTH, MEANING, SWAPPED = "length", "meaning", "swapped rows"
@@ -117,7 +119,7 @@ class GatesConfig:
             the median of its language; 0 turns this off. Only texts of 60 characters or more are checked.
         encoder: folder or hub id of a multilingual encoder that is not the model to be trained, such as
             sentence-transformers/LaBSE. It finds translations of another text. Omitted: this is not checked.
-        revision: commit of its hub id.
+        revision: commit of its hub id, 40 hexadecimal digits (required, so that the translation can be repeated).
         lowest: share of the translations of each language that are rejected as least similar to their source.
     """
 
@@ -134,6 +136,10 @@ class GatesConfig:
             raise ValueError(f"gates.length is {self.length}: it must be above 1, or 0 for no check")
         if not 0 <= self.lowest < 1:
             raise ValueError(f"gates.lowest is {self.lowest}: it must be at least 0 and below 1")
+
+    def encoder_config(self) -> EncoderConfig:
+        """The encoder, for those who load it."""
+        return EncoderConfig(name=self.encoder, revision=None if os.path.isdir(self.encoder) else self.revision)
 
 
 def judge(source: str, translation: str, between: Between, apply: Sequence[str]) -> str | None:

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hybridir.data.corpus import Corpus
 from hybridir.data.languages import code_of, is_known, remedy, spell_languages
 from hybridir.data.sources import licenses
 from hybridir.data.write import WRITERS
+from hybridir.model.check import check_encoder
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.corpus import ShardReader, cache_folder, check_rejected, read_corpus
 from hybridir.runs.folder import Kind, begin_folder, opened
@@ -24,7 +25,7 @@ from hybridir.translation.assemble import Counts, write_language, write_source
 from hybridir.translation.families import FAMILIES, family_name
 from hybridir.translation.gates import GatesConfig
 from hybridir.translation.texts import write_texts
-from hybridir.translation.translator import ModelConfig, check_languages
+from hybridir.translation.translator import ModelConfig, check_languages, identity
 from hybridir.translation.units import PROBE, Done, Run, Unit, Work, read_unit
 
 TRANSLATION = Kind(
@@ -82,8 +83,6 @@ class Translation:
             raise ValueError(f"languages has {self.source!r}, the source, or one language twice: {self.languages}")
         if self.data.languages not in (None, (self.source,)):
             raise ValueError(f"data.languages is {self.data.languages}: leave it out; only {self.source} is translated")
-        if (lost := self.gates.encoder) and lost == self.model.name:
-            raise ValueError("gates.encoder must be an encoder of its own, not the translation model")
 
 
 def run_translation(recipe: Translation, read: ShardReader, run: Run) -> Path:
@@ -141,7 +140,12 @@ def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corp
         raise ValueError("languages is empty: name the language codes to translate into, such as --languages '[de,fr]'")
     cache = cache_folder(recipe, output)
     family = FAMILIES[family_name(recipe.model.name, recipe.model.family)]
-    identity = recipe.model.identity()
+    gates, own = recipe.gates, recipe.model.identity()
+    encoder = identity(gates.encoder, gates.revision, "gates") if gates.encoder else ""
+    if encoder == own:
+        raise ValueError("gates.encoder must be an encoder of its own, not the translation model")
+    if encoder:
+        check_encoder(gates.encoder_config())
     check_languages(recipe.model, (recipe.source, *recipe.languages))
     if not (recipe.model.license or family.commercial):
         say(f"the licence of {recipe.model.name} is {family.license}: translations by it are not for commercial use")
@@ -153,9 +157,10 @@ def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corp
     return corpus, Work(
         folder=str(output / "units"),
         model=recipe.model,
-        identity=identity,
-        gates=recipe.gates,
+        identity=own,
+        gates=gates,
         source=recipe.source,
+        encoder=encoder,
         use_gpu=scaling.use_gpu,
         threads=scaling.cpus_per_worker if scaling.num_workers else 0,
     )
@@ -197,6 +202,7 @@ def _write(recipe: Translation, corpus: Corpus, work: Work) -> Path:
     results: dict[str, Any] = {
         "model": recipe.model.name,
         "identity": work.identity,
+        "gates": asdict(recipe.gates) | {"encoder_identity": work.encoder},
         "license": license,
         "source": recipe.source,
         "pairs_read": corpus.n_pairs,
@@ -221,6 +227,8 @@ def _page(recipe: Translation, results: dict[str, Any], counts: dict[str, Counts
         for language, one in counts.items()
     ]
     table = Grid("pairs", ("language", "pairs", *reasons, "hard negatives left out"), rows).to_markdown()
+    encoder = f"`{recipe.gates.encoder}` ({results['gates']['encoder_identity']})"
+    checked = f"\nTranslations of another text were looked for by {encoder}.\n" if recipe.gates.encoder else ""
     validation = (Path(recipe.output) / "validation").exists()
     held = f", format: {recipe.form}, path: {recipe.output}/validation" if validation else ""
     return f"""# Translated pairs
@@ -229,7 +237,7 @@ def _page(recipe: Translation, results: dict[str, Any], counts: dict[str, Counts
         recipe.model.name
     }`
 ({results["identity"]}). The columns after `pairs` count those that a check rejected; `rejected/` has all of them.
-
+{checked}
 Licence: {results["license"]}
 
 {table}

@@ -58,21 +58,29 @@ class ModelConfig:
         return self.license or FAMILIES[family_name(self.name, self.family)].license
 
     def identity(self) -> str:
-        """The commit of a hub id, or a hash of the files of a folder; `ValueError` if there is neither."""
-        folder = Path(self.name)
-        if folder.is_dir():
-            digest = hashlib.sha256()
-            for file in sorted(one for one in folder.iterdir() if one.is_file() and one.suffix != ".md"):
-                digest.update(file.name.encode() + b"\0")
-                with open(file, "rb") as opened:
-                    digest.update(hashlib.file_digest(opened, "sha256").digest())
-            return digest.hexdigest()[:40]
-        if not self.revision or len(self.revision) != 40 or set(self.revision) - set("0123456789abcdef"):
-            raise ValueError(
-                f"model.revision is {self.revision!r}: name the commit of {self.name} (40 hexadecimal digits, under "
-                "'History' on its page), so that the translation can be repeated"
-            )
-        return self.revision
+        """See `identity`."""
+        return identity(self.name, self.revision, "model")
+
+
+def identity(name: str, revision: str | None, section: str) -> str:
+    """The commit of a hub id, or a hash of the files of a folder; `ValueError` if there is neither.
+
+    The error names the section of the configuration.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(one for one in folder.rglob("*") if one.is_file() and one.suffix != ".md"):
+            digest.update(str(file.relative_to(folder)).encode() + b"\0")
+            with open(file, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        return digest.hexdigest()[:40]
+    if not revision or len(revision) != 40 or set(revision) - set("0123456789abcdef"):
+        raise ValueError(
+            f"{section}.revision is {revision!r}: name the commit of {name} (40 hexadecimal digits, under 'History' on "
+            "its page), so that the translation can be repeated"
+        )
+    return revision
 
 
 class Translator:

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from hybridir.model.config import EncoderConfig
 from hybridir.model.distributed import pick_device
 from hybridir.model.encoder import Encoder
 from hybridir.runtime.cpus import usable_cpus
@@ -62,6 +61,7 @@ class Work:
         identity: commit or hash of the model.
         gates: the checks of translations.
         source: language of the texts.
+        encoder: commit or hash of the encoder that checks them; empty without one.
         use_gpu: whether the model runs on a GPU.
         threads: threads of a process on the CPU; 0: as many as there are cores.
     """
@@ -71,6 +71,7 @@ class Work:
     identity: str
     gates: GatesConfig
     source: str
+    encoder: str = ""
     use_gpu: bool = False
     threads: int = 0
 
@@ -81,8 +82,9 @@ class Work:
     def file(self, unit: Unit) -> Path:
         """Where a unit belongs. The name changes with the texts, the model, the options and the languages."""
         options = {k: v for k, v in asdict(self.model).items() if k not in ("name", "revision", "license")}
+        gates = asdict(self.gates) | {"encoder": self.encoder, "revision": None}
         texts = _texts_hash(self.folder, unit.shard)
-        about = [self.identity, options, asdict(self.gates), self.source, unit.language, texts]
+        about = [self.identity, options, gates, self.source, unit.language, texts]
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         return Path(self.folder, f"{unit.language}-{unit.shard:06}-{key}.arrow")
 
@@ -120,7 +122,7 @@ def translate_here(work: Work, units: Sequence[Unit]) -> Iterator[Done]:
 
 
 class Worker:
-    """Loads the model with its first unit, and translates units."""
+    """Loads the models with its first unit, and translates units."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -154,8 +156,7 @@ class Worker:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        config = EncoderConfig(name=self._work.gates.encoder, revision=self._work.gates.revision)
-        return Encoder.load(config).to(pick_device(self._work.use_gpu))
+        return Encoder.load(self._work.gates.encoder_config()).to(pick_device(self._work.use_gpu))
 
     def _probe(self, unit: Unit) -> Done:
         """Times the translation of texts from all shards, evenly spaced, after a first one that warms up."""
@@ -166,9 +167,11 @@ class Worker:
             there = texts.shard(shard)
             some += there[:: max(1, len(there) * len(shards) // PROBED)]
         some = some[:PROBED]
-        self._translator.translate(some[:1], self._work.source, unit.language)
-        began = time.monotonic()
-        self._translator.translate(some, self._work.source, unit.language)
+        for few in (some[:1], some):
+            began = time.monotonic()
+            found = self._translator.translate(few, self._work.source, unit.language)
+            if self._work.gates.encoder:
+                _similarity(self._encoder, few, found)
         return Done(unit, time.monotonic() - began, sum(map(len, some)))
 
 

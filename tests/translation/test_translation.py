@@ -266,6 +266,9 @@ def test_the_estimate_comes_before_the_start(folder: Path, tmp_path: Path, capsy
         ({"model": ModelConfig(name="facebook/m2m100_418M")}, "model.revision is None: name the commit"),
         ({"model": ModelConfig(name="/nowhere/x", revision="a" * 40)}, "does not say which family"),
         ({"model": ModelConfig(name="google/madlad400-x", revision="a" * 40)}, "no translation model at"),
+        ({"gates": GatesConfig(encoder="x/labse")}, "gates.revision is None: name the commit of x/labse"),
+        ({"gates": GatesConfig(encoder="x/labse", revision="main")}, "gates.revision is 'main': name the commit"),
+        ({"gates": GatesConfig(encoder="x/labse", revision="a" * 40)}, "no encoder at 'x/labse'"),
         ({"form": "csv"}, "form is 'csv'"),
         ({"data": DataConfig(path="/nowhere.csv")}, "'/nowhere.csv' does not exist"),
         ({"data": DataConfig(languages=("de",))}, "data.languages is .*: leave it out"),
@@ -275,6 +278,12 @@ def test_mistakes_are_told_before_the_start(folder: Path, tmp_path: Path, option
     with pytest.raises(ValueError, match=message):
         run_translation(dataclasses.replace(recipe(folder, tmp_path / "out"), **options), read_here, translate_here)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_translation_model_is_not_taken_to_check_itself(folder: Path, tmp_path: Path) -> None:
+    gates = GatesConfig(encoder=f"{folder}/./m2m-100")
+    with pytest.raises(ValueError, match=r"gates\.encoder must be an encoder of its own"):
+        run_translation(recipe(folder, tmp_path / "out", gates=gates), read_here, translate_here)
 
 
 def test_the_paper_s_translation_asks_for_commits_and_its_study_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
