@@ -32,7 +32,15 @@ LEAST_LETTERS = 25
 SURE = 12.0
 """How much likelier another language has to be: a difference of natural log-probabilities."""
 _REPEATED = regex.compile(r"(\X)\1{9,}|(?=(?P<unit>\S.{1,59}?)(?:\s*(?P=unit)){3})", regex.DOTALL)
-
+_LARGE = regex.compile(
+    r"\p{Nd}[\s-]?(?:hundred|thousand|[mb]illi[oa]|trilli|mil\b|mill[oó]n|tausend|тыс|мил|млн|млрд|مليون|مليار|ألف"
+    r"|लाख|करोड़|हज़ार|हजार|मिलियन|ล้าน|triệu|tỷ|nghìn|bin\b|milyon|milyar|χιλιάδες|εκατομμ|[百千万萬億亿兆백천만억조])",
+    regex.IGNORECASE,
+)
+"""A number with a word for hundreds, thousands or more."""
+_DECADE = regex.compile(r"(?<!\p{Nd})\p{Nd}{3}0(?=['’]?\p{L})")
+_SHORT_YEAR = regex.compile(r"(?:['’]|\p{Nd}{4}[-–—/])\K\p{Nd}{2}(?!\p{Nd})|(?<!\p{Nd})\p{Nd}0(?=['’]?\p{L})")
+"""Two digits for a year, after an apostrophe (’98) or another year (1997-98), or for a decade (80s)."""
 
 _ROMAN = {
     ten * "X" + one: str(10 * ten + n)
@@ -63,7 +71,14 @@ def repetition(source: str, translation: str, between: Between) -> bool:
 
 
 def copy(source: str, translation: str, between: Between) -> bool:
-    """Whether most sequences of four words are in the source too. Shorter texts, such as names, pass."""
+    """Whether most sequences of four words are in the source too, or the whole text stayed as it was.
+
+    A text that stayed passes if it may be a name: it is no question, and has one word, or most begin with no small
+    letter.
+    """
+    words = source.split()
+    if translation.split() == words and len(words) > 1:
+        return words[-1].endswith("?") or 2 * sum(word[0].islower() for word in words) >= len(words)
     runs = _runs(translation)
     return bool(runs) and 2 * len(runs & _runs(source)) > len(runs)
 
@@ -87,15 +102,23 @@ def wrong_language(source: str, translation: str, between: Between) -> bool:
 def lost_number(source: str, translation: str, between: Between) -> bool:
     """Whether a number of two digits or more in the source is missing.
 
-    Digits of all scripts count as the same, and so do thousands however written (2,700,000 or 270 times ten thousand),
-    Roman numerals up to 39, and decades (1980s or 80s).
+    Digits of all scripts count as the same, and so do Roman numerals up to 39. Zeros at the end may differ where
+    thousands may be written otherwise: in numbers of four digits or more (2,700,000 or 270 times ten thousand), and
+    beside a word such as million. A year may have two digits instead of four where it is a decade (1980s or 80s), or
+    where the source shortens it (1997-98).
     """
     there = _numbers(translation)
-    kept = {one.rstrip("0") for one in there} | {one[-2:] for one in there if len(one) == 4}
+    kept = {one.rstrip("0") for one in there}
     romans = {_ROMAN[one] for one in regex.findall(r"\b[IVX]+\b", translation) if one in _ROMAN}
+    large = bool(_LARGE.search(source) or _LARGE.search(translation))
+    decades, short = _ascii(_DECADE.findall(source)), _ascii(_SHORT_YEAR.findall(source))
     for one in _numbers(source):
-        decade = len(one) == 4 and one.endswith("0") and one[2:] in there
-        if len(one) > 1 and one.rstrip("0") not in kept and one not in romans and not decade:
+        same = len(one) < 2 or one in there or one in romans
+        scaled = (len(one) > 3 or large) and one.rstrip("0") in kept
+        year = (one in decades and one[2:] in there) or (
+            one in short and any(len(year) == 4 and year.endswith(one) for year in there)
+        )
+        if not (same or scaled or year):
             return True
     return False
 
@@ -159,7 +182,12 @@ def _runs(text: str) -> set[tuple[str, ...]]:
 def _numbers(text: str) -> list[str]:
     """The numbers as ASCII digits, without the separators of thousands and decimals."""
     found = regex.findall(r"\p{Nd}+(?:[.,٫٬'’]\p{Nd}+|[\u00a0\u202f ]\p{Nd}{3}(?!\p{Nd}))*", text)
-    return ["".join(str(unicodedata.digit(c)) for c in one if c.isdecimal()) for one in found]
+    return _ascii(found)
+
+
+def _ascii(numbers: Sequence[str]) -> list[str]:
+    """Numbers in ASCII digits, and nothing but these."""
+    return ["".join(str(unicodedata.digit(c)) for c in one if c.isdecimal()) for one in numbers]
 
 
 @cache

@@ -52,9 +52,30 @@ def test_planted_faults_are_found(translation: str, reason: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "translation", "reason"),
+    [
+        ("What is it?", "What is it?", "copy"),
+        ("Who founded Apple?", "Who founded Apple?", "copy"),
+        ("the red car", "the red car", "copy"),
+        ("10 rooms", "1000 Zimmer", "lost number"),
+        ("100 rooms", "10 Zimmer", "lost number"),
+        ("Bus 98", "Bus 1998", "lost number"),
+        ("1980 people", "80 Leute", "lost number"),
+    ],
+)
+def test_faults_in_short_texts_are_found(source: str, translation: str, reason: str) -> None:
+    assert judge(source, translation, Between("en", "de"), ALL) == reason
+
+
+@pytest.mark.parametrize(
     ("source", "translation", "target"),
     [
         ("Barack Obama", "Barack Obama", "de"),  # a name may stay
+        ("Ludwig van Beethoven", "Ludwig van Beethoven", "de"),
+        ("radio", "radio", "es"),
+        ("In the 80s, ’98 and 1997–98", "In den 1980ern, 1998 und 1997–1998", "de"),
+        ("30 million people, 1.5 million of them here", "3000万人、そのうちここには150万人", "ja"),
+        ("20 thousand people", "20.000 Menschen", "de"),
         ("The 1980s and the 19th century", "Los años 80 y el siglo XIX", "es"),
         ("It has 2,700,000 inhabitants.", "它有270万居民。", "zh"),
         ("In 1947 there were 1,234.5 tons.", "१९४७ में १,२३४.५ टन थे।", "hi"),
