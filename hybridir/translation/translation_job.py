@@ -16,7 +16,7 @@ from hybridir.data.write import WRITERS
 from hybridir.model.check import check_encoder
 from hybridir.runs.backend import quiet_libraries
 from hybridir.runs.corpus import ShardReader, cache_folder, check_rejected, read_corpus
-from hybridir.runs.folder import Kind, begin_folder, opened
+from hybridir.runs.folder import Kind, begin_folder, opened, output_folder
 from hybridir.runs.recipe import MAY_CHANGE, ScalingConfig
 from hybridir.runtime.durable import replace_text
 from hybridir.runtime.progress import say, watch
@@ -50,7 +50,8 @@ class Translation:
         output: folder for the pairs. Omitted: outputs/translate-DATE-TIME.
         cache: folder for corpora, shared by jobs. Omitted: `cache` beside the output.
         resume: continue the translation in `output`; what is translated already is kept.
-        dry_run: read the pairs and translate a few texts, print how long the rest would take, and write nothing else.
+        dry_run: read the pairs into the cache and translate a few texts, print how long the rest would take, and write
+            nothing else.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -111,8 +112,9 @@ def run_translation(recipe: Translation, read: ShardReader, run: Run) -> Path:
 def preview_translation(recipe: Translation, read: ShardReader, run: Run) -> None:
     """Reads the pairs, times the translation of a few texts, and prints how long everything would take."""
     quiet_libraries()
-    with tempfile.TemporaryDirectory(dir=recipe.cache or None) as folder:
-        corpus, work = _prepare(replace(recipe, cache=recipe.cache or folder), Path(folder), read)
+    cache = cache_folder(recipe, output_folder(recipe.output, TRANSLATION.short))
+    with tempfile.TemporaryDirectory(dir=cache, prefix="dry-run-") as folder:  # a worker on another node reads it, too
+        corpus, work = _prepare(replace(recipe, cache=str(cache)), Path(folder), read)
         write_texts(corpus, Path(work.folder, "texts"), recipe.unit)
         say(f"{corpus.n_pairs:,} pairs in {recipe.source}, {sum(n for n, _ in work.texts.sizes()):,} different texts")
         units = [Unit(n, one) for one in recipe.languages for n in range(work.texts.n_shards)]

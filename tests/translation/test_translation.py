@@ -256,6 +256,24 @@ def test_the_estimate_comes_before_the_start(folder: Path, tmp_path: Path, capsy
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize(("named", "cache"), [("new/cache", "new/cache"), ("", "out/cache")])
+def test_a_dry_run_keeps_what_workers_read_in_the_cache(folder: Path, tmp_path: Path, named: str, cache: str) -> None:
+    """Workers are on other nodes, which see the cache, but not the temporary folder of this one."""
+    seen: list[Path] = []
+
+    def probed(work: Work, units: Sequence[Unit]) -> Iterator[Done]:
+        assert work.texts.n_shards == 3
+        seen.append(Path(work.folder))
+        return translate_here(work, units)
+
+    wanted = recipe(folder, tmp_path / "out" / "translated")
+    wanted = dataclasses.replace(wanted, cache=named and str(tmp_path / named))
+    preview_translation(wanted, read_here, probed)
+    assert seen[0].is_relative_to(tmp_path / cache)
+    assert not seen[0].exists()
+    assert not Path(wanted.output).exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
