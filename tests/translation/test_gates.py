@@ -2,15 +2,17 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from helpers import XQUAD_R, pairs_of, tiny_translation_model
+from helpers import XQUAD_R, pairs_of, read_lines, tiny_translation_model
 
-from hybridir.data.config import Source
+from hybridir.data.config import DataConfig, Source
+from hybridir.data.intake import read_here
 from hybridir.data.records import Pair
 from hybridir.model.config import EncoderConfig
 from hybridir.model.encoder import Encoder
@@ -20,8 +22,9 @@ from hybridir.translation.families import FAMILIES, family_name, language_id
 from hybridir.translation.gates import GATES, Between, GatesConfig, judge
 from hybridir.translation.sentences import halves, join, split
 from hybridir.translation.texts import Texts
+from hybridir.translation.translation_job import Translation, run_translation
 from hybridir.translation.translator import ModelConfig, Translator, token_batches
-from hybridir.translation.units import SCHEMA, Unit, Work, _checksum, _similarity
+from hybridir.translation.units import SCHEMA, Unit, Work, _checksum, _similarity, translate_here
 
 SOURCE = "In 1998 the old bridge over the Danube was rebuilt by 250 workers from the nearby villages."
 GOOD = "Im Jahr 1998 wurde die alte Brücke über die Donau von 250 Arbeitern aus den nahen Dörfern wieder aufgebaut."
@@ -124,20 +127,81 @@ def wide(text: str) -> str:
     return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text.upper())
 
 
-def test_swapped_rows_are_found_by_an_encoder_that_both_languages_share(small_run: Prepared) -> None:
-    """Its tokenizer folds width and case: full-width capitals are a language of their own that it understands."""
+@pytest.fixture(scope="module")
+def by_words(small_run: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder for which only words count, not their places: its embeddings of tokens are far larger than others.
+
+    Its tokenizer folds width and case: full-width capitals are a language of their own that it understands.
+    """
     encoder = Encoder.load(EncoderConfig(name=small_run.initial.name))
-    pairs = [one for one in pairs_of(Source(format="sample", facts=40, languages=("en",))) if isinstance(one, Pair)]
-    texts = [one.query for one in pairs][:30]
-    assert len(set(texts)) == 30
+    encoder.backbone.get_input_embeddings().weight.data *= 50
+    encoder.save(folder := tmp_path_factory.mktemp("gates") / "encoder")
+    return folder
+
+
+def drawn(rng: np.random.Generator, words: int) -> str:
+    """A text of random words of five letters."""
+    return " ".join("".join(rng.choice([*"abcdefghijklmnoprstuvw"], 5)) for _ in range(words))
+
+
+def test_swapped_rows_are_found_by_an_encoder_that_both_languages_share(by_words: Path) -> None:
+    encoder, rng = Encoder.load(EncoderConfig(name=str(by_words))), np.random.default_rng(0)
+    texts = [drawn(rng, 6) for _ in range(30)]
     found = [wide(text) for text in texts]
     assert unicodedata.normalize("NFKC", found[0]).lower() == texts[0].lower()
     own, swapped = _similarity(encoder, texts, found)
     assert own.min() > 0.999
     assert not swapped.any()
     found[3], found[11] = found[11], found[3]
-    own, _ = _similarity(encoder, texts, found)
+    own, swapped = _similarity(encoder, texts, found)
+    assert np.flatnonzero(swapped).tolist() == [3, 11]
     assert sorted(np.argsort(own)[:2].tolist()) == [3, 11], "the two least similar"
+
+
+def test_planted_faults_are_left_out_for_their_reasons(
+    by_words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100 pairs two passages change places, two are three times as long, and two texts are half about others.
+
+    A hundredth of the 198 texts that pass the other gates is left out as least similar: the quantile lies between the
+    second and the third.
+    """
+    rng = np.random.default_rng(1)
+    pairs = [
+        {"group_id": str(n), "language": "en", "query": drawn(rng, 6), "passage": drawn(rng, 14)} for n in range(100)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in pairs), encoding="utf-8")
+    passages = [one["passage"] for one in pairs]
+    found = {text: wide(text) for one in pairs for text in (one["query"], one["passage"])}
+    found |= {passages[3]: wide(passages[11]), passages[11]: wide(passages[3])}
+    found |= {passages[n]: " ".join([wide(passages[n])] * 3) for n in (20, 21)}
+    for text, half in ((passages[30], 7), (pairs[40]["query"], 3)):
+        found[text] = wide(" ".join(text.split()[:half]) + " " + drawn(rng, half))
+    monkeypatch.setattr(Translator, "translate", lambda self, texts, source, target: [found[text] for text in texts])
+    model = tiny_translation_model(tmp_path / "model", "m2m-100", ["a"], ("en", "de"))
+    recipe = Translation(
+        data=DataConfig(format="jsonl", path=str(tmp_path / "pairs.jsonl")),
+        languages=("de",),
+        model=ModelConfig(name=str(model), family="m2m-100"),
+        gates=GatesConfig(apply=("empty",), encoder=str(by_words), lowest=0.01),
+        output=str(tmp_path / "out"),
+    )
+    page = run_translation(recipe, read_here, translate_here)
+    rejected = {(one["group_id"], one["field"], one["reason"]) for one in read_lines(page.parent / "rejected/de.jsonl")}
+    assert rejected == {
+        *(("3", "passage", "swapped rows"), ("11", "passage", "swapped rows")),
+        *(("20", "passage", "length"), ("21", "passage", "length")),
+        *(("30", "passage", "meaning"), ("40", "query", "meaning")),
+    }
+    kept = {one["group_id"] for one in read_lines(page.parent / "train" / "de.jsonl")}
+    assert kept == {str(n) for n in range(100)} - {number for number, _, _ in rejected}
+    results = json.loads((page.parent / "results.json").read_text(encoding="utf-8"))
+    assert results["gates"]["encoder"] == str(by_words)
+    assert f"`{by_words}` ({results['gates']['encoder_identity']})" in page.read_text(encoding="utf-8")
+    (by_words / "1_Pooling" / "new.json").write_text("{}", encoding="utf-8")
+    page = run_translation(replace(recipe, output=str(tmp_path / "again")), read_here, translate_here)
+    names = [{file.name for file in (tmp_path / one / "units").glob("*.arrow")} for one in ("out", "again")]
+    assert not names[0] & names[1], "units checked by an encoder of other contents are other units"
 
 
 def test_length_and_similarity_are_judged_against_the_language(tmp_path: Path) -> None:
