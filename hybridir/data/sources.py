@@ -46,19 +46,23 @@ def find_shards(data: DataConfig) -> list[Shard]:
     Raises:
         ValueError: a format is unknown, a path has no files, or two sources have the same name.
     """
-    sources = tuple(map(with_format, data.sources or (data,)))
     found, names = [], []
-    for source in sources:
-        name = source.name or (without_secrets(source.path) or source.format if len(sources) > 1 else "")
-        names.append(name)
-        found += _of_source(replace(source, name=name), languages=data.languages)
-    if data.validation:
-        names.append(data.validation.name or "validation")
-        source = replace(with_format(data.validation), name=names[-1])
-        found += _of_source(source, languages=data.languages, split="validation")
+    for source, split in _named(data):
+        names.append(source.name)
+        found += _of_source(source, languages=data.languages, split=split)
     if len(set(names)) < len(names):
         raise ValueError(f"two sources of data are called {max(names, key=names.count)!r}: give them different names")
     return found
+
+
+def _named(data: DataConfig) -> Iterator[tuple[Source, Part | Literal[""]]]:
+    """The sources of `data`, each with its format and its name in the corpus, and the part that it is for, if any."""
+    sources = tuple(map(with_format, data.sources or (data,)))
+    for source in sources:
+        name = source.name or (without_secrets(source.path) or source.format if len(sources) > 1 else "")
+        yield replace(source, name=name), ""
+    if data.validation:
+        yield replace(with_format(data.validation), name=data.validation.name or "validation"), "validation"
 
 
 def contents_key(shards: Iterable[Shard], validation_share: float, test_share: float = 0.0) -> str:
@@ -156,10 +160,24 @@ def license_of(source_format: str) -> str:
     return SETS[source_format].ABOUT.license if source_format in SETS else LICENSES.get(source_format, "")
 
 
-def licenses(data: DataConfig, corpus: Corpus) -> str:
-    """The licences of the texts of a corpus: those named in `data`, those of the formats, those of its rows."""
-    given = [one.license or license_of(one.format) for one in map(with_format, data.sources or (data,))]
-    return "; ".join(dict.fromkeys(filter(None, [*given, *corpus.notes.get(LICENSED, {})]))) or "licence not stated"
+def licenses(data: DataConfig, corpus: Corpus) -> dict[str, str]:
+    """The licence of the texts of each source of a corpus: that named in `data`, or that of the format.
+
+    Rows can name a licence, and another source than `data` does. Which rows name which licence is not known: it is
+    added to each source whose rows can.
+    """
+    sources = [source for source, _ in _named(data)]
+    of_rows = list(corpus.notes.get(LICENSED, {}))
+    found = {
+        one.name: [one.license or license_of(one.format), *(of_rows if one.format in ROWS else ())] for one in sources
+    }
+    of_others = [licence for one in sources if one.format in ROWS for licence in found[one.name]]
+    return {name: joined_licenses(found.get(name, of_others)) for name in corpus.sources}
+
+
+def joined_licenses(found: Iterable[str]) -> str:
+    """Licences as one text, each once."""
+    return "; ".join(dict.fromkeys(filter(None, found))) or "licence not stated"
 
 
 def _check_columns(source: Source) -> None:

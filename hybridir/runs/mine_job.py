@@ -16,7 +16,7 @@ import numpy as np
 from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.records import PARTS
-from hybridir.data.sources import licenses
+from hybridir.data.sources import joined_licenses, licenses
 from hybridir.data.write import WRITERS
 from hybridir.model.config import EncoderConfig
 from hybridir.retrieval.config import RetrievalConfig
@@ -241,7 +241,7 @@ def _finish(work: _Work, n_units: int) -> Path:
         "model": work.encoder.name,
         "rules": asdict(recipe.rules),
         "corpus": work.corpus.fingerprint,
-        "license": licenses(recipe.data, work.corpus),
+        "license": joined_licenses(licenses(recipe.data, work.corpus).values()),
         "languages": {language: dict(counts[language]) for language in sorted(counts)},
     }
     replace_text(output / "README.md", _page(recipe, results))

@@ -43,22 +43,23 @@ Lookup = Callable[[int], tuple[str, str | None]]
 """The number of a text -> its translation, and why that is rejected."""
 
 
-def write_source(corpus: Corpus, folder: Path, language: str, license: str, form: str) -> Counts:
+def write_source(corpus: Corpus, folder: Path, language: str, licenses: dict[str, str], form: str) -> Counts:
     """Writes the original pairs, to files like those that `write_language` writes for a translation."""
-    return _write(corpus, folder, language, license, form, None)
+    return _write(corpus, folder, language, licenses, form, None)
 
 
-def write_language(corpus: Corpus, work: Work, language: str, license: str, form: str) -> Counts:
+def write_language(corpus: Corpus, work: Work, language: str, licenses: dict[str, str], form: str) -> Counts:
     """Writes the pairs in a language to `train/LANGUAGE.FORM` and, of validation groups, `validation/LANGUAGE.FORM`.
 
-    They are beside the folder of the units, and so is `rejected/LANGUAGE.jsonl`. `form` is `jsonl` or `parquet`.
+    They are beside the folder of the units, and so is `rejected/LANGUAGE.jsonl`. `licenses` has the licence
+    of each source; `form` is `jsonl` or `parquet`.
     """
     lookup = _lookup(work, language, _limits(work, language))
-    return _write(corpus, Path(work.folder).parent, language, license, form, (lookup, work.texts))
+    return _write(corpus, Path(work.folder).parent, language, licenses, form, (lookup, work.texts))
 
 
 def _write(
-    corpus: Corpus, folder: Path, language: str, license: str, form: str, found: tuple[Lookup, Texts] | None
+    corpus: Corpus, folder: Path, language: str, licenses: dict[str, str], form: str, found: tuple[Lookup, Texts] | None
 ) -> Counts:
     counts = Counts()
     group_N, parts = corpus.group_of_row(), np.asarray(corpus.part_of)
@@ -80,7 +81,7 @@ def _write(
                 group = int(group_N[start + n])
                 if row is None or group < 0:
                     continue
-                row |= {"passage_group_id": str(int(corpus.passage_group[group])), "license": license}
+                row |= {"passage_group_id": str(int(corpus.passage_group[group])), "license": licenses[row["source"]]}
                 writers[int(parts[group])].write(row)
                 counts.pairs += 1
     return counts

@@ -11,7 +11,7 @@ from typing import Any
 from hybridir.data.config import DataConfig
 from hybridir.data.corpus import Corpus
 from hybridir.data.languages import code_of, is_known, remedy, spell_languages
-from hybridir.data.sources import licenses
+from hybridir.data.sources import joined_licenses, licenses
 from hybridir.data.write import WRITERS
 from hybridir.model.check import check_encoder
 from hybridir.runs.backend import quiet_libraries
@@ -194,18 +194,19 @@ def _watched(recipe: Translation, work: Work, n_pairs: int, units: Sequence[Unit
 def _write(recipe: Translation, corpus: Corpus, work: Work) -> Path:
     """Writes the pairs of all languages, `results.json` and `README.md`; returns the path of the last."""
     output = Path(recipe.output)
-    texts = f"texts: {licenses(recipe.data, corpus)}"
-    model = f"{recipe.model.name}@{work.identity[:12]}"
-    license = f"{texts}. Translated by {model}: {recipe.model.licensed()}"
+    of_source = licenses(recipe.data, corpus)
+    texts = {name: f"texts: {license}" for name, license in of_source.items()}
+    by_model = f". Translated by {recipe.model.name}@{work.identity[:12]}: {recipe.model.licensed()}"
+    translated = {name: license + by_model for name, license in texts.items()}
     counts = {recipe.source: write_source(corpus, output, recipe.source, texts, recipe.form)}
     for language in recipe.languages:
-        counts[language] = write_language(corpus, work, language, license, recipe.form)
+        counts[language] = write_language(corpus, work, language, translated, recipe.form)
         say(f"{language}: {counts[language].pairs:,} pairs, {counts[language].rejected.total():,} rejected")
     results: dict[str, Any] = {
         "model": recipe.model.name,
         "identity": work.identity,
         "gates": asdict(recipe.gates) | {"encoder_identity": work.encoder},
-        "license": license,
+        "license": f"texts: {joined_licenses(of_source.values())}{by_model}",
         "source": recipe.source,
         "pairs_read": corpus.n_pairs,
         "languages": {language: vars(one) for language, one in counts.items()},

@@ -613,7 +613,28 @@ def test_the_licence_of_mmarco_is_that_of_ms_marco(tmp_path: Path) -> None:
     source = as_mmarco(tmp_path / "mmarco")
     config = data(source)
     corpus = read_corpus(config, tmp_path / "cache")
-    assert sources.licenses(config, corpus) == "other: MS MARCO's terms, for non-commercial research only"
+    assert sources.licenses(config, corpus) == {"": "other: MS MARCO's terms, for non-commercial research only"}
+
+
+def test_every_source_of_a_corpus_has_its_own_licence(tmp_path: Path) -> None:
+    """Licences that rows name are added where rows can name them, and count for sources that rows name."""
+    rows_of = {
+        "own": [{"query": "q1", "passage": "p1", "license": "CC0-1.0"}],
+        "plain": [{"query": "q2", "passage": "p2"}, {"query": "q3", "passage": "p3", "source": "third"}],
+    }
+    for name, lines in rows_of.items():
+        write_lines(tmp_path / f"{name}.jsonl", [one | {"language": "en"} for one in lines])
+    own, plain = (Source(format="jsonl", path=str(tmp_path / f"{name}.jsonl"), name=name) for name in rows_of)
+    given = replace(plain, license="MIT")
+    marco = replace(as_mmarco(tmp_path / "mmarco"), name="marco")
+    config = DataConfig(sources=(own, given, marco), validation=Source(facts=20), validation_share=0)
+    assert sources.licenses(config, read_corpus(config, tmp_path / "cache")) == {
+        "marco": "other: MS MARCO's terms, for non-commercial research only",
+        "own": "CC0-1.0",
+        "plain": "MIT; CC0-1.0",
+        "third": "CC0-1.0; MIT",
+        "validation": "Unicode-3.0",
+    }
 
 
 def test_languages_not_asked_for_are_counted_apart(tmp_path: Path) -> None:

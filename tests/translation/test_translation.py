@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT, job, read_lines, small_recipe, tiny_translation_model
 
-from hybridir.data.config import BenchmarkConfig, DataConfig
+from hybridir.data.config import BenchmarkConfig, DataConfig, Source
 from hybridir.data.intake import read_here
 from hybridir.data.sets import SETS
 from hybridir.data.sources import find_shards
@@ -126,6 +126,26 @@ def test_the_licence_of_the_model_is_on_every_row(whole: Path, folder: Path) -> 
             assert one["license"].endswith(": MIT")
     assert {one["license"] for one in read_lines(whole / "train" / "en.jsonl")} == {"texts: CC0-1.0"}
     assert licence in (whole / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_row_has_the_licence_of_its_own_source(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    sources = []
+    for n, (name, license) in enumerate({"first": "CC0-1.0", "second": "MIT"}.items()):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(lines[4 * n : 4 * n + 4]), encoding="utf-8")
+        sources.append(Source(format="jsonl", path=str(file), name=name, license=license))
+    wanted = recipe(folder, tmp_path / "out", languages=("de",))
+    wanted = dataclasses.replace(wanted, data=DataConfig(sources=tuple(sources)))
+    run_translation(wanted, read_here, translate_here)
+    for language in ("en", "de"):
+        there = read_lines(tmp_path / "out" / "train" / f"{language}.jsonl")
+        assert {(one["source"], one["license"].partition(". ")[0]) for one in there} == {
+            ("first", "texts: CC0-1.0"),
+            ("second", "texts: MIT"),
+        }
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert results["license"].startswith("texts: CC0-1.0; MIT. Translated by ")
 
 
 class Interrupted(Exception):

@@ -14,7 +14,7 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
 
 
 ABOUT = Published(
-    license="CC-BY-SA-3.0",
+    license="CC-BY-SA-3.0",  # README of google-research-datasets/natural-questions, at the commit 00041a5
     page="https://huggingface.co/datasets/sentence-transformers/natural-questions",
     fields=rows.Fields(pairs_of, frozenset(("query", "answer")), ("query", "answer")),
     hub="sentence-transformers/natural-questions",

@@ -14,7 +14,7 @@ def pairs_of(row: Row, language: str | None) -> Iterator[Pair]:
 
 
 ABOUT = Published(
-    license="other: Yahoo Webscope, for research only",
+    license="other: Yahoo Webscope, for approved non-commercial research",  # README of the set, version 2
     page="https://huggingface.co/datasets/sentence-transformers/yahoo-answers",
     fields=rows.Fields(pairs_of, frozenset(("question", "answer")), ("question", "answer")),
     hub="sentence-transformers/yahoo-answers",
