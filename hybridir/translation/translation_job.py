@@ -149,8 +149,11 @@ def _prepare(recipe: Translation, output: Path, read: ShardReader) -> tuple[Corp
     if encoder:
         check_encoder(gates.encoder_config())
     check_languages(recipe.model, (recipe.source, *recipe.languages))
-    if not (recipe.model.license or family.commercial):
-        say(f"the licence of {recipe.model.name} is {family.license}: translations by it are not for commercial use")
+    if not family.commercial:
+        named = f", unless your licence, {recipe.model.license}, permits it" if recipe.model.license else ""
+        say(
+            f"{recipe.model.name}: such models are {family.license}, not for commercial use, nor is their output{named}"
+        )
     corpus = read_corpus(replace(recipe.data, languages=(recipe.source,), validation_share=0.0), cache, read)
     if corpus.languages != (recipe.source,):
         raise ValueError(f"data.sources has pairs in {', '.join(corpus.languages)}: only {recipe.source} is translated")

@@ -360,6 +360,23 @@ def test_mistakes_are_told_before_the_start(folder: Path, tmp_path: Path, option
     assert not (tmp_path / "out").exists()
 
 
+def test_that_a_model_is_not_for_commercial_use_is_said_whatever_licence_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_translation_model(tmp_path / "model", "nllb-200", WORDS, ("eng_Latn", "deu_Latn"))
+
+    def known(work: Work, units: Sequence[Unit]) -> Iterator[Done]:
+        yield Done(units[0], 1.0, 1000)
+
+    said = f"{model}: such models are CC-BY-NC-4.0, not for commercial use, nor is their output"
+    for license, end in (("", "\n"), ("a contract", ", unless your licence, a contract, permits it\n")):
+        config = ModelConfig(name=str(model), family="nllb-200", license=license)
+        preview_translation(recipe(folder, tmp_path / "out", model=config, languages=("de",)), read_here, known)
+        assert said + end in capsys.readouterr().out
+    preview_translation(recipe(folder, tmp_path / "out", languages=("de",)), read_here, known)
+    assert "commercial" not in capsys.readouterr().out
+
+
 def test_the_translation_model_is_not_taken_to_check_itself(folder: Path, tmp_path: Path) -> None:
     gates = GatesConfig(encoder=f"{folder}/./m2m-100")
     with pytest.raises(ValueError, match=r"gates\.encoder must be an encoder of its own"):
