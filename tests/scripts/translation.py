@@ -95,6 +95,13 @@ class Run:
                         found.append(one)
         return sorted(found, key=lambda process: process.pid)
 
+    def owns(self) -> bool:
+        """Whether the driver has locked its output by now; the name of one that was killed stays there."""
+        try:
+            return json.loads((self.output / "owner.json").read_text(encoding="utf-8"))["pid"] == self.process.pid
+        except (OSError, ValueError):
+            return False
+
     def refuses(self) -> bool:
         """Whether a second driver on this output ends at once, with the reason."""
         second = subprocess.run([*self.command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -122,9 +129,10 @@ def series(kind: str, folder: Path, span: float, expected: dict[str, str], optio
                 run.process.wait(rng.uniform(0, span / 3))
                 break
             if kind == "driver":
-                owned = (run.output / "owner.json").exists()
-                refused += owned and run.refuses()
-                well &= not owned or refused > 0 or run.process.poll() is not None
+                if run.owns():
+                    turned_away = run.refuses()
+                    refused += turned_away
+                    well &= turned_away or (run.output / "results.json").exists()
                 run.process.kill()
                 run.process.wait()
                 run.start()
