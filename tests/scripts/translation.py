@@ -1,9 +1,10 @@
 """Kills translations at random moments, and checks that they end as if nothing had happened; and measures their rate.
 
 python tests/scripts/translation.py DIR [--kind worker|driver|rate|gates] [--kills 10] [--pairs 5000] [--seed 0]
+    [--family m2m-100|madlad-400]
 
-The model is a tiny M2M-100 with random weights, on two Ray workers. A worker: either of the two is killed. The driver:
-it is killed and started again with --resume; while it runs, another driver on the same output has to be refused.
+The model is a tiny M2M-100 or T5 with random weights, on two Ray workers. A worker: either of the two is killed. The
+driver: it is killed and started again with --resume; while it runs, another driver on the same output is refused.
 Between two kills lies a random part of the third of the time that an undisturbed run takes. Then every (pair, language)
 has to stand there exactly once, and all files have to be those of the undisturbed run, to the bit. The rate is that of
 sentences of mixed lengths in batches bounded by tokens, beside a plain loop of `generate` over batches of 32 in file
@@ -51,13 +52,13 @@ def texts(count: int, seed: int) -> list[str]:
 class Run:
     """The job, in a folder of its own."""
 
-    def __init__(self, output: Path, folder: Path, *more: str) -> None:
+    def __init__(self, output: Path, folder: Path, family: str) -> None:
         self.output, self.log = output, output.with_suffix(".log")
         self.command = [
             *(sys.executable, "jobs/translate.py", "--output", str(output), "--cache", str(folder / "cache")),
             *("--data.format", "jsonl", "--data.path", str(folder / "pairs.jsonl"), "--languages", "[de, fr, sw]"),
-            *("--model.name", str(folder / "model"), "--model.family", "m2m-100", "--unit", "256"),
-            *("--gates.apply", "[empty]", "--gates.length", "0", "--scaling.num_workers", "2", *more),
+            *("--model.name", str(folder / "model"), "--model.family", family, "--unit", "256"),
+            *("--gates.apply", "[empty]", "--gates.length", "0", "--scaling.num_workers", "2"),
         ]
         self.start()
 
@@ -108,12 +109,12 @@ class Run:
         return second.returncode == 1 and "belongs to a run that is going on" in second.stderr
 
 
-def undisturbed(folder: Path, pairs: int) -> tuple[float, dict[str, str]]:
+def undisturbed(folder: Path, options: argparse.Namespace) -> tuple[float, dict[str, str]]:
     """The seconds that a run takes that nobody kills, and the hashes of its files."""
-    began, run = time.monotonic(), Run(folder / "undisturbed", folder)
+    began, run = time.monotonic(), Run(folder / "undisturbed", folder, options.family)
     assert run.process.wait(PATIENCE) == 0, f"see {run.log}"
     span, files = time.monotonic() - began, run.files()
-    assert not run.missing(pairs)
+    assert not run.missing(options.pairs)
     print(f"undisturbed in {span:.0f} s, {len(files)} files", flush=True)
     return span, files
 
@@ -123,7 +124,7 @@ def series(kind: str, folder: Path, span: float, expected: dict[str, str], optio
     rng = random.Random(f"{options.seed} {kind}")
     left, well = options.kills, True
     while left:
-        run, killed, refused = Run(folder / f"{kind}-{left}", folder), 0, 0
+        run, killed, refused = Run(folder / f"{kind}-{left}", folder, options.family), 0, 0
         while killed < left:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.process.wait(rng.uniform(0, span / 3))
@@ -150,11 +151,11 @@ def series(kind: str, folder: Path, span: float, expected: dict[str, str], optio
     return well
 
 
-def rate(folder: Path, seed: int) -> float:
+def rate(folder: Path, options: argparse.Namespace) -> float:
     """How many times faster batches bounded by tokens are than a plain loop."""
     torch.set_num_threads(1)
-    config = ModelConfig(name=str(folder / "model"), family="m2m-100")
-    translator, some = Translator(config, torch.device("cpu")), texts(512, seed)
+    config = ModelConfig(name=str(folder / "model"), family=options.family)
+    translator, some = Translator(config, torch.device("cpu")), texts(512, options.seed)
 
     def plain() -> list[str]:
         ids = translator._ids(some, "en", "de")
@@ -196,10 +197,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10, help="of each kind")
     parser.add_argument("--pairs", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", choices=("m2m-100", "madlad-400"), default="m2m-100")
     options = parser.parse_args()
     folder = options.directory / f"{time.time_ns()}"
     folder.mkdir(parents=True)
-    tiny_translation_model(folder / "model", "m2m-100", WORDS, ("en", *LANGUAGES))
+    tiny_translation_model(folder / "model", options.family, WORDS, ("en", *LANGUAGES))
     both = texts(2 * options.pairs, options.seed)
     with open(folder / "pairs.jsonl", "w", encoding="utf-8") as file:
         for n in range(options.pairs):
@@ -207,12 +209,12 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
     kinds, well = options.kind or KINDS, True
     if {"worker", "driver"} & set(kinds):
-        whole = undisturbed(folder, options.pairs)
+        whole = undisturbed(folder, options)
     for kind in kinds:
         if kind == "gates":
             gates()
         elif kind == "rate":
-            faster = rate(folder, options.seed)
+            faster = rate(folder, options)
             print(f"rate: {faster:.1f} times the plain loop")
             well &= faster >= 2
         else:
