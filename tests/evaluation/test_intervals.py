@@ -236,7 +236,7 @@ def test_randomization_rejects_at_the_nominal_rate_and_the_detectable_with_80_pe
         (values,), strata, clusters = draw(random, n_clusters=20)
         null = values - TRUTH
         rejected += randomization_test(null, strata, clusters, seed) <= 0.05
-        if seed < 100:
+        if seed < 200:
             by_rows += randomization_test(null, strata, np.arange(len(null)), seed) <= 0.05
         difference = null + 0.715  # what `detectable_difference` says on average, below
         found += randomization_test(difference, strata, clusters, seed) <= 0.05
