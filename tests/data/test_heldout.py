@@ -121,6 +121,7 @@ def test_a_metric_that_the_pairs_cannot_give_is_refused(tmp_path: Path) -> None:
     assert held_out(fine, corpus)
 
 
+@pytest.mark.slow
 def test_two_ranks_find_what_one_finds(
     make_run: Callable[..., Prepared], on_ranks: Callable[..., None], tmp_path: Path, float64: Path
 ) -> None:

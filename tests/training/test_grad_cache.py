@@ -143,7 +143,7 @@ def cached(model: nn.Module, batch: TokenBatch, tokens: int, seed: int = 7) -> d
     return found(getattr(model, "module", model), add_gradients(model, batch, CPU, TrainConfig(chunk_tokens=tokens)))
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tokens", [SOME, MANY])
 def test_dropout_is_the_same_in_both_passes(
     taught: BatchSource, initial: EncoderConfig, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
